@@ -3,8 +3,8 @@
     python benchmarks/loader.py [--rounds N] [--files N] [--steps N] [wait] [memory]
 
 `wait` trains ResNet-18 on 64x64 images of JPEG files and prints the share of the time in which steps waited for their
-batch. `memory` goes over an epoch of many small files without a network, and prints the resident memory at its quarters,
-of this process and of those that decode.
+batch. `memory` goes over an epoch of many small files without a network, and prints the resident memory at its
+quarters, of this process and of those that decode.
 """
 
 from __future__ import annotations

@@ -64,8 +64,8 @@ def _check_stops(plan: Plan) -> Iterator[Diagnostic]:
                 f"`{condition.metric} {condition.comparison} …` ends each seed by its test {condition.metric}: rounds "
                 "that not all seeds reach get no verdict",
                 condition.span or plan.arms[0].span,
-                help="end by a size (`sparsity`, `params`, `flops`), hold out data to decide (`data … validation=10%`), "
-                "or add `# ok TD543`",
+                help="end by a size (`sparsity`, `params`, `flops`), hold out data to decide (`data … validation=10%`)"
+                ", or add `# ok TD543`",
             )
 
 

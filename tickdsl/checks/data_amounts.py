@@ -1,4 +1,4 @@
-"""Check how many images an arm asks for: samples, validation, parts of a split, batches (TD122, TD123, TD533, TD503)."""
+"""Check how many images an arm asks for: samples, validation, parts, batches (TD122, TD123, TD503, TD533)."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _check_samples(data: Data) -> Iterator[Diagnostic]:
 
 
 def _check_validation(data: Data, without: Mapping[str, Any]) -> Iterator[Diagnostic]:
-    """Check that every class has an image for training and one for validation. without: the options that leave all."""
+    """Check that each class has an image for training and one for validation. without: the options that leave all."""
     if not catalogue.holds_out_validation(data.name, data.options):
         return
     images = catalogue.known_size(data.name, "train", without)
@@ -68,8 +68,8 @@ def _check_validation(data: Data, without: Mapping[str, Any]) -> Iterator[Diagno
         return
     yield Diagnostic(
         "TD533",
-        f"`validation=`: {plural(images, 'training image')} of {plural(classes, 'class')} cannot be divided, since each "
-        "class needs one for training and one for validation",
+        f"`validation=`: {plural(images, 'training image')} of {plural(classes, 'class')} cannot be divided, since "
+        "each class needs one for training and one for validation",
         data.span,
         help=f"use at least {2 * classes} images, better some hundreds, or leave out `validation=`",
     )

@@ -66,7 +66,9 @@ STRETCHED_ONE_CYCLE = NoEffect(
     "use `retrain one-cycle`, or remove it",
     {"retrain": Is(("scaled",)), "schedule": Is(("one-cycle",))},
 )
-WITHOUT_PATIENCE = NoEffect("without `patience=`", "add e.g. `patience=5ep`, or remove it", {"patience": Is((NO_PATIENCE,))})
+WITHOUT_PATIENCE = NoEffect(
+    "without `patience=`", "add e.g. `patience=5ep`, or remove it", {"patience": Is((NO_PATIENCE,))}
+)
 NO_CONTROL = NoEffect("without a control", "compare with `random-init`, or remove it", {"controls": Is((0,))})
 NO_ARM_PAIR = NoEffect(
     "with a single arm: it says at which levels two arms are compared", "remove it", {"arms": Is((0, 1))}

@@ -212,7 +212,10 @@ def option_schema(options: Any) -> dict[str, OptionType]:
         else OptionType("word", option.summary, tuple(map(str, option.among)))
         if option.type is str and option.among
         else OptionType(
-            kinds[option.type], option.summary, least=option.least, most=option.most,
+            kinds[option.type],
+            option.summary,
+            least=option.least,
+            most=option.most,
             among=tuple(value for value in option.among if isinstance(value, int)),
         )
         for name, option in options.items()

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from tickdsl.plugins import PluginError, call_plugin, load_plugin, require_plugin, type_in_words
-from tickdsl.training.data.streaming.images import batches
 from tickdsl.training.data.datasets import Dataset
+from tickdsl.training.data.streaming.images import batches
 
 
 @attrs.frozen(eq=False)

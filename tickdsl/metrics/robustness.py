@@ -15,8 +15,8 @@ from tickdsl.metrics.corruptions import KINDS, SEVERITIES, corrupt
 from tickdsl.metrics.shifted_test_sets import ShiftedTestSet
 from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.data.preprocess import Normalise
-from tickdsl.training.evaluation import evaluate
 from tickdsl.training.data.streaming.images import batches
+from tickdsl.training.evaluation import evaluate
 from tickdsl.training.rng import generator
 
 ROBUSTNESS = "robustness"

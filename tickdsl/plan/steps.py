@@ -61,7 +61,7 @@ class Step:
 
 
 def _keyed_args(args: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments that enter the key: data and weights count by their fingerprint, not by their path or by how they are held."""
+    """The arguments that enter the key: data and weights count by their fingerprint, not by where they are."""
     keyed = dict(args)
     for subject, places in (("data", ("path", "load")), ("model", ("weights",))):
         value = args.get(subject)

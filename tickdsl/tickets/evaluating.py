@@ -19,8 +19,8 @@ from tickdsl.tickets.export_format import TestConditions
 from tickdsl.tickets.preprocessing import Preprocessing
 from tickdsl.tickets.ticket_file import open_ticket
 from tickdsl.tickets.verification import logits
-from tickdsl.training.data.streaming.images import in_memory
 from tickdsl.training.data.datasets import Dataset
+from tickdsl.training.data.streaming.images import in_memory
 
 #: The 97.5% quantile of the normal distribution, for intervals of 95%.
 _QUANTILE = 1.959964

@@ -31,8 +31,8 @@ from tickdsl.tickets.network_source import NetworkSource
 from tickdsl.tickets.preprocessing import Preprocessing
 from tickdsl.tickets.rebuilding import dense_network_of, probe_outputs
 from tickdsl.tickets.ticket import Origin, Ticket
-from tickdsl.training.data.streaming.images import in_memory
 from tickdsl.training.catalogue import architecture_options
+from tickdsl.training.data.streaming.images import in_memory
 
 #: The metrics of a result that a ticket keeps.
 _KEPT_METRICS = (

@@ -74,7 +74,8 @@ def train(
     multiples of it and at the last one. It changes nothing in the training.
     usage: counts the time and the energy that the training uses.
 
-    A recipe with `patience` can end the training before `stop`. A resumed training keeps the sparse layers, the layout and the compilation that it began with.
+    A recipe with `patience` can end the training before `stop`. A resumed training keeps the sparse layers, the layout
+    and the compilation that it began with.
 
     Raises TickdslError if an epoch's loss is not finite, or if the recipe does not fit the data or the device;
     MaskError if a pruned weight is not zero at the end.

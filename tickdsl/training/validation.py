@@ -16,13 +16,15 @@ from tickdsl.training.tasks import Task
 
 def require_validation(recipe: Recipe, measure_every: int, data: str) -> None:
     """Raise TickdslError if a training without validation data needs some. data: the name of the data set."""
-    wanted = f"patience={recipe.patience}" if recipe.patience.amount else "measuring within epochs" * bool(measure_every)
+    wanted = (
+        f"patience={recipe.patience}" if recipe.patience.amount else "measuring within epochs" * bool(measure_every)
+    )
     if wanted:
         raise TickdslError(f"{wanted} looks at validation data, and {data} has none", "add `validation=10%` to `data`")
 
 
 def patience_is_over(reports: Sequence[EpochReport], recipe: Recipe, task: Task) -> bool:
-    """Whether the epochs since the best one are as many as the recipe's patience. A value that is NaN is no best one."""
+    """Whether the epochs since the best one are as many as the recipe's patience. A value of NaN is no best one."""
     if not recipe.patience.amount or not reports:
         return False
     by_metric = recipe.monitor == "metric"

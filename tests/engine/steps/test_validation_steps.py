@@ -117,7 +117,9 @@ def test_early_stop_measures_without_changing_a_weight_and_shares_rewinding_poin
 
 def test_a_training_with_patience_counts_what_it_took(tmp_path: Path) -> None:
     head = HEAD.replace("3ep lr=0.1", "12ep lr=0.8 patience=2ep")
-    runner = step_runner(tmp_path, "seeds 1\nprune weights 30%; rewind lr\ncompare dense, early budget=total\n", head=head)
+    runner = step_runner(
+        tmp_path, "seeds 1\nprune weights 30%; rewind lr\ncompare dense, early budget=total\n", head=head
+    )
     key = runner.measured_step("dense", 0)
     metrics = runner.metrics(key)
     assert metrics["stopped_after"] == len(metrics["epochs"]) < 12

@@ -91,7 +91,12 @@ def test_streamed_data_are_the_resident_ones(folder: Path, options: dict[str, An
 
 def test_grey_deep_and_transparent_images_are_converted_alike(tmp_path: Path) -> None:
     draw = np.random.default_rng(1)
-    grey = {f"{s}/{c}/{n}.png": encoded(draw.integers(0, 255, (8, 8), dtype=np.uint8)) for s in ("train", "test") for c in "ab" for n in range(4)}
+    grey = {
+        f"{s}/{c}/{n}.png": encoded(draw.integers(0, 255, (8, 8), dtype=np.uint8))
+        for s in ("train", "test")
+        for c in "ab"
+        for n in range(4)
+    }
     deep = {name: encoded(draw.integers(0, 3000, (8, 8), dtype=np.uint16)) for name in grey}
     clear = {name: encoded(draw.integers(0, 255, (8, 8, 4), dtype=np.uint8)) for name in grey}
     for number, files in enumerate((grey, deep, clear, {**grey, "train/a/0.png": clear["train/a/0.png"]})):
@@ -204,7 +209,7 @@ def test_a_damaged_image_is_named_when_the_data_are_read(tmp_path: Path) -> None
     path = write_folder(tmp_path / "pets", files)
     messages = []
     for how in ("stream", "resident"):
-        with pytest.raises(TickdslError, match="train/dog/03.jpg") as raised:
+        with pytest.raises(TickdslError, match=r"train/dog/03\.jpg") as raised:
             load(path, how)
         messages.append(str(raised.value))
     assert messages[0] == messages[1]

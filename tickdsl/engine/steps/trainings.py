@@ -91,7 +91,15 @@ class PreparedTraining:
         if history.stop < (history.stop if self.job.stop is None else self.job.stop):
             counted["stopped_after"] = history.epochs[-1].epoch
         data = {"data": {"bytes": history.data_bytes, "wait_seconds": round(history.wait_seconds, 6)}}
-        return {**_history_metrics(history, self.job.data.task), **tested, **counted, **data, **choices, **energy_used, **size}
+        return {
+            **_history_metrics(history, self.job.data.task),
+            **tested,
+            **counted,
+            **data,
+            **choices,
+            **energy_used,
+            **size,
+        }
 
     def _budget(self, steps: int) -> Metrics:
         """What a training of this many steps took: passes over its data, and images."""
@@ -252,7 +260,6 @@ class _StepClock:
                 "rewind to an earlier moment",
             )
         return steps
-
 
     def length(self, text: str) -> int:
         """The number of steps of a length, at least 1, which may be longer than the recipe."""

@@ -45,9 +45,7 @@ _TEST_OPTION = {
     "test": Option(float, 0.0, "test on this share of each class, if there is no test set, e.g. 20%", is_share=True)
 }
 
-_VOCABULARY_OPTION = {
-    "vocabulary": Option(int, 0, "the inputs are tokens out of so many", least=2, most=10_000_000)
-}
+_VOCABULARY_OPTION = {"vocabulary": Option(int, 0, "the inputs are tokens out of so many", least=2, most=10_000_000)}
 _LOAD_OPTION = {
     "load": Option(
         str, "auto", "hold the decoded images in memory, or decode them while they are used (default: by their size)",
@@ -128,7 +126,7 @@ _DATASETS = {
 
 
 def _plugin_dataset(plugin: Plugin, description: PluginDescription) -> DatasetInfo:
-    """tickdsl applies `size`, `channels`, `samples` and `validation` unless the factory has parameters of these names."""
+    """tickdsl applies `size`, `channels`, `samples` and `validation` unless the factory has such parameters."""
     options = plugin_options(description, ("root",))
     return DatasetInfo(
         plugin.name,

@@ -22,9 +22,9 @@ MAX_ROTATION_DEGREES = 15.0
 class AugmentedBatches:
     """Gathers, augments and preprocesses batches of training inputs on their device.
 
-    inputs: uint8 images [N, C, H, W], streamed or not, or others, which are not augmented. augment: any of crop (pad with 4 black
-    pixels, then crop a random window of the original size), flip (horizontally, with probability 1/2) and rotation (by
-    up to 15 degrees either way, bilinear, black outside).
+    inputs: uint8 images [N, C, H, W], streamed or not, or others, which are not augmented. augment: any of crop (pad
+    with 4 black pixels, then crop a random window of the original size), flip (horizontally, with probability 1/2) and
+    rotation (by up to 15 degrees either way, bilinear, black outside).
     """
 
     def __init__(self, inputs: Tensor, preprocess: Preprocess, augment: tuple[str, ...]) -> None:

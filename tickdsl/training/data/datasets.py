@@ -41,12 +41,11 @@ class Dataset:
     """Inputs and targets [N, …] of a training set, a test set and, if some are held out, a validation set.
 
     Inputs are images, uint8 [N, C, H, W], numbers, float32 [N, C, H, W] (columns are channels of one pixel), or tokens,
-    integers [N, T] in 0..vocabulary-1. task: what is learnt; for `classify`, the targets are labels int64 [N]. class_names: the names of the classes, or of what else the outputs
-    are. mean, std: float32 [C], of the training images with pixel values scaled to [0, 1], or of numbers as
-    they are; empty for tokens.
-    vocabulary: the number of different tokens; 0 for images. fingerprint: the hex SHA-256 of
-    the source and of the options that are not defaults; equal fingerprints mean equal tensors. notes: what was skipped
-    or converted, for the user.
+    integers [N, T] in 0..vocabulary-1. task: what is learnt; for `classify`, the targets are labels int64 [N].
+    class_names: the names of the classes, or of what else the outputs are. mean, std: float32 [C], of the training
+    images with pixel values scaled to [0, 1], or of numbers as they are; empty for tokens. vocabulary: the number of
+    different tokens; 0 for images. fingerprint: the hex SHA-256 of the source and of the options that are not defaults;
+    equal fingerprints mean equal tensors. notes: what was skipped or converted, for the user.
     """
 
     name: str
@@ -231,8 +230,9 @@ def take_part(dataset: Dataset, *, by: str, parts: int, index: int, seed: int = 
     """Part `index` of `parts` of a data set.
 
     by `classes`: a contiguous block of classes of the training and the test set, with labels counted from 0 (COLT
-    2022); blocks differ in size by at most one class. The validation set is divided like the test set. by `samples`: a random share of the training set, disjoint from
-    the other parts and drawn from `seed`, and the whole test and validation set. Mean and deviation stay those of the whole data set.
+    2022); blocks differ in size by at most one class. The validation set is divided like the test set. by `samples`: a
+    random share of the training set, disjoint from the other parts and drawn from `seed`, and the whole test and
+    validation set. Mean and deviation stay those of the whole data set.
 
     Raises TickdslError if there are fewer classes or images than parts.
     """

@@ -42,8 +42,9 @@ def choose(classes: Sequence[str], digests: Sequence[bytes], share: float, purpo
             which = f"class {printable_line(label)}" if label else "the data set"
             raise TooFewSamplesError(
                 f"{which} needs two different images, one for training and one for {purpose}",
-                "add images to it, or remove its folder" if purpose == "testing" else "use more samples, or leave out "
-                f"`{purpose}=`",
+                "add images to it, or remove its folder"
+                if purpose == "testing"
+                else f"use more samples, or leave out `{purpose}=`",
             )
     return [digest in chosen for digest in digests]
 
@@ -64,7 +65,8 @@ def validation_mask(
     """Which training samples are held out for validation, bool [N]: a share of each class, or of all samples.
 
     inputs: the samples, as they are read; labels: the class of each, by its index in `names`, None for tasks without
-    classes; digests: those of the samples, if they are known. Raises TooFewSamplesError if a class would be left without one.
+    classes; digests: those of the samples, if they are known. Raises TooFewSamplesError if a class would be left
+    without one.
     """
     digests = sample_digests(inputs, "validation") if digests is None else digests
     classes = [""] * len(digests) if labels is None else [names[label] for label in labels]

@@ -22,6 +22,7 @@ from tickdsl.training.data.readers.hub_images import HubImages
 from tickdsl.training.data.readers.parquet_files import ParquetFiles
 from tickdsl.training.data.readers.raw_dataset import RawDataset
 from tickdsl.training.data.readers.web_shards import WebShards
+from tickdsl.training.data.streaming.scan import scan
 from tickdsl.training.torchvision_import import import_torchvision
 
 #: The subfolder of the data folder that caches the arrays of decoded image folders.
@@ -88,7 +89,7 @@ def find_source(name: str, root: Path, options: Mapping[str, Any], *, download: 
         return Source(files.read, files.digest, reader_options=("test",))
     images = ImageFolder(
         path or _tiny_imagenet(root), options["size"], options.get("test", 0.0), root / DECODED_FOLDER,
-        options.get("load", "auto"), _TREES.get(name, open_tree),
+        options.get("load", "auto"), _TREES.get(name, open_tree), scan,
     )  # fmt: skip
     return Source(images.read, images.digest, rules=images.rules, skipped=images.skipped, reader_options=("test",))
 

@@ -1,7 +1,7 @@
 """Arrays in files: an `.npz`, a `.safetensors`, or a folder of `.npy` files.
 
-They are called `x_train`, `y_train`, `x_test` and `y_test`, as in the archives of Keras, or `train_inputs`, `train_targets`,
-`test_inputs` and `test_targets`; without a test set `x` and `y`, or `inputs` and `targets`.
+They are called `x_train`, `y_train`, `x_test` and `y_test`, as in the archives of Keras, or `train_inputs`,
+`train_targets`, `test_inputs` and `test_targets`; without a test set `x` and `y`, or `inputs` and `targets`.
 """
 
 from __future__ import annotations
@@ -84,7 +84,9 @@ class ArrayFiles:
                 raise TickdslError(f"{self.path} holds no .npy files", _LAYOUT)
             return files
         if not self.path.is_file():
-            raise TickdslError(f"{self.path} does not exist", "set path= to an .npz, a .safetensors, or a folder of .npy")
+            raise TickdslError(
+                f"{self.path} does not exist", "set path= to an .npz, a .safetensors, or a folder of .npy"
+            )
         return [self.path]
 
     def _arrays(self) -> Mapping[str, Any]:
@@ -108,7 +110,9 @@ class ArrayFiles:
         except (ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
             pickled = "pickle" in str(error)
             reason = "it holds objects, which would have to run code to be read" if pickled else str(error)
-            raise TickdslError(f"{damaged}: {reason}", "store arrays of numbers" if pickled else "write it again") from error
+            raise TickdslError(
+                f"{damaged}: {reason}", "store arrays of numbers" if pickled else "write it again"
+            ) from error
 
     def _array(self, arrays: Mapping[str, Any], names: tuple[str, ...]) -> NDArray[Any] | None:
         return next((arrays[name] for name in names if name in arrays), None)
@@ -120,7 +124,9 @@ class ArrayFiles:
     def _require_equal_lengths(self, part: str, inputs: InputArray, targets: TargetArray) -> None:
         if not targets.ndim or len(inputs) != len(targets) or not len(inputs):
             count = plural(len(targets), "target") if targets.ndim else "a single target"
-            raise TickdslError(f"{self.path}: {part}: {plural(len(inputs), 'input')} and {count}", "store one per input")
+            raise TickdslError(
+                f"{self.path}: {part}: {plural(len(inputs), 'input')} and {count}", "store one per input"
+            )
 
     def _inputs(self, array: NDArray[Any] | None) -> InputArray:
         """Inputs as a data set holds them: images [N, C, H, W], uint8 or float32; columns as channels of one pixel."""
@@ -167,7 +173,9 @@ class ArrayFiles:
         try:
             chosen = held_out.choose(classes, held_out.sample_digests(inputs, "testing"), self.test_share)
         except TickdslError as error:
-            raise TickdslError(f"{self.path}: {error.message}", "use more samples of it, or remove the class") from error
+            raise TickdslError(
+                f"{self.path}: {error.message}", "use more samples of it, or remove the class"
+            ) from error
         return np.array(chosen, dtype=np.bool_)
 
     def _assembled(
@@ -190,12 +198,12 @@ class ArrayFiles:
             unknown = sorted({*test_targets.tolist()} - {*values.tolist()})
             if unknown:
                 raise TickdslError(
-                    f"{self.path}: class {unknown[0]} has test samples but no training samples", "train on it, or remove it"
+                    f"{self.path}: class {unknown[0]} has test samples but no training samples",
+                    "train on it, or remove it",
                 )
             labels, tested = (np.searchsorted(values, each).astype(np.int64) for each in (targets, test_targets))
             class_names = tuple(str(value) for value in values.tolist())
         return RawDataset(inputs, labels, test_inputs, tested, class_names, vocabulary=self.vocabulary)
-
 
     def _regression(self, raw: RawDataset) -> RawDataset:
         """The data set with targets as its task takes them."""

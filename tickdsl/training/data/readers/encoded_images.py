@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 import numpy as np
 from numpy.typing import NDArray
+
+from tickdsl.training.data.readers.file_entries import Entry
+from tickdsl.training.data.readers.image_decoding import ImageFacts
 
 
 @attrs.frozen(eq=False)
@@ -16,10 +19,10 @@ class EncodedImages:
     """Images uint8 [N, C, H, W] as encoded files, or parts of files.
 
     names, paths: of each image, for messages and to read it; places: int64 [N, 2], its offset in the file and its
-    length, -1 if the file is the image; digests: the SHA-256 of its bytes, in hexadecimal, or "" if it is not known yet. rows: int64 [N], which of them these are. source: the data set's path.
-    size: pixels per side that they are resized to (0: unchanged); shape: (C, H, W); scale: the lowest and the highest
-    value of deep images, None if there are none. cache: the start of the names of files that keep what is computed about
-    them; None to keep nothing.
+    length, -1 if the file is the image; digests: the SHA-256 of its bytes, in hexadecimal, or "" if it is not known
+    yet. rows: int64 [N], which of them these are. source: the data set's path. size: pixels per side that they are
+    resized to (0: unchanged); shape: (C, H, W); scale: the lowest and the highest value of deep images, None if there
+    are none. cache: the start of the names of files that keep what is computed about them; None to keep nothing.
     """
 
     source: str
@@ -70,3 +73,28 @@ class EncodedImages:
             "channels": self.image_shape[0],
             "scale": self.scale,
         }
+
+
+class EntryReader(Protocol):
+    """A folder, an archive or other files that hold encoded images."""
+
+    def read(self, entries: Iterable[Entry]) -> Iterator[tuple[Entry, bytes]]:
+        """The bytes of entries, in any order."""
+
+
+@attrs.frozen(eq=False)
+class ScannedImages:
+    """What a look at images has found: of each by its name the facts, the SHA-256 of its bytes, and where these are."""
+
+    facts: Mapping[str, ImageFacts]
+    digests: Mapping[str, bytes]
+    paths: Mapping[str, str]
+    places: Mapping[str, tuple[int, int]]
+
+
+class ScanImages(Protocol):
+    """Looks at images once: `streaming.scan.scan`."""
+
+    def __call__(
+        self, source: Path, tree: EntryReader, entries: Sequence[Entry], size: int, cache: Path
+    ) -> ScannedImages: ...

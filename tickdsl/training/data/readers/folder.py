@@ -25,7 +25,7 @@ from tickdsl.training.data import held_out
 from tickdsl.training.data.file_digests import files_digest
 from tickdsl.training.data.readers import decoded_cache, layout
 from tickdsl.training.data.readers.archives import Archive, open_tree
-from tickdsl.training.data.readers.encoded_images import EncodedImages
+from tickdsl.training.data.readers.encoded_images import EncodedImages, ScanImages, ScannedImages
 from tickdsl.training.data.readers.file_entries import Entry, Listing, Skipped
 from tickdsl.training.data.readers.folder_tree import FolderTree
 from tickdsl.training.data.readers.hub_images import HubImages
@@ -48,7 +48,8 @@ class ImageFolder:
     size: pixels per side that they are resized to (0: unchanged). test_share: the share of each class to test on (0:
     the folder has a test set). cache: the folder for decoded arrays; if it cannot be written, nothing is kept. load:
     `resident` to hold all images in memory, `stream` to decode them while they are used, `auto` to hold them unless
-    they are too large.
+    they are too large. open: what reads the folder or the files; scan: what looks at images that are streamed (None:
+    none are).
     """
 
     path: Path
@@ -57,6 +58,7 @@ class ImageFolder:
     cache: Path
     load: str = "auto"
     open: Callable[[Path], Tree] = open_tree
+    scan: ScanImages | None = None
 
     def digest(self) -> str:
         """The hex SHA-256 of the files' names and bytes."""
@@ -85,7 +87,8 @@ class ImageFolder:
 
     def _read(self, key: str) -> RawDataset:
         if self._is_streamed():
-            raw = _decode(self.path, self.open(self.path), self.size, self.test_share, stream=self.cache / key)
+            look = self.scan and partial(self.scan, cache=self.cache / key)
+            raw = _decode(self.path, self.open(self.path), self.size, self.test_share, self.cache / key, look)
             _rules_by_key[key] = raw.rules
             return raw
         file = self.cache / f"{key}.npz"
@@ -98,6 +101,8 @@ class ImageFolder:
         return raw
 
     def _is_streamed(self) -> bool:
+        if self.scan is None:
+            return False
         if self.load != "auto":
             return self.load == "stream"
         tree = self.open(self.path)
@@ -142,11 +147,18 @@ def is_too_large(size: int) -> bool:
     return size > psutil.virtual_memory().available // 4
 
 
-def _decode(path: Path, tree: Tree, size: int, test_share: float, stream: Path | None = None) -> RawDataset:
-    """Read the images; with `stream`, the start of the names of files that keep what is found, only look at them."""
+def _decode(
+    path: Path,
+    tree: Tree,
+    size: int,
+    test_share: float,
+    cache: Path | None = None,
+    look: Callable[..., ScannedImages] | None = None,
+) -> RawDataset:
+    """Read the images; with `look` and the start of the names of files that keep what it finds, only look at them."""
     listing, places = _arranged(path, tree, test_share)
     labels = _table_of_classes(tree, listing)
-    images = _read_images(path, tree, places, size) if stream is None else _scan(path, tree, places, size, stream)
+    images = _read_images(path, tree, places, size) if look is None else _scan(path, tree, places, size, look)
     if test_share:
         images = _with_test_images(path, images, test_share)
     else:
@@ -155,15 +167,15 @@ def _decode(path: Path, tree: Tree, size: int, test_share: float, stream: Path |
     train = [image for image in images if image.place.split == "train"]
     test = [image for image in images if image.place.split != "train"]
     in_archive = not isinstance(tree, FolderTree)
-    if stream is None:
+    if cache is None:
         return _assemble(path, train, test, listing, _stack, in_archive=in_archive)
-    return _assemble(path, train, test, listing, partial(_encoded, path, size, stream), in_archive=in_archive)
+    return _assemble(path, train, test, listing, partial(_encoded, path, size, cache), in_archive=in_archive)
 
 
-def _scan(path: Path, tree: Tree, places: list[layout.Place], size: int, cache: Path) -> list[_Image]:
-    from tickdsl.training.data.streaming.scan import scan  # loads torch, which `check` of other data does without
-
-    found = scan(path, tree, [place.entry for place in places], size, cache)
+def _scan(
+    path: Path, tree: Tree, places: list[layout.Place], size: int, look: Callable[..., ScannedImages]
+) -> list[_Image]:
+    found = look(path, tree, [place.entry for place in places], size)
     return [
         _Image(
             place, found.facts[place.entry.name], found.digests[place.entry.name], None,
@@ -195,9 +207,7 @@ def _read_images(path: Path, tree: Tree, places: list[layout.Place], size: int) 
 
 def _with_test_images(path: Path, images: list[_Image], share: float) -> list[_Image]:
     try:
-        tested = held_out.choose(
-            [image.place.label for image in images], [image.digest for image in images], share
-        )
+        tested = held_out.choose([image.place.label for image in images], [image.digest for image in images], share)
     except TickdslError as error:
         raise TickdslError(f"{path}: {error.message}", error.hint) from error
     return [

@@ -1,4 +1,4 @@
-"""Image data sets of the Hugging Face Hub, read by its library `datasets`: from a saved folder, its cache, or the Hub."""
+"""Image data sets of the Hugging Face Hub, read by its library `datasets`: from a folder, its cache, or the Hub."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """WebDataset shards: uncompressed tar archives whose samples are files of one name: `000123.jpg` and `000123.cls`.
 
-They are listed by their headers alone, and each image is read where it is in its shard. Shards whose names contain `test`
-or `val` are the test set, others are for training.
+They are listed by their headers alone, and each image is read where it is in its shard. Shards whose names contain
+`test` or `val` are the test set, others are for training.
 """
 
 from __future__ import annotations
@@ -72,7 +72,11 @@ class WebShards:
         shards = sorted(self.root.glob("*.tar")) if self.root.is_dir() else []
         if not shards:
             compressed = next(self.root.glob("*.tar.*"), None) if self.root.is_dir() else None
-            hint = "unpack them: `gunzip *.tar.gz`" if compressed else "set path= to a folder of shards: train-000000.tar, …"
+            hint = (
+                "unpack them: `gunzip *.tar.gz`"
+                if compressed
+                else "set path= to a folder of shards: train-000000.tar, …"
+            )
             found = f"only compressed shards, such as {compressed.name}" if compressed else "no shards"
             raise TickdslError(f"{self.root} holds {found}", hint)
         _require_complete(self.root, shards)
@@ -91,7 +95,9 @@ def _require_complete(root: Path, shards: list[Path]) -> None:
         missing = sorted({*expected} - found)
         if missing:
             shown = ", ".join(map(str, missing[:5])) + (", …" if len(missing) > 5 else "")
-            raise TickdslError(f"{root}: shards {name}* lack the numbers {shown}", "download them, or name the others anew")
+            raise TickdslError(
+                f"{root}: shards {name}* lack the numbers {shown}", "download them, or name the others anew"
+            )
 
 
 def _split(shard: Path) -> str:

@@ -21,6 +21,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -59,7 +60,7 @@ def _content(place: Sequence[Any]) -> bytes:
     """The bytes of an image. Raises TickdslError if they cannot be read, or are not those that were read before."""
     name, path, offset, length, digest = place
     try:
-        with open(path, "rb") as file:
+        with Path(path).open("rb") as file:
             file.seek(max(offset, 0))
             content = file.read(length if offset >= 0 else -1)
     except OSError as error:

@@ -4,38 +4,20 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
-import attrs
 import numpy as np
 from numpy.typing import NDArray
 
 from tickdsl.errors import TickdslError
-from tickdsl.training.data.readers.encoded_images import EncodedImages
+from tickdsl.training.data.readers.encoded_images import EncodedImages, EntryReader, ScannedImages
 from tickdsl.training.data.readers.file_entries import Entry
 from tickdsl.training.data.readers.image_decoding import ImageFacts, ValueRange
 from tickdsl.training.data.streaming.images import ask
 
 
-class Tree(Protocol):
-    """A folder or an archive whose entries can be read."""
-
-    def read(self, entries: Sequence[Entry]) -> Iterator[tuple[Entry, bytes]]: ...
-
-
-@attrs.frozen(eq=False)
-class Scan:
-    """What was found: of each entry by its name the facts, the SHA-256 of its bytes, and where these are."""
-
-    facts: Mapping[str, ImageFacts]
-    digests: Mapping[str, bytes]
-    paths: Mapping[str, str]
-    places: Mapping[str, tuple[int, int]]
-
-
-def scan(source: Path, tree: Tree, entries: Sequence[Entry], size: int, cache: Path) -> Scan:
+def scan(source: Path, tree: EntryReader, entries: Sequence[Entry], size: int, cache: Path) -> ScannedImages:
     """Look at every image once; what was found is kept beside `cache`, a path without a suffix.
 
     The images of an archive are copied into a file there, still encoded, where each can be read by itself. Raises
@@ -58,7 +40,7 @@ def scan(source: Path, tree: Tree, entries: Sequence[Entry], size: int, cache: P
         )  # fmt: skip
         rows = [row for reply in ask(found, "facts") for row in reply["facts"]]
         _save(Path(f"{cache}.facts.npz"), names, rows)
-    return Scan(
+    return ScannedImages(
         {name: _facts(row) for name, row in zip(names, rows, strict=True)},
         {name: bytes.fromhex(row[5]) for name, row in zip(names, rows, strict=True)},
         dict(zip(names, paths, strict=True)),
@@ -72,7 +54,7 @@ def _facts(row: Sequence[object]) -> ImageFacts:
     return ImageFacts(int(height), int(width), bool(grey), found, bool(blended))  # type: ignore[call-overload]
 
 
-def _pack(tree: Tree, entries: Sequence[Entry], pack: Path) -> NDArray[np.int64]:
+def _pack(tree: EntryReader, entries: Sequence[Entry], pack: Path) -> NDArray[np.int64]:
     """Copy the images of an archive into one file, unless that was done before; their offsets and lengths there."""
     index = pack.with_suffix(".places.npy")
     try:
@@ -114,7 +96,9 @@ def _load(file: Path, names: Sequence[str]) -> list[list[object]] | None:
         return None
     return [
         [height, width, grey, [low, high, bool(whole)] if is_deep else None, blended, digest]
-        for (height, width, grey, blended), (is_deep, low, high, whole), digest in zip(numbers, deep, digests, strict=True)
+        for (height, width, grey, blended), (is_deep, low, high, whole), digest in zip(
+            numbers, deep, digests, strict=True
+        )
     ]
 
 

@@ -1,4 +1,4 @@
-"""What is computed once over all images that are streamed: their digests and the frequencies of values, kept on disk."""
+"""What is computed once over all images that are streamed, and kept on disk: digests and frequencies of values."""
 
 from __future__ import annotations
 
@@ -30,7 +30,11 @@ def value_counts(images: EncodedImages) -> NDArray[np.int64]:
 
 def digests(images: EncodedImages, salt: str) -> list[bytes]:
     """The SHA-256 of the salt and each image's pixels."""
-    found = _kept(images, f"digests-{salt}", lambda: [one for part in ask(images, "digests", salt=salt) for one in part["digests"]])
+    found = _kept(
+        images,
+        f"digests-{salt}",
+        lambda: [one for part in ask(images, "digests", salt=salt) for one in part["digests"]],
+    )
     return [bytes.fromhex(digest) for digest in found]
 
 
