@@ -279,7 +279,7 @@ def take_part(dataset: Dataset, *, by: str, parts: int, index: int, seed: int = 
     )
 
 
-def _validation_of_classes(dataset: Dataset, first: int, last: int) -> dict[str, Tensor]:
+def _validation_of_classes(dataset: Dataset, first: int, last: int) -> dict[str, Any]:
     """The validation set of a contiguous block of classes."""
     if dataset.validation_inputs is None or dataset.validation_targets is None:
         return {}
@@ -379,7 +379,7 @@ def _resized(images: ImageArray, options: Mapping[str, Any]) -> ImageArray:
     return images
 
 
-def _float_statistics(numbers: NDArray[np.floating[Any]]) -> tuple[Tensor, Tensor]:
+def _float_statistics(numbers: NDArray[Any]) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation [C], in two passes of float64 over parts that fit into memory."""
     parts = [numbers[first : first + 1000] for first in range(0, len(numbers), 1000)]
     count = numbers.size // numbers.shape[1]

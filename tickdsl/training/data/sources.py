@@ -17,7 +17,7 @@ from tickdsl.training.data.file_digests import files_digest
 from tickdsl.training.data.readers import embedded, idx, plugin, synthetic
 from tickdsl.training.data.readers.archives import open_tree
 from tickdsl.training.data.readers.arrays import ArrayFiles
-from tickdsl.training.data.readers.folder import ImageFolder
+from tickdsl.training.data.readers.folder import ImageFolder, Tree
 from tickdsl.training.data.readers.hub_images import HubImages
 from tickdsl.training.data.readers.parquet_files import ParquetFiles
 from tickdsl.training.data.readers.raw_dataset import RawDataset
@@ -45,7 +45,7 @@ _NEED_A_PATH = {
     "hf": 'a name on the Hugging Face Hub; or write `data "hf:NAME"`',
 }
 #: Data sets of images that are neither a folder nor an archive of files.
-_TREES = {"webdataset": WebShards, "parquet": ParquetFiles, "hf": HubImages}
+_TREES: dict[str, Callable[[Path], Tree]] = {"webdataset": WebShards, "parquet": ParquetFiles, "hf": HubImages}
 _TINY_IMAGENET = "tiny-imagenet-200"
 
 

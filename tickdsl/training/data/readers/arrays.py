@@ -207,7 +207,8 @@ class ArrayFiles:
 
     def _regression(self, raw: RawDataset) -> RawDataset:
         """The data set with targets as its task takes them."""
-        task, converted = find_task(raw.task), {}
+        task = find_task(raw.task)
+        converted: dict[str, Any] = {}
         for part in ("train_targets", "test_targets"):
             try:
                 converted[part] = task.as_targets(getattr(raw, part), raw.class_names)

@@ -88,9 +88,9 @@ class ImageFolder:
     def _read(self, key: str) -> RawDataset:
         if self._is_streamed():
             look = self.scan and partial(self.scan, cache=self.cache / key)
-            raw = _decode(self.path, self.open(self.path), self.size, self.test_share, self.cache / key, look)
-            _rules_by_key[key] = raw.rules
-            return raw
+            streamed = _decode(self.path, self.open(self.path), self.size, self.test_share, self.cache / key, look)
+            _rules_by_key[key] = streamed.rules
+            return streamed
         file = self.cache / f"{key}.npz"
         raw = decoded_cache.load(file) if file.is_file() else None
         if raw is None:
@@ -144,7 +144,7 @@ def _pixels_of_first(tree: Tree, images: list[Entry]) -> int:
 
 def is_too_large(size: int) -> bool:
     """Whether decoded images of so many bytes are too many to hold: more than a quarter of the memory that is free."""
-    return size > psutil.virtual_memory().available // 4
+    return bool(size > psutil.virtual_memory().available // 4)
 
 
 def _decode(

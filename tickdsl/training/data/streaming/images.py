@@ -29,7 +29,8 @@ class PendingBatch:
         pool = decoder_pool()
         self._source = images.source
         self._pixels = torch.empty((len(rows), *images.shape[1:]), dtype=torch.uint8, pin_memory=pinned)
-        buffer = memoryview(self._pixels.numpy().reshape(-1)).cast("B") if len(rows) else memoryview(b"")
+        flat: Any = self._pixels.numpy().reshape(-1)
+        buffer = memoryview(flat) if len(rows) else memoryview(b"")
         image_bytes = int(np.prod(images.shape[1:]))
         self._futures: list[Future[Reply]] = []
         for first, last in _shares(len(rows), pool):

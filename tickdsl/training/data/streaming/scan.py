@@ -42,7 +42,7 @@ def scan(source: Path, tree: EntryReader, entries: Sequence[Entry], size: int, c
         _save(Path(f"{cache}.facts.npz"), names, rows)
     return ScannedImages(
         {name: _facts(row) for name, row in zip(names, rows, strict=True)},
-        {name: bytes.fromhex(row[5]) for name, row in zip(names, rows, strict=True)},
+        {name: bytes.fromhex(str(row[5])) for name, row in zip(names, rows, strict=True)},
         dict(zip(names, paths, strict=True)),
         {name: (int(first), int(length)) for name, (first, length) in zip(names, places.tolist(), strict=True)},
     )
