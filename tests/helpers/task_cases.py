@@ -9,7 +9,7 @@ import attrs
 class TaskCase:
     """A plan without arms that runs in seconds on a CPU.
 
-    head: its `model` and `train` lines. units: what of its network can be pruned.
+    head: its `model`, `data` and `train` lines. units: what of its network can be pruned.
     """
 
     task: str
@@ -22,4 +22,4 @@ class TaskCase:
         return f"plan 1\n{self.head}\nseeds 1\nprune {self.units[0]} global 30% x 2\nrewind weights to init\n"
 
 
-TASK_CASES = (TaskCase("classify", "model small-cnn width=0.5 on digits samples=200\ntrain 3ep batch=50 lr=0.05"),)
+TASK_CASES = (TaskCase("classify", "model small-cnn width=0.5\ndata digits samples=200\ntrain 3ep batch=50 lr=0.05"),)

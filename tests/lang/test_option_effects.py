@@ -40,6 +40,7 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "label-smoothing": (0.0, 0.1),
     "patience": ("0ep", "2ep", "3ep"),
     "monitor": ("loss", "metric"),
+    "bn-l1": (0.0, 1e-4),
 }
 #: `nesterov=on` is an error wherever it would do nothing.
 WITHOUT_RULES = {"nesterov"}
@@ -52,7 +53,7 @@ def what_is_trained(recipe: Recipe) -> Any:
     rates = recipe.learning_rates(PER_EPOCH).tolist()
     others = (recipe.optimizer, recipe.batch, recipe.decay, recipe.precision, recipe.compile, recipe.augment)
     stopping = (str(recipe.patience), recipe.monitor if recipe.patience.amount else "")
-    return rates, momenta, *others, recipe.label_smoothing, stopping
+    return rates, momenta, *others, recipe.label_smoothing, stopping, recipe.bn_l1
 
 
 def recipes_with(values: dict[str, Any], option: str, **fixed: Any) -> Iterator[Recipe]:

@@ -28,7 +28,12 @@ def test_closed_words_are_the_grammars() -> None:
 
 
 def test_metrics_controls_and_options_have_summaries() -> None:
-    assert set(vocabulary.WORD_SUMMARIES) == {*vocabulary.METRICS, *vocabulary.CONTROLS, vocabulary.ALL_ARMS}
+    assert set(vocabulary.WORD_SUMMARIES) == {
+        *vocabulary.METRICS,
+        *vocabulary.CONDITION_METRICS,
+        *vocabulary.CONTROLS,
+        vocabulary.ALL_ARMS,
+    }
     assert all(kind.summary for schema in option_schemas.STATEMENT_OPTIONS.values() for kind in schema.values())
 
 

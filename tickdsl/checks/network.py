@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from tickdsl.checks import (
     conditions,
+    cost_targets,
     data_sets,
     network_size,
     plugins,
     prune_amounts,
     prune_targets,
+    sparse_training,
     successive_prunes,
     ticket_start,
+    width_multiples,
 )
 from tickdsl.checks.schedules import arm_steps_per_epoch
 from tickdsl.checks.traced_prune import TracedPrune
-from tickdsl.engine.graph_cache import DEFAULT_DATA_DIR, dense_graph, image_shape_and_classes
+from tickdsl.engine.drop_units import drop_problem
+from tickdsl.engine.graph_cache import DEFAULT_DATA_DIR, data_facts, dense_graph, image_shape_and_classes
 from tickdsl.engine.plan_tickets import is_ticket
 from tickdsl.errors import (
     NetworkTooLargeError,
@@ -31,7 +35,9 @@ from tickdsl.errors import (
 from tickdsl.graph.model import ModelGraph
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.lang.syntax import Span
-from tickdsl.plan.model import Arm, Plan, Recalibrate
+from tickdsl.lang.vocabulary import DROP
+from tickdsl.plan.model import Arm, Condition, Grow, Plan, Recalibrate
+from tickdsl.plan.step_builder import DEFAULT_TASK
 from tickdsl.plugins import PluginError
 from tickdsl.training import catalogue, weights_files
 from tickdsl.training.weights_fit import require_fit
@@ -44,6 +50,9 @@ _CHECKS: tuple[Callable[[TracedPrune], Iterator[Diagnostic]], ...] = (
     prune_targets.check_coupled_alone,
     prune_targets.check_global_norms,
     prune_amounts.check_stages,
+    prune_amounts.check_rates,
+    cost_targets.check_ceiling,
+    width_multiples.check_multiple,
     prune_amounts.check_amount,
     prune_amounts.check_random_structure,
 )
@@ -100,6 +109,7 @@ def diagnostics(arm: Arm, data: Path | None, *, has_random_structure: bool = Fal
     yield from ticket_findings
     yield from transfer_diagnostics
     yield from conditions.check_until(arm, graph)
+    yield from _check_drops(arm, [group.prune.ends for group in arm.distinct_rounds.values()], root)
     yield from plugins.diagnostics(arm, arm_steps_per_epoch(arm), root)
     yield from _check_recalibration(arm, graph)
     for index, group in arm.distinct_rounds.items():
@@ -116,8 +126,11 @@ def diagnostics(arm: Arm, data: Path | None, *, has_random_structure: bool = Fal
             yield from result
             if any(d.severity == "error" for d in result):
                 break  # later findings would only follow from this one
-    if len(arm.rounds) > 1:
+    yield from cost_targets.check_rounds(arm, graph)
+    grows = any(isinstance(tail, Grow) for group in arm.rounds for tail in group.tail)
+    if len(arm.rounds) > 1 and not grows:
         yield from successive_prunes.diagnostics(arm, graph)
+    yield from sparse_training.network_diagnostics(arm, graph)
 
 
 def _way_out(error: TickdslError, span: Span) -> str | None:
@@ -140,6 +153,19 @@ def stops(plan: Plan, data: Path | None) -> Iterator[Diagnostic]:
         return  # an arm has a finding of its own
     for stop in plan.stops:
         yield from conditions.check_stop(stop, ranges)
+    for arm in plan.arms:
+        yield from _check_drops(arm, plan.stops, data or DEFAULT_DATA_DIR)
+
+
+def _check_drops(arm: Arm, tested: Iterable[Condition | None], root: Path) -> Iterator[Diagnostic]:
+    """Check that conditions on the drop have the unit of the primary metric (TD439)."""
+    drops = [condition for condition in tested if condition is not None and condition.metric == DROP]
+    if not drops:
+        return
+    task = DEFAULT_TASK if arm.data.name in catalogue.DATASETS.builtin else data_facts(arm.data, root).task
+    for condition in drops:
+        if (problem := drop_problem(condition, task)) is not None:
+            yield Diagnostic("TD439", problem.message, condition.span, help=problem.hint)
 
 
 def _check_recalibration(arm: Arm, graph: ModelGraph) -> Iterator[Diagnostic]:

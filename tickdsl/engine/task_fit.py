@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tickdsl.engine.drop_units import drop_problem
 from tickdsl.errors import TickdslError
-from tickdsl.lang.vocabulary import TEST_RESULTS
+from tickdsl.lang.vocabulary import DROP, TEST_RESULTS
 from tickdsl.plan.model import Arm, Condition, Plan
 from tickdsl.plan.step_builder import DEFAULT_TASK, TaskOf
+from tickdsl.training.catalogue import MODELS
 from tickdsl.training.tasks import find_task
 
 #: What a condition on a test may name whatever the task is.
-_COMMON_RESULTS = ("loss",)
+_COMMON_RESULTS = ("loss", DROP)
 
 
 def require_fit(plan: Plan, task_of: TaskOf) -> None:
@@ -23,8 +25,26 @@ def require_fit(plan: Plan, task_of: TaskOf) -> None:
                 f"{arm.transfer.data.name} has the task {other}, {arm.data.name} the task {name}",
                 "transfer between data sets of one task",
             )
+        for condition in _conditions(arm, plan):
+            if (problem := drop_problem(condition, name)) is not None:
+                raise problem
+        if MODELS[arm.model.name].inputs == "tokens":
+            _require_images_are_not_needed(arm, plan)
         if name != DEFAULT_TASK:
             _require_arm_fits(arm, plan, name)
+
+
+def _require_images_are_not_needed(arm: Arm, plan: Plan) -> None:
+    """Raise TickdslError if an arm on tokens asks for what only images have."""
+    if arm.recipe.get("augment"):
+        raise TickdslError(
+            f"`augment=` changes images, but the inputs of {arm.data.name} are tokens", "leave out `augment=`"
+        )
+    if "robustness" in plan.metrics:
+        raise TickdslError(
+            f"`report robustness` changes test images, but the inputs of {arm.data.name} are tokens",
+            "leave out `robustness`",
+        )
 
 
 def _require_arm_fits(arm: Arm, plan: Plan, name: str) -> None:

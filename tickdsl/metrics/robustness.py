@@ -37,7 +37,8 @@ def measure_robustness(
     `robustness` is the mean over all kinds and severities of corruptions, `robustness.KIND.SEVERITY` is each of them,
     `robustness.clean` is the accuracy on unmodified images, `robustness.fgsm` and `robustness.pgd` are those under
     attack, and `robustness.BENCHMARK[.KIND.SEVERITY]` those on the `shifted` test sets. `model` is left in eval mode on
-    `device`, without gradients. `between` is called between the parts. Raises TickdslError if the data have no classes.
+    `device`, without gradients. `between` is called between the parts. Raises TickdslError if the data have no
+    classes, or no images.
     """
     if not data.task.has_classes:
         raise TickdslError(
@@ -45,8 +46,10 @@ def measure_robustness(
             "leave out `robustness`",
         )
     if data.has_floats or data.vocabulary:
+        what = "tokens" if data.vocabulary else "floats"
         raise TickdslError(
-            f"`report robustness` corrupts images of 8 bits, which {data.name} has not", "leave out `robustness`"
+            f"`report robustness` changes test images, but the inputs of {data.name} are {what}",
+            "leave out `robustness`",
         )
     model.to(device).eval().requires_grad_(False)
     images, labels = data.test_inputs.to(device), data.test_targets.to(device)

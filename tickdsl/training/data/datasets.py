@@ -313,7 +313,7 @@ def _check_option(name: str, key: str, value: Any, option: Option) -> None:
 
 
 def _fingerprint(name: str, files_digest: str, rules: tuple[str, ...], options: Mapping[str, Any]) -> str:
-    """The fingerprint from the files' digest and the options, without `path` and `load`: moving changes nothing."""
+    """The fingerprint from the files' digest and the options, without places: moving files does not change it."""
     defaults = DATASETS[name].options
     changed = {k: v for k, v in sorted(options.items()) if k not in PLACE_OPTIONS and v != defaults[k].default}
     text = json.dumps([_FINGERPRINT_VERSION, name, files_digest, changed, *([list(rules)] if rules else [])])

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tickdsl.errors import TickdslError
 from tickdsl.training.data.augment import AugmentedBatches
 from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.data.streaming.images import StreamedImages
@@ -18,10 +17,6 @@ class DeviceDataset:
     """A data set on a device, with a recipe's batch size and augmentations."""
 
     def __init__(self, data: Dataset, recipe: Recipe, device: torch.device) -> None:
-        if recipe.augment and data.shape[1:] == (1, 1):
-            raise TickdslError(
-                f"`augment=` changes images, and the inputs of {data.name} are columns of numbers", "remove `augment=`"
-            )
         self.name, self.fingerprint, self.task = data.name, data.fingerprint, data.task
         self.preprocess = data.preprocess(device)
         self.inputs = data.train_inputs.to(device)  # as they are stored: images are uint8 [N, C, H, W]

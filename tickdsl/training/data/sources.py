@@ -14,13 +14,15 @@ import numpy as np
 from tickdsl.errors import TickdslError
 from tickdsl.training.catalogue import DATASETS
 from tickdsl.training.data.file_digests import files_digest
-from tickdsl.training.data.readers import embedded, idx, plugin, synthetic
+from tickdsl.training.data.readers import corpus, embedded, idx, plugin, sentences, synthetic
 from tickdsl.training.data.readers.archives import open_tree
 from tickdsl.training.data.readers.arrays import ArrayFiles
 from tickdsl.training.data.readers.folder import ImageFolder, Tree
 from tickdsl.training.data.readers.hub_images import HubImages
 from tickdsl.training.data.readers.parquet_files import ParquetFiles
 from tickdsl.training.data.readers.raw_dataset import RawDataset
+from tickdsl.training.data.readers.text_files import TextFiles
+from tickdsl.training.data.readers.text_table import TextTable
 from tickdsl.training.data.readers.web_shards import WebShards
 from tickdsl.training.data.streaming.scan import scan
 from tickdsl.training.torchvision_import import import_torchvision
@@ -46,6 +48,7 @@ _NEED_A_PATH = {
 }
 #: Data sets of images that are neither a folder nor an archive of files.
 _TREES: dict[str, Callable[[Path], Tree]] = {"webdataset": WebShards, "parquet": ParquetFiles, "hf": HubImages}
+_TEXTS = ("corpus", "text", "sentences", "table")
 _TINY_IMAGENET = "tiny-imagenet-200"
 
 
@@ -76,6 +79,8 @@ def find_source(name: str, root: Path, options: Mapping[str, Any], *, download: 
     if name == "synthetic":
         shape = {key: options[key] for key in ("classes", "size", "channels", "train", "test")}
         return Source(partial(synthetic.read, **shape), synthetic_digest, reader_options=("size", "channels"))
+    if name in _TEXTS:
+        return _text_source(name, path, options)
     if name not in DATASETS.builtin:
         return _plugin_source(name, root, options)
     if name in _IDX:
@@ -92,6 +97,23 @@ def find_source(name: str, root: Path, options: Mapping[str, Any], *, download: 
         options.get("load", "auto"), _TREES.get(name, open_tree), scan,
     )  # fmt: skip
     return Source(images.read, images.digest, rules=images.rules, skipped=images.skipped, reader_options=("test",))
+
+
+def _text_source(name: str, path: Path | None, options: Mapping[str, Any]) -> Source:
+    sizes = {key: options[key] for key in ("train", "test", "length") if key in options}
+    if name == "corpus":
+        return Source(partial(corpus.read, **sizes), lambda: corpus.VERSION)
+    if name == "sentences":
+        return Source(partial(sentences.read, **sizes), lambda: sentences.VERSION)
+    if path is None:
+        what = "a text file, or a folder of them" if name == "text" else "a .csv, .tsv or .jsonl file"
+        raise TickdslError(f"`data {name}` needs a path", f'add path="…" with {what}')
+    if name == "text":
+        text = TextFiles(path, options["length"], options["tokenizer"], options["test"])
+        return Source(text.read, text.digest)
+    columns = {key: options[key] for key in ("text", "label", "task", "length", "tokenizer")}
+    table = TextTable(path, **columns, test_share=options["test"])
+    return Source(table.read, table.digest)
 
 
 def _plugin_source(name: str, root: Path, options: Mapping[str, Any]) -> Source:

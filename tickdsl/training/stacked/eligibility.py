@@ -49,6 +49,10 @@ def stacking_obstacle(jobs: Sequence[TrainingJob], choices: MeasuredChoices, dev
         return "each of them stops when its own patience is over"
     if any(job.measure_every for job in jobs):
         return "their validation loss is measured within epochs"
+    if any(job.sparsifier is not None for job in jobs):
+        return "their masks or weights change between steps"
+    if any(job.recipe.bn_l1 for job in jobs):
+        return "they penalise the scales of batch norm"
     if any(job.should_compile for job in jobs):
         return "their networks are compiled by torch"
     dataset = DeviceDataset(first.data, first.recipe, device)
