@@ -200,5 +200,13 @@ CONDITION_METRICS = ("accuracy", "loss", "sparsity", "params", "flops", "drop")
 TEST_RESULTS = ("accuracy", "loss", "drop")
 #: How much worse than the dense network of its seed a ticket is in the primary metric.
 DROP = "drop"
+#: The metrics of the built-in tasks, which `compare … metric=` can name; those of plug-ins have others.
+TASK_METRICS = {
+    "accuracy": "share of test images that are classified correctly",
+    "loss": "mean test loss; lower is better",
+    "rmse": "root mean squared error of a regression; lower is better",
+    "r2": "coefficient of determination of a regression",
+    "perplexity": "of a language model; lower is better",
+}
 #: A further metric for `until`: how much the mask of this epoch differs from the masks of the epochs before.
 MASK_DISTANCE = "mask-distance"
