@@ -49,10 +49,11 @@ class TrainingHistory:
     `memory_layouts.LAYOUTS`; compiled: whether torch compiled the network; stack_size: the number of networks that
     were trained as one stack; scores: [N], the task's score of every test image (for a classifier, whether it is
     classified correctly); None if images have no score of their own; masks: those at the end, by parameter, if they
-    changed in the training; changes: at which steps weights left and entered the network, and how many; figures: those
-    of the task on the test set at the end, by name; loss_curve: the validation loss within epochs, if it was measured
-    (see `validation.LossCurve`); wait_seconds: how long steps waited for their data; data_bytes: the memory that the
-    data took.
+    changed in the training; changes: at which steps weights left and entered the network, and how many; left: by step,
+    how many weights of each parameter a change has left, where it left other numbers than before; figures: those of the
+    task on the test set at the end, by name; loss_curve: the validation loss within epochs, if it was measured (see
+    `validation.LossCurve`); wait_seconds: how long steps waited for their data; data_bytes: the memory that the data
+    took.
     """
 
     start: int
@@ -66,6 +67,7 @@ class TrainingHistory:
     scores: Tensor | None = attrs.field(default=None, eq=False, repr=False)
     masks: Mapping[str, Tensor] | None = attrs.field(default=None, eq=False, repr=False)
     changes: tuple[tuple[int, int, int], ...] = ()
+    left: tuple[tuple[int, Mapping[str, int]], ...] = ()
     figures: Mapping[str, float] = attrs.field(factory=dict)
     loss_curve: tuple[tuple[Any, ...], ...] = ()
     wait_seconds: float = attrs.field(default=0.0, eq=False)

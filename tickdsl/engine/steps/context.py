@@ -74,6 +74,10 @@ class Context:
         digest = result.data["files"][STRUCTURE]["sha256"]
         return transfer_structure(_load_structure(str(result.folder / STRUCTURE), digest), graph)
 
+    def result(self, key: str) -> Result:
+        """The result of a step, with the content of its files verified."""
+        return self._result(key)
+
     def _result(self, key: str) -> Result:
         """The result of a step, with the content of its files verified."""
         if not self.store.check(key):
@@ -92,11 +96,6 @@ class Context:
         """The parts of the step that made a result."""
         parts: dict[str, Any] = self._result(key).data["parts"]
         return parts
-
-    def step_metrics(self, key: str) -> Metrics:
-        """The metrics of the result of a step."""
-        metrics: Metrics = self._result(key).data["metrics"]
-        return metrics
 
     def weights(self, key: str, target: Structure, graph: ModelGraph) -> dict[str, Tensor]:
         """The state dict that a step has stored, sliced to the structure `target`; this is how weights are rewound."""

@@ -55,7 +55,7 @@ class BatchStream:
             self._start_epoch(epoch)
         start, stop = self._bounds(step)
         indices = self._order[start:stop]
-        targets = dataset.targets.index_select(0, indices)
+        targets = dataset.batch_targets(indices, start)
         if self._streamed is None:
             inputs = dataset.augmented.batch(indices, start)
         else:

@@ -25,7 +25,7 @@ from tickdsl.training.catalogue.input_shapes import InputShape
 from tickdsl.training.data import held_out
 from tickdsl.training.data.preprocess import Preprocess, make_preprocess
 from tickdsl.training.data.readers.encoded_images import EncodedImages
-from tickdsl.training.data.readers.raw_dataset import ImageArray, InputArray, RawDataset
+from tickdsl.training.data.readers.raw_dataset import ImageArray, InputArray, RawDataset, TargetArray
 from tickdsl.training.data.sources import find_source
 from tickdsl.training.data.streaming.images import StreamedImages, take
 from tickdsl.training.data.streaming.statistics import digests, value_counts
@@ -119,12 +119,17 @@ class Dataset:
             raise TickdslError(
                 f"the task `{task.name}` learns images of 8 bits, and {self.name} has floats", "store images as uint8"
             )
+        mean, std = self.mean, self.std
+        if task.pixel_statistics is not None:
+            mean, std = (torch.full_like(self.mean, value) for value in task.pixel_statistics)
         return attrs.evolve(
             self,
             train_targets=self.train_inputs,
             test_targets=self.test_inputs,
             validation_targets=self.validation_inputs,
             task=task,
+            mean=mean,
+            std=std,
         )
 
 
@@ -159,9 +164,7 @@ def load(
             raise UnreadableDataError(message, "check the files of the data set") from found
     applied = {**options_with_defaults, **dict.fromkeys(source.reader_options, 0)}
     raw, validation = _held_out(_sampled(raw, applied), applied["validation"], has_classes=task.has_classes)
-    raw = attrs.evolve(
-        raw, train_inputs=_resized(raw.train_inputs, applied), test_inputs=_resized(raw.test_inputs, applied)
-    )
+    raw = _resized_sets(raw, applied, task)
     mean, std = (torch.empty(0), torch.empty(0)) if raw.vocabulary else _channel_statistics(raw.train_inputs)
     dataset = Dataset(
         name=name,
@@ -179,9 +182,10 @@ def load(
     )
     if validation is None:
         return dataset
+    validation = _resized_sets(attrs.evolve(validation, test_inputs=raw.test_inputs), applied, task)
     return attrs.evolve(
         dataset,
-        validation_inputs=_as_inputs(_resized(validation.train_inputs, applied)),
+        validation_inputs=_as_inputs(validation.train_inputs),
         validation_targets=torch.from_numpy(validation.train_targets),
     )
 
@@ -333,6 +337,24 @@ def _sampled(raw: RawDataset, options: Mapping[str, Any]) -> RawDataset:
         order = torch.randperm(len(labels), generator=generator(0, "samples"))[: options["samples"]]
         return attrs.evolve(raw, train_inputs=raw.train_inputs[order.numpy()], train_targets=labels[order.numpy()])
     return raw
+
+
+def _resized_sets(raw: RawDataset, options: Mapping[str, Any], task: Task) -> RawDataset:
+    """Apply the options `size` and `channels` to training and test inputs, and to masks, which are as large."""
+    train, test = (_resized(inputs, options) for inputs in (raw.train_inputs, raw.test_inputs))
+    raw = attrs.evolve(raw, train_inputs=train, test_inputs=test)
+    if not task.spatial_targets:
+        return raw
+    masks, tested = _resize_masks(raw.train_targets, train), _resize_masks(raw.test_targets, test)
+    return attrs.evolve(raw, train_targets=masks, test_targets=tested)
+
+
+def _resize_masks(masks: TargetArray, images: ImageArray) -> TargetArray:
+    """Masks [N, H, W] with the height and width of their images, each pixel the nearest one's value."""
+    if masks.shape[1:] == images.shape[2:]:
+        return masks
+    resized = F.interpolate(torch.from_numpy(masks).unsqueeze(1), size=images.shape[2:], mode="nearest-exact")
+    return resized.squeeze(1).numpy()
 
 
 def _held_out(raw: RawDataset, share: float, *, has_classes: bool) -> tuple[RawDataset, RawDataset | None]:

@@ -21,12 +21,20 @@ class DeviceDataset:
         self.preprocess = data.preprocess(device)
         self.inputs = data.train_inputs.to(device)  # as they are stored: images are uint8 [N, C, H, W]
         self.targets = data.train_targets.to(device)
-        self.augmented = AugmentedBatches(self.inputs, self.preprocess, recipe.augment)
+        self._masks_move = data.task.spatial_targets and bool(recipe.augment)
+        masks = self.targets if self._masks_move else None
+        self.augmented = AugmentedBatches(self.inputs, self.preprocess, recipe.augment, masks)
         self.batch_size = recipe.batch
         self.steps_per_epoch = steps_per_epoch(len(self.targets), recipe.batch)
         self.test_set = (data.test_inputs.to(device), data.test_targets.to(device))
         held_out = data.validation_set
         self.validation_set = None if held_out is None else (held_out[0].to(device), held_out[1].to(device))
+
+    def batch_targets(self, indices: Tensor, start: int) -> Tensor:
+        """The targets [B, …] of the training inputs with these indices, at `start` and on in the epoch's order."""
+        if self._masks_move:
+            return self.augmented.masks(indices, start)
+        return self.targets.index_select(0, indices)
 
     @property
     def nbytes(self) -> int:

@@ -14,11 +14,12 @@ import numpy as np
 from tickdsl.errors import TickdslError
 from tickdsl.training.catalogue import DATASETS
 from tickdsl.training.data.file_digests import files_digest
-from tickdsl.training.data.readers import corpus, embedded, idx, plugin, sentences, synthetic
+from tickdsl.training.data.readers import corpus, embedded, idx, plugin, sentences, shapes, synthetic
 from tickdsl.training.data.readers.archives import open_tree
 from tickdsl.training.data.readers.arrays import ArrayFiles
 from tickdsl.training.data.readers.folder import ImageFolder, Tree
 from tickdsl.training.data.readers.hub_images import HubImages
+from tickdsl.training.data.readers.mask_folder import MaskFolder
 from tickdsl.training.data.readers.parquet_files import ParquetFiles
 from tickdsl.training.data.readers.raw_dataset import RawDataset
 from tickdsl.training.data.readers.text_files import TextFiles
@@ -41,6 +42,7 @@ _CIFAR = {
 #: Data sets of the user's own, and what their path leads to.
 _NEED_A_PATH = {
     "folder": "a folder or an archive",
+    "masks": "a folder or an archive",
     "arrays": "an .npz, a .safetensors, or a folder of .npy files",
     "webdataset": "a folder of shards",
     "parquet": "a folder of .parquet files",
@@ -79,6 +81,9 @@ def find_source(name: str, root: Path, options: Mapping[str, Any], *, download: 
     if name == "synthetic":
         shape = {key: options[key] for key in ("classes", "size", "channels", "train", "test")}
         return Source(partial(synthetic.read, **shape), synthetic_digest, reader_options=("size", "channels"))
+    if name in shapes.NAMES:
+        drawn = {key: options[key] for key in ("size", "channels", "train", "test")}
+        return Source(partial(shapes.read, name, **drawn), shapes_digest, reader_options=("size", "channels"))
     if name in _TEXTS:
         return _text_source(name, path, options)
     if name not in DATASETS.builtin:
@@ -92,6 +97,9 @@ def find_source(name: str, root: Path, options: Mapping[str, Any], *, download: 
     if name == "arrays" and path is not None:
         files = ArrayFiles(path, options["test"], options["vocabulary"])
         return Source(files.read, files.digest, reader_options=("test",))
+    if name == "masks" and path is not None:
+        masks = MaskFolder(path, options["size"], options["test"], options["classes"], root / DECODED_FOLDER)
+        return Source(masks.read, masks.digest, skipped=masks.skipped, reader_options=("test", "classes"))
     images = ImageFolder(
         path or _tiny_imagenet(root), options["size"], options.get("test", 0.0), root / DECODED_FOLDER,
         options.get("load", "auto"), _TREES.get(name, open_tree), scan,
@@ -127,6 +135,11 @@ def _plugin_source(name: str, root: Path, options: Mapping[str, Any]) -> Source:
 def synthetic_digest() -> str:
     """The version of the code that draws synthetic images; change it whenever the images change."""
     return "synthetic 1"
+
+
+def shapes_digest() -> str:
+    """The version of the code that draws shapes; change it whenever images or targets change."""
+    return "shapes 1"
 
 
 def _idx_source(name: str, root: Path, folder: Path | None, download: bool) -> Source:

@@ -49,6 +49,8 @@ def stacking_obstacle(jobs: Sequence[TrainingJob], choices: MeasuredChoices, dev
         return "each of them stops when its own patience is over"
     if any(job.measure_every for job in jobs):
         return "their validation loss is measured within epochs"
+    if first.data.task.phases:
+        return "their parts are trained in turn"
     if any(job.sparsifier is not None for job in jobs):
         return "their masks or weights change between steps"
     if any(job.recipe.bn_l1 for job in jobs):

@@ -19,7 +19,6 @@ import psutil
 from numpy.typing import NDArray
 
 from tickdsl.errors import TickdslError
-from tickdsl.plurals import plural
 from tickdsl.printable import printable_line
 from tickdsl.training.data import held_out
 from tickdsl.training.data.file_digests import files_digest
@@ -29,9 +28,10 @@ from tickdsl.training.data.readers.encoded_images import EncodedImages, ScanImag
 from tickdsl.training.data.readers.file_entries import Entry, Listing, Skipped
 from tickdsl.training.data.readers.folder_tree import FolderTree
 from tickdsl.training.data.readers.hub_images import HubImages
-from tickdsl.training.data.readers.image_decoding import ImageFacts, Scale, decode
+from tickdsl.training.data.readers.image_arrays import Conversion, require_equal_sizes
+from tickdsl.training.data.readers.image_decoding import ImageFacts, decode
 from tickdsl.training.data.readers.parquet_files import ParquetFiles
-from tickdsl.training.data.readers.raw_dataset import ImageArray, InputArray, LabelArray, RawDataset
+from tickdsl.training.data.readers.raw_dataset import InputArray, LabelArray, RawDataset
 from tickdsl.training.data.readers.web_shards import WebShards
 
 #: What holds encoded images under names, with their splits and classes as folders.
@@ -233,7 +233,7 @@ def _relabelled(image: _Image, labels: dict[str, str]) -> _Image:
 
 class _Stack(Protocol):
     def __call__(
-        self, images: list[_Image], names: tuple[str, ...], grey: bool, scale: Scale
+        self, images: list[_Image], names: tuple[str, ...], conversion: Conversion
     ) -> tuple[InputArray, LabelArray]: ...
 
 
@@ -252,53 +252,34 @@ def _assemble(
         raise TickdslError(
             f"{path} has one class, {printable_line(names[0])}: there is nothing to tell apart", "add another class"
         )
-    shapes = {(image.facts.height, image.facts.width) for image in images}
-    if len(shapes) > 1:
-        first, second = sorted(shapes)[:2]
-        raise TickdslError(
-            f"{path}: images differ in size ({first[0]}x{first[1]}, {second[0]}x{second[1]}, …)",
-            "add size=64, or another number of pixels, to `data`",
-        )
-    deep = [image.facts.deep for image in train if image.facts.deep] or [
-        image.facts.deep for image in test if image.facts.deep
-    ]
-    scale = Scale.of(deep) if deep else Scale(0, 255)
-    notes = [*listing.notes()] if in_archive else []
-    if deep:
-        notes.append(f"values from {scale.low:g} to {scale.high:g} are scaled to 0 to 255")
-    blended = sum(image.facts.blended for image in images)
-    if blended:
-        notes.append(f"{plural(blended, 'image')} with transparent pixels: shown on white")
+    require_equal_sizes(path, [image.facts for image in images])
+    conversion = Conversion.of([image.facts for image in train], [image.facts for image in test])
+    notes = (*(listing.notes() if in_archive else ()), *conversion.notes)
     rules = {
-        "deep": bool(deep),
+        "deep": conversion.deep,
         "links": in_archive and any(image.place.entry.linked for image in images),
         "system files": in_archive and listing.hides_images,
-        "transparency": bool(blended),
+        "transparency": conversion.blended,
     }
-    grey = all(image.facts.grey for image in images)
     return RawDataset(
-        *stack(train, names, grey, scale),
-        *stack(test, names, grey, scale),
+        *stack(train, names, conversion),
+        *stack(test, names, conversion),
         names,
-        notes=tuple(notes),
+        notes=notes,
         rules=tuple(rule for rule, applies in rules.items() if applies),
     )
 
 
-def _stack(images: list[_Image], names: tuple[str, ...], grey: bool, scale: Scale) -> tuple[ImageArray, LabelArray]:
-    height, width = images[0].facts.height, images[0].facts.width
-    stacked = np.empty((len(images), 1 if grey else 3, height, width), dtype=np.uint8)
-    for index, image in enumerate(images):
-        assert image.pixels is not None
-        stacked[index] = (scale.apply(image.pixels) if image.facts.deep else image.pixels).transpose(2, 0, 1)
-    return stacked, _labels(images, names)
+def _stack(images: list[_Image], names: tuple[str, ...], conversion: Conversion) -> tuple[InputArray, LabelArray]:
+    pixels = [(image.pixels, image.facts) for image in images if image.pixels is not None]
+    return conversion.apply(pixels), _labels(images, names)
 
 
 def _encoded(
-    path: Path, size: int, cache: Path, images: list[_Image], names: tuple[str, ...], grey: bool, scale: Scale
+    path: Path, size: int, cache: Path, images: list[_Image], names: tuple[str, ...], conversion: Conversion
 ) -> tuple[InputArray, LabelArray]:
     """The images as `_stack` returns them, but encoded."""
-    shape = (1 if grey else 3, images[0].facts.height, images[0].facts.width)
+    shape = (1 if conversion.grey else 3, images[0].facts.height, images[0].facts.width)
     purpose = hashlib.sha256("\n".join(image.place.name for image in images).encode("utf-8", "surrogateescape"))
     encoded: Any = EncodedImages(
         source=str(path),
@@ -309,7 +290,7 @@ def _encoded(
         rows=np.arange(len(images), dtype=np.int64),
         size=size,
         image_shape=shape,
-        scale=(scale.low, scale.high) if any(image.facts.deep for image in images) else None,
+        scale=(conversion.scale.low, conversion.scale.high) if conversion.deep else None,
         cache=cache.with_name(f"{cache.name}-{purpose.hexdigest()[:8]}"),
     )
     return encoded, _labels(images, names)

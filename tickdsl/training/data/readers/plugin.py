@@ -113,6 +113,11 @@ def _validated(name: str, raw: RawDataset) -> RawDataset:
             arrays[f"{part}_targets"] = task.as_targets(targets, names)
         except BadTargets as found:
             raise error(f"{part}_targets", found.problem, found.hint) from found
+        if task.spatial_targets and targets.shape[1:] != inputs.shape[2:]:
+            raise error(
+                f"{part}_targets", f"has {list(targets.shape[1:])} pixels, its images {list(inputs.shape[2:])}",
+                "return masks of the size of their images",
+            )  # fmt: skip
     if not raw.vocabulary:
         for array_name in ("train_inputs", "test_inputs"):  # columns are channels of one pixel
             array = arrays[array_name]
