@@ -24,7 +24,14 @@ from tickdsl.checks.traced_prune import TracedPrune
 from tickdsl.engine.drop_units import drop_problem
 from tickdsl.engine.graph_cache import DEFAULT_DATA_DIR, dense_graph, image_shape_and_classes, task_of
 from tickdsl.engine.plan_tickets import is_ticket
-from tickdsl.errors import NetworkTooLargeError, TickdslError, TicketError, UnreadableDataError, UnreadableWeightsError
+from tickdsl.errors import (
+    NetworkTooLargeError,
+    TickdslError,
+    TicketError,
+    TooFewSamplesError,
+    UnreadableDataError,
+    UnreadableWeightsError,
+)
 from tickdsl.graph.model import ModelGraph
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.lang.syntax import Span
@@ -78,6 +85,9 @@ def diagnostics(arm: Arm, data: Path | None, *, has_random_structure: bool = Fal
         return
     except NetworkTooLargeError as error:
         yield Diagnostic("TD414", error.message, span, secondary=(Label(arm.data.span, "the data"),), help=error.hint)
+        return
+    except TooFewSamplesError as error:
+        yield Diagnostic("TD533", f"`validation=`: {error.message}", span, help=error.hint)
         return
     except UnreadableDataError as error:
         yield Diagnostic("TD130", error.message, span, help=_way_out(error, span))

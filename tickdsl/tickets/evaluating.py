@@ -20,6 +20,7 @@ from tickdsl.tickets.preprocessing import Preprocessing
 from tickdsl.tickets.ticket_file import open_ticket
 from tickdsl.tickets.verification import logits
 from tickdsl.training.data.datasets import Dataset
+from tickdsl.training.data.streaming.images import in_memory
 
 #: The 97.5% quantile of the normal distribution, for intervals of 95%.
 _QUANTILE = 1.959964
@@ -74,17 +75,15 @@ def evaluate_file(path: Path, data: Dataset, name: str) -> Evaluation:
     """
     opened = _open(path)
     _require_fit(path, opened, data, name)
-    if opened.score is not None:
-        outputs = opened.score(data.test_inputs)
-    else:
-        outputs = _run_batches(path, opened.run, data.test_inputs)
+    images = in_memory(data.test_inputs)
+    outputs = opened.score(images) if opened.score is not None else _run_batches(path, opened.run, images)
     if outputs.dim() != 2 or outputs.shape[1] != data.classes:
-        raise TicketError(f"{path} returns {list(outputs.shape)} for {len(data.test_inputs)} images", _other_data(name))
+        raise TicketError(f"{path} returns {list(outputs.shape)} for {len(images)} images", _other_data(name))
     count = len(data.test_targets)
     right = int((outputs.argmax(1) == data.test_targets).sum())
     low, high = _wilson(right, count)
     metrics = opened.about.get("metrics") or {}
-    first = data.test_inputs[:1].float() / 255
+    first = images[:1].float() / 255
     return Evaluation(
         path=path,
         format=opened.format,

@@ -33,6 +33,7 @@ from tickdsl.tickets.preprocessing import Preprocessing
 from tickdsl.tickets.rebuilding import dense_network_of, probe_outputs
 from tickdsl.tickets.ticket import Origin, Ticket
 from tickdsl.training.catalogue import architecture_options
+from tickdsl.training.data.streaming.images import in_memory
 
 #: The metrics of a result that a ticket keeps.
 _KEPT_METRICS = (
@@ -108,7 +109,7 @@ def ticket_of_run(
     test = (
         TestImages.random(preprocessing, found.why_missing)
         if data_set is None
-        else TestImages(data_set.test_inputs, data_set.test_targets, task=data_set.task)
+        else TestImages(in_memory(data_set.test_inputs), data_set.test_targets, task=data_set.task)
     )
     conditions = conditions_of(result)
     if args.get("code", {}).get("model", source.code) != source.code:
@@ -141,6 +142,11 @@ def _stored(key: str, state: RunState, store: Path | None) -> Result:
 def _data_description(result: Result, found: FoundData, name: str) -> tuple[Preprocessing, tuple[str, ...]]:
     """How images are prepared, and the names of the classes. Raises TicketError if neither store nor data say so."""
     description = load_data_description(result.folder)
+    if description is not None and description.get("inputs", "uint8") != "uint8":
+        raise TicketError(
+            f"networks on {description['inputs']} inputs, as `{name}` has, cannot be exported yet",
+            "take the weights from the store: `tickdsl path`",
+        )
     if description is not None:
         channels, height, width = description["shape"]
         preprocessing = Preprocessing(channels, height, width, description["mean"], description["std"])

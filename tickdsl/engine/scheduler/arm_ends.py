@@ -87,5 +87,8 @@ def is_in_time(measurement: Measurement, last: int | None) -> bool:
 
 
 def metric_value(metrics: Metrics, name: str) -> float:
-    """The value of a metric by its name in the plan language."""
+    """The value of a metric by its name in the plan language; on the validation set if samples are held out for it."""
+    validation = metrics.get("validation") or {}
+    if name in validation:
+        return float(validation[name])
     return float(metrics["macs" if name == "flops" else name])
