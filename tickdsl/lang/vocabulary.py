@@ -164,7 +164,8 @@ ALL_ARMS = "all"
 
 #: Built-in metrics of `report`.
 METRICS = (
-    "accuracy", "loss", "sparsity", "params", "flops", "rounds", "train-time", "latency", "memory", "energy", "carbon",
+    "accuracy", "loss", "sparsity", "params", "flops", "rounds", "train-time", "train-flops",
+    "latency", "memory", "energy", "carbon",
     "early-stop", "pruned", "robustness", "barrier",
 )  # fmt: skip
 #: Metric or control -> what it means.
@@ -177,6 +178,7 @@ WORD_SUMMARIES: dict[str, str] = {
     "drop": "how much worse than the dense network of its seed a ticket is in the primary metric",
     "rounds": "pruning rounds up to this level",
     "train-time": "training time in seconds",
+    "train-flops": "multiply-adds of all trainings that led to a network; pruned weights take none",
     "latency": "seconds to classify one image, and one batch",
     "memory": "bytes needed to classify a batch, and to train for one step",
     "energy": "energy used by training, in joules: measured if the machine has a counter, else estimated from `watts`",
@@ -187,7 +189,8 @@ WORD_SUMMARIES: dict[str, str] = {
     "barrier": "increase in test error along the line to the same network trained with another data order",
     "dense": "the unpruned network; always included",
     "random-init": "the same structure, trained from new random weights",
-    "random-structure": "the same number of units per layer, chosen at random, with the original initial weights",
+    "random-structure": "the same number of units per layer (or, with `match=`, the same cost), chosen at random, with "
+    "the original initial weights",
     "early": "the dense network, trained for a short time",
     "all": "every arm",
 }
@@ -206,6 +209,15 @@ TASK_METRICS = {
     "rmse": "root mean squared error of a regression; lower is better",
     "r2": "coefficient of determination of a regression",
     "perplexity": "of a language model; lower is better",
+    "map": "mean average precision of tags",
+    "f1": "F1 of tags",
+    "miou": "mean intersection over union of a segmentation",
+    "pixel-accuracy": "share of pixels that are classified correctly",
+    "mse": "mean squared error of a reconstruction; lower is better",
+    "elbo": "evidence lower bound of a variational autoencoder",
+    "cross-entropy": "reconstruction loss of a variational autoencoder; lower is better",
+    "kl": "divergence of a variational autoencoder's codes from the prior; lower is better",
+    "frechet-distance": "distance of generated images from those of the test set; lower is better",
 }
 #: A further metric for `until`: how much the mask of this epoch differs from the masks of the epochs before.
 MASK_DISTANCE = "mask-distance"
