@@ -41,6 +41,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from tickdsl.engine.graph_cache import DEFAULT_DATA_DIR
     from tickdsl.inspect.graph_subject import data_of_text
     from tickdsl.results.formatting import count, percent, quantity
+    from tickdsl.results.scores import label, number
     from tickdsl.tickets.evaluating import evaluate_file
     from tickdsl.training.data import datasets
 
@@ -48,13 +49,15 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     dataset = datasets.load(data.name, root=arguments.data or DEFAULT_DATA_DIR, options=dict(data.options))
     found = evaluate_file(arguments.file, dataset, data.name)
     if arguments.json:
-        echo(json.dumps({"v": 1, **attrs.asdict(found), "path": str(found.path), "data": arguments.on}))
+        shown = {**attrs.asdict(found), "path": str(found.path), "metric": found.metric.name}
+        echo(json.dumps({"v": 1, **shown, "data": arguments.on}))
         return OK
-    stored = "" if found.stored is None else f"; stored in the file: {percent(found.stored, 2)}"
-    interval = f"95% interval {percent(found.low, 2)} to {percent(found.high, 2)}"
+    facts = [] if found.low is None else [f"95% interval {percent(found.low, 2)} to {percent(found.high, 2)}"]
+    samples = f"{found.images:,} {'images' if found.low is not None else 'samples'}"
+    stored = "" if found.stored is None else f"; stored in the file: {number(found.metric, found.stored)}"
     rows = [
         ("network", f"{found.network} ({found.format})"),
-        ("accuracy", f"{percent(found.accuracy, 2)} ({interval}, {found.images:,} images{stored})"),
+        (label(found.metric), f"{number(found.metric, found.score)} ({', '.join([*facts, samples])}{stored})"),
         ("parameters", count(found.params)),
         ("multiply-adds", count(found.macs)),
         ("bytes", quantity(found.bytes, "B")),

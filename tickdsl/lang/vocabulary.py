@@ -210,6 +210,15 @@ TASK_METRICS = {
     "rmse": "root mean squared error of a regression; lower is better",
     "r2": "coefficient of determination of a regression",
     "perplexity": "of a language model; lower is better",
+    "map": "mean average precision of tags",
+    "f1": "F1 of tags",
+    "miou": "mean intersection over union of a segmentation",
+    "pixel-accuracy": "share of pixels that are classified correctly",
+    "mse": "mean squared error of a reconstruction; lower is better",
+    "elbo": "evidence lower bound of a variational autoencoder",
+    "cross-entropy": "reconstruction loss of a variational autoencoder; lower is better",
+    "kl": "divergence of a variational autoencoder's codes from the prior; lower is better",
+    "frechet-distance": "distance of generated images from those of the test set; lower is better",
 }
 #: A further metric for `until`: how much the mask of this epoch differs from the masks of the epochs before.
 MASK_DISTANCE = "mask-distance"

@@ -15,10 +15,12 @@ from torch import Tensor, nn
 from tickdsl.errors import TickdslError, TicketError
 from tickdsl.metrics.latency import LATENCY, measure_latency
 from tickdsl.pruning.ticket_header import is_ticket
-from tickdsl.tickets.export_format import TestConditions
+from tickdsl.records.events import MetricInfo
+from tickdsl.results.scores import ACCURACY
+from tickdsl.tickets.export_format import TestConditions, TestImages
 from tickdsl.tickets.preprocessing import Preprocessing
 from tickdsl.tickets.ticket_file import open_ticket
-from tickdsl.tickets.verification import logits
+from tickdsl.tickets.verification import logits, task_score
 from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.data.streaming.images import in_memory
 
@@ -31,7 +33,8 @@ _BATCH = 100
 class Evaluation:
     """What a file achieves on a data set.
 
-    low, high: Wilson's 95% interval of the accuracy over the test images. stored: the accuracy in the file. params and
+    low, high: Wilson's 95% interval of the accuracy over the test images; all three are None for a task without
+    classes. score: the value of `metric`, the primary one of the task. stored: the score in the file. params and
     macs: parameters without masked ones, and multiply-adds per image; None if the file does not say. latency: seconds
     for one image on one core. notes: what else the user should know.
     """
@@ -39,9 +42,9 @@ class Evaluation:
     path: Path
     format: str
     network: str
-    accuracy: float
-    low: float
-    high: float
+    accuracy: float | None
+    low: float | None
+    high: float | None
     images: int
     stored: float | None
     params: int | None
@@ -49,6 +52,8 @@ class Evaluation:
     bytes: int
     latency: float
     notes: tuple[str, ...] = ()
+    score: float
+    metric: MetricInfo
 
 
 @attrs.frozen(eq=False)
@@ -79,20 +84,25 @@ def evaluate_file(path: Path, data: Dataset, name: str) -> Evaluation:
     outputs = opened.score(images) if opened.score is not None else _run_batches(path, opened.run, images)
     if outputs.dim() != 2 or outputs.shape[1] != data.classes:
         raise TicketError(f"{path} returns {list(outputs.shape)} for {len(images)} images", _other_data(name))
-    count = len(data.test_targets)
-    right = int((outputs.argmax(1) == data.test_targets).sum())
-    low, high = _wilson(right, count)
+    count, metric = len(data.test_targets), MetricInfo(**attrs.asdict(data.task.primary))
+    score = task_score(TestImages(images, data.test_targets, task=data.task), outputs)
+    accuracy = low = high = None
+    if metric == ACCURACY:
+        right = int((outputs.argmax(1) == data.test_targets).sum())
+        accuracy, (low, high) = right / count, _wilson(right, count)
     metrics = opened.about.get("metrics") or {}
     first = images[:1].float() / 255
     return Evaluation(
         path=path,
         format=opened.format,
         network=opened.network,
-        accuracy=right / count,
+        accuracy=accuracy,
+        score=score,
+        metric=metric,
         low=low,
         high=high,
         images=count,
-        stored=metrics.get("accuracy"),
+        stored=metrics.get("accuracy", metrics.get("score")),
         params=metrics.get("params"),
         macs=metrics.get("macs"),
         bytes=path.stat().st_size,
