@@ -19,12 +19,15 @@ from tickdsl.graph.costs import TRACE_BATCH_SIZE, cost
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure
 from tickdsl.lang.findings.diagnostics import Diagnostic
+from tickdsl.lang.vocabulary import is_percentage
 from tickdsl.lang.writing.literals import percent
 from tickdsl.moments import format_brief
 from tickdsl.plan.arm_lowering import is_one_level
 from tickdsl.plan.model import Arm, Condition, Matching, Overlap, Prune
 from tickdsl.pruning.round_forecast import forecast_rounds, max_rounds
 from tickdsl.pruning.scope import GROUP_KINDS, LAYERS
+from tickdsl.training import catalogue
+from tickdsl.training.catalogue.tasks import bounds
 
 
 @attrs.frozen
@@ -58,12 +61,22 @@ class ArmRanges:
     first_level: Ranges
     levels: int
 
+    def at_any_level(self, metric: str) -> Range:
+        """What a metric can be at any level; one of a test is only bounded by what it means."""
+        return self.any_level.get(metric) or Range(*bounds(metric))
+
+    def at_first_level(self, metric: str) -> Range:
+        """What a metric can be at the first level."""
+        return self.first_level.get(metric) or Range(*bounds(metric))
+
 
 def metric_ranges(arm: Arm, graph: ModelGraph) -> ArmRanges:
     """The ranges of the metrics that conditions can test. Raises TickdslError if a prune has nothing to remove."""
     dense = cost(graph, Structure.dense(graph))
     macs = dense.macs // TRACE_BATCH_SIZE
-    anything = {"accuracy": Range(0, 1), "loss": Range(0, math.inf), "sparsity": Range(0, 1)}
+    tested = arm.data if arm.transfer is None else arm.transfer.data
+    task = catalogue.MODELS[arm.model.name].task or catalogue.DATASETS[tested.name].task
+    anything = {"sparsity": Range(0, 1), "loss": Range(*bounds("loss", task))}
     prunes = [group.prune for group in arm.distinct_rounds.values()]
     levels = sum(1 if group.joined or is_one_level(group) else _rounds(arm, group.prune, graph) for group in arm.rounds)
     if is_ticket(arm.model):  # what its masks leave is not counted here
@@ -106,23 +119,23 @@ def check_until(arm: Arm, graph: ModelGraph) -> Iterator[Diagnostic]:
             ranges = metric_ranges(arm, graph)
         except TickdslError:
             return  # the prune has a finding of its own
-        values = ranges.any_level[condition.metric]
+        values = ranges.at_any_level(condition.metric)
         if values.never(condition):
             message = f"`until {_text(condition)}` is never reached: {_described(condition.metric, values)}"
             yield Diagnostic("TD205", message, condition.span, help=_cure(condition.metric, values))
-        elif ranges.first_level[condition.metric].always(condition):
-            yield _at_once("until", condition, ranges.first_level[condition.metric])
+        elif ranges.at_first_level(condition.metric).always(condition):
+            yield _at_once("until", condition, ranges.at_first_level(condition.metric))
 
 
 def check_stop(stop: Condition, arms: Sequence[ArmRanges]) -> Iterator[Diagnostic]:
     """Check a condition of `stop when` on all arms of a plan."""
-    values = [ranges.any_level[stop.metric] for ranges in arms]
+    values = [ranges.at_any_level(stop.metric) for ranges in arms]
     if all(each.never(stop) for each in values):
         (overall,) = itertools.islice(reversed([*itertools.accumulate(values, Range.united)]), 1)
         message = f"`{_text(stop)}` is never reached: {_described(stop.metric, overall)}"
         yield Diagnostic("TD514", message, stop.span, help=_cure(stop.metric, overall))
         return
-    first = [ranges.first_level[stop.metric] for ranges in arms if ranges.levels > 1]
+    first = [ranges.at_first_level(stop.metric) for ranges in arms if ranges.levels > 1]
     if first and all(each.always(stop) for each in first):
         yield _at_once("stop when", stop, first[0])
 
@@ -183,20 +196,22 @@ def _weights_of_first_level(arm: Arm, graph: ModelGraph) -> int | None:
 
 
 def _text(condition: Condition) -> str:
-    bound = percent(condition.bound) if condition.metric in ("accuracy", "sparsity") else f"{condition.bound:,g}"
+    is_share = condition.percentage or is_percentage(condition.metric)
+    bound = percent(condition.bound) if is_share else f"{condition.bound:,g}"
     return f"{condition.metric} {condition.comparison} {bound}"
 
 
 def _described(metric: str, values: Range) -> str:
     def text(value: float) -> str:
-        if metric in ("accuracy", "sparsity"):
+        if is_percentage(metric):
             return percent(round(value, 4))
         return f"{value:,.0f}" if value.is_integer() or value > 100 else format_brief(value)
 
     least, most = float(values.least), float(values.most)
     if least == most:
         return f"{metric} is {text(least)} there"
-    return f"{metric} is at least {text(least)}" + ("" if math.isinf(most) else f" and at most {text(most)}")
+    limits = [f"at {word} {text(limit)}" for word, limit in (("least", least), ("most", most)) if math.isfinite(limit)]
+    return f"{metric} is {' and '.join(limits)}"
 
 
 def _cure(metric: str, values: Range) -> str:

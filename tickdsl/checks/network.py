@@ -14,6 +14,7 @@ from tickdsl.checks import (
     prune_amounts,
     prune_targets,
     successive_prunes,
+    tasks,
     ticket_start,
 )
 from tickdsl.checks.schedules import arm_steps_per_epoch
@@ -27,6 +28,7 @@ from tickdsl.lang.syntax import Span
 from tickdsl.plan.model import Arm, Plan, Recalibrate
 from tickdsl.plugins import PluginError
 from tickdsl.training import catalogue, weights_files
+from tickdsl.training.catalogue.input_shapes import is_tokens, shape_in_words
 from tickdsl.training.weights_fit import require_fit
 
 _CHECKS: tuple[Callable[[TracedPrune], Iterator[Diagnostic]], ...] = (
@@ -52,6 +54,10 @@ def diagnostics(arm: Arm, data: Path | None, *, has_random_structure: bool = Fal
     try:
         data_diagnostics = list(data_sets.diagnostics(arm.data, root))
         image_shape_and_classes(arm.data, root)
+        task_findings = list(tasks.diagnostics_of_data(arm, root))
+        if any(found.severity == "error" for found in task_findings):
+            yield from task_findings
+            return
         span = arm.model.span
         _require_weights(arm)
         graph = dense_graph(arm, data)
@@ -87,6 +93,7 @@ def diagnostics(arm: Arm, data: Path | None, *, has_random_structure: bool = Fal
         yield from too_large
         return
     yield from data_diagnostics
+    yield from task_findings
     yield from ticket_findings
     yield from transfer_diagnostics
     yield from conditions.check_until(arm, graph)
@@ -196,13 +203,19 @@ def _check_transfer(arm: Arm, root: Path) -> Iterator[Diagnostic]:
     shape, classes = image_shape_and_classes(arm.data, root)
     new_shape, new_classes = image_shape_and_classes(transfer.data, root)
     if shape != new_shape:
-        size, new_size = ("×".join(map(str, each)) for each in (shape, new_shape))
+        inputs = "" if is_tokens(shape) else "images of "
+        options = (
+            f"e.g. `size={shape[1]} channels={shape[0]}`"
+            if not is_tokens(shape)
+            else "as many tokens of one vocabulary"
+        )
         yield Diagnostic(
             "TD413",
-            f"the ticket needs images of {size}, but {transfer.data.name} has {new_size}",
+            f"the ticket needs {inputs}{shape_in_words(shape)}, but {transfer.data.name} has "
+            f"{shape_in_words(new_shape)}",
             transfer.data.span,
             secondary=(Label(arm.data.span, "the ticket is found on this data"),),
-            help=f"give both data sets the same shape, e.g. `size={shape[1]} channels={shape[0]}`",
+            help=f"give both data sets the same shape, {options}",
         )
     elif transfer.head == "keep" and classes != new_classes:
         yield Diagnostic(

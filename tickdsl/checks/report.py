@@ -152,9 +152,11 @@ def _check_resolved(
         plugins,
         retrainings,
         schedules,
+        tasks,
     )
 
-    families = [module.diagnostics for module in (schedules, moments, retrainings, data_amounts, arm_design, amounts)]
+    checks = (tasks, schedules, moments, retrainings, data_amounts, arm_design, amounts)
+    families = [module.diagnostics for module in checks]
     collected: list[Diagnostic] = []
     has_random_structure = "random-structure" in plan.rivals
     for _, group in itertools.groupby(plan.arms, lambda arm: arm.name):
@@ -186,6 +188,10 @@ def _check_resolved(
         collected += guarded(partial(plugins.metric_diagnostics, plan), span)
         if not any(d.severity == "error" for d in collected):
             collected += guarded(partial(fresh_controls.diagnostics, plan, data), span)
+    if whole:
+        collected += guarded(partial(tasks.plan_diagnostics, plan), span)
+    if whole and network and not traced_only and not any(d.severity == "error" for d in collected):
+        collected += guarded(partial(tasks.plan_diagnostics_of_data, plan, data), span)
     if whole and network and not traced_only and not any(d.severity == "error" for d in collected):
         from tickdsl.checks.network import stops
 

@@ -11,6 +11,8 @@ from typing import Literal
 
 import attrs
 
+from tickdsl.training.catalogue.tasks import METRIC_SUMMARIES, TASK_METRICS, is_share
+
 #: Grammar terminal -> the words it accepts -> what each one means.
 CLOSED_WORDS: dict[str, dict[str, str]] = {
     "UNIT": {
@@ -146,8 +148,7 @@ METRICS = (
 )  # fmt: skip
 #: Metric or control -> what it means.
 WORD_SUMMARIES: dict[str, str] = {
-    "accuracy": "test accuracy",
-    "loss": "mean cross-entropy on the test set",
+    **METRIC_SUMMARIES,
     "sparsity": "share of the weights that are removed",
     "params": "number of weights left",
     "flops": "multiply-adds per image",
@@ -167,9 +168,19 @@ WORD_SUMMARIES: dict[str, str] = {
     "early": "the dense network, trained for a short time",
     "all": "every arm",
 }
-#: Metrics that a `stop when` or `until` condition can test.
-CONDITION_METRICS = ("accuracy", "loss", "sparsity", "params", "flops")
-#: Those of them that are results on test images.
-TEST_RESULTS = ("accuracy", "loss")
+#: Metrics of the size of a network, which conditions can test whatever its task is.
+SIZE_METRICS = ("sparsity", "params", "flops")
+#: Metrics that a `stop when` or `until` condition can test; tasks of plug-ins have others.
+CONDITION_METRICS = (*TASK_METRICS, *SIZE_METRICS)
 #: A further metric for `until`: how much the mask of this epoch differs from the masks of the epochs before.
 MASK_DISTANCE = "mask-distance"
+
+
+def is_test_result(metric: str) -> bool:
+    """Whether a metric of a condition is a result on the test set: one of the task, built in or of a plug-in."""
+    return metric not in (*SIZE_METRICS, MASK_DISTANCE)
+
+
+def is_percentage(metric: str) -> bool:
+    """Whether a plan gives a metric of a condition as a percentage. Metrics of plug-ins' tasks are not known here."""
+    return metric == "sparsity" or is_share(metric)

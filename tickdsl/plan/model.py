@@ -95,11 +95,15 @@ Amount = Share | Count | To | Stages | Matching
 
 @attrs.frozen
 class Condition:
-    """A condition on a metric, e.g. accuracy < 0.9."""
+    """A condition on a metric, e.g. accuracy < 0.9.
+
+    `percentage`: the bound of a metric that is not known to be a share was written as a percentage.
+    """
 
     metric: str
     comparison: str
     bound: float
+    percentage: bool = False
     span: Any = _source_location()
 
     def holds(self, value: float) -> bool:
@@ -198,6 +202,8 @@ class Distill:
     weight: float
     until: Moment | None = None
     span: Any = _source_location()
+    #: Where the temperature was written; None if it was not.
+    temperature_span: Any = _source_location()
 
 
 Tail = Overlap | Recalibrate | Rewind | Retrain | Distill

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from tickdsl.engine.scheduler.forecast import epochs, steps_to_run
-from tickdsl.lang.vocabulary import TEST_RESULTS
+from tickdsl.lang.vocabulary import is_test_result
 from tickdsl.lang.writing.unparse import condition as condition_text
 from tickdsl.metrics.training_metrics import TRAINING_METRICS, training_figures
 from tickdsl.plan.model import MeasurementOptions
@@ -83,7 +83,7 @@ def _test_data(study: Study) -> dict[str, str]:
 def _stops_on_results(study: Study) -> tuple[str, ...]:
     """The conditions on test results that end a seed of an arm early, as text."""
     conditions = [*study.plan.stops, *(level.ends for level in study.levels if level.ends is not None)]
-    texts = (condition_text(condition) for condition in conditions if condition.metric in TEST_RESULTS)
+    texts = (condition_text(condition) for condition in conditions if is_test_result(condition.metric))
     return tuple(dict.fromkeys(texts))
 
 
