@@ -9,12 +9,14 @@ import attrs
 class TaskCase:
     """A plan without arms that runs in seconds on a CPU.
 
-    head: its `model` and `train` lines. units: what of its network can be pruned.
+    head: its `model` and `train` lines. units: what of its network can be pruned. refuses: what a plan of the task
+    cannot do, which must be refused with a reason: criteria by name, `distill`, `stack`, `export`.
     """
 
     task: str
     head: str
     units: tuple[str, ...] = ("weights", "filters")
+    refuses: tuple[str, ...] = ()
 
     @property
     def plan(self) -> str:
@@ -22,4 +24,13 @@ class TaskCase:
         return f"plan 1\n{self.head}\nseeds 1\nprune {self.units[0]} global 30% x 2\nrewind weights to init\n"
 
 
-TASK_CASES = (TaskCase("classify", "model small-cnn width=0.5 on digits samples=200\ntrain 3ep batch=50 lr=0.05"),)
+TASK_CASES = (TaskCase("classify", "model small-cnn width=0.5\ndata digits samples=200\ntrain 3ep batch=50 lr=0.05"),)
+#: Cases with data and networks of a plug-in, `tests/helpers/task_plugins.py`: their plans need permission to run code.
+PLUGIN_CASES = (
+    TaskCase("regress", 'model small-cnn width=0.5\ndata "task_plugins:spots"\ntrain 3ep batch=32 lr=0.01'),
+    TaskCase(
+        "classify",
+        'model "task_plugins:reader"\ndata "task_plugins:words"\ntrain 3ep batch=32 lr=0.1',
+        units=("weights", "neurons"),
+    ),
+)
