@@ -107,7 +107,11 @@ def test_two_arms_share_the_dense_training_and_what_they_have_in_common(case: Ta
     assert set(alone.study.graph) < set(both.study.graph)
     assert both.measured_step("dense", 0, "one") == both.measured_step("dense", 0, "two")
     assert both.levels("one")[0].structure == both.levels("two")[0].structure
-    tasks = {both.study.step(key).args["data"].get("task", "classify") for key in both.study.graph if "data" in both.study.step(key).args}
+    tasks = {
+        both.study.step(key).args["data"].get("task", "classify")
+        for key in both.study.graph
+        if "data" in both.study.step(key).args
+    }
     assert tasks == {case.task}
 
 

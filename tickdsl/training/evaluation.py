@@ -95,7 +95,7 @@ def evaluation_sums(
     try:
         with (
             torch.no_grad(),
-            _same_noise(task, inputs.device),
+            same_noise(task, inputs.device),
             torch.autocast(inputs.device.type, dtype=autocast, enabled=autocast is not None),
         ):
             for first in range(0, len(inputs), batch):
@@ -113,7 +113,7 @@ def evaluation_sums(
 
 
 @contextmanager
-def _same_noise(task: Task, device: torch.device) -> Iterator[None]:
+def same_noise(task: Task, device: torch.device) -> Iterator[None]:
     """Let a network that draws in tests draw the same numbers in each, and leave torch's generators as they were."""
     if not task.draws_in_tests:
         yield
