@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
+import task_cases
 from command_line import CliHarness
 from task_cases import PLUGIN_CASES, TASK_CASES, TaskCase
 
@@ -18,7 +20,10 @@ DATA = {
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_a_plan_runs_and_its_ticket_is_evaluated(case: TaskCase, harness: CliHarness) -> None:
+def test_a_plan_runs_and_its_ticket_is_evaluated(
+    case: TaskCase, harness: CliHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(task_cases.__file__).parent))  # files are verified in fresh processes
     harness.write(f"{case.plan}compare random-init, dense\n", head="")
     checked = harness.call("check", harness.plan, "--allow-code")
     assert checked.exit == 0, checked.out + checked.err

@@ -53,3 +53,31 @@ class Reader(nn.Module):
 def reader(classes: int, shape: tuple[int, int], width: int = 24) -> nn.Module:
     """A small network for tokens of `shape` (T, V)."""
     return Reader(classes, *shape, width)
+
+
+def tagged(root: Path, train: int = 96, test: int = 40) -> RawDataset:
+    """The images of `spots`, with two labels that apply or not: whether the spot is low, and whether it is right."""
+    raw = spots(root, train, test)
+    labels = [(np.asarray(places) > 3.5).astype(np.uint8) for places in (raw.train_targets, raw.test_targets)]
+    return RawDataset(raw.train_inputs, labels[0], raw.test_inputs, labels[1], class_names=("low", "right"), task="tag")
+
+
+class TwoLayersOfOutputs(nn.Module):
+    """A network whose last two layers depend on the number of outputs."""
+
+    def __init__(self, outputs: int, size: int) -> None:
+        super().__init__()
+        self.flatten = nn.Flatten()
+        self.hidden = nn.Linear(size, 16)
+        self.act = nn.ReLU()
+        self.between = nn.Linear(16, 2 * outputs)
+        self.head = nn.Linear(2 * outputs, outputs)
+
+    def forward(self, images: Tensor) -> Tensor:
+        outputs: Tensor = self.head(self.act(self.between(self.act(self.hidden(self.flatten(images))))))
+        return outputs
+
+
+def two_layers_of_outputs(classes: int, shape: tuple[int, int, int]) -> nn.Module:
+    """A network that cannot be transferred to data with other outputs."""
+    return TwoLayersOfOutputs(classes, shape[0] * shape[1] * shape[2])

@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import attrs
+
 from tickdsl.checks import (
     conditions,
     data_sets,
@@ -24,9 +26,11 @@ from tickdsl.engine.plan_tickets import is_ticket
 from tickdsl.errors import NetworkTooLargeError, TickdslError, TicketError, UnreadableDataError, UnreadableWeightsError
 from tickdsl.graph.model import ModelGraph
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
+from tickdsl.lang.findings.suggestions import join_or
 from tickdsl.lang.syntax import Span
-from tickdsl.plan.model import Arm, Plan, Recalibrate
+from tickdsl.plan.model import Arm, Data, Plan, Recalibrate
 from tickdsl.plugins import PluginError
+from tickdsl.plurals import agreeing
 from tickdsl.training import catalogue, weights_files
 from tickdsl.training.catalogue.input_shapes import is_tokens, shape_in_words
 from tickdsl.training.weights_fit import require_fit
@@ -224,3 +228,40 @@ def _check_transfer(arm: Arm, root: Path) -> Iterator[Diagnostic]:
             transfer.span,
             help="use `head=reset`",
         )
+    else:
+        yield from _check_body(arm, transfer.data, root)
+
+
+def _check_body(arm: Arm, data: Data, root: Path) -> Iterator[Diagnostic]:
+    """Check that the tensors of a network's body have the same names and shapes on the data of a transfer.
+
+    The head is the last layer, which is drawn anew.
+    """
+    graphs = [dense_graph(each, root) for each in (arm, attrs.evolve(arm, data=data))]
+    heads = {info.module for graph in graphs for info in graph.weights.values() if info.is_output}
+    bodies = [
+        {
+            name: shape
+            for name, shape in {**graph.parameters, **graph.buffers}.items()
+            if name.rpartition(".")[0] not in heads
+        }
+        for graph in graphs
+    ]
+    body, new_body = bodies
+    differing = [name for name in (*body, *new_body) if body.get(name) != new_body.get(name)]
+    if not differing:
+        return
+    first = differing[0]
+    here, there = (
+        "has none" if first not in each else f"has {'×'.join(map(str, each[first])) or 'one number'}" for each in bodies
+    )
+    names = join_or(dict.fromkeys(differing), 4)
+    yield Diagnostic(
+        "TD478",
+        f"the body of {arm.model.name} is another network on {data.name}: {names} "
+        f"{agreeing(len(set(differing)), 'does')} not fit",
+        data.span,
+        secondary=(Label(arm.data.span, "the ticket is found on this data"),),
+        notes=(f"{first}: the network on {arm.data.name} {here}, on {data.name} it {there}",),
+        help="transfer to data whose targets only the last layer depends on, or use another model",
+    )
