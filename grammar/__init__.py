@@ -16,7 +16,7 @@ from tickdsl import __version__
 
 #: The end of a keyword. `prune-x` and `prune.x` are names, and so is the key in `until=2ep`.
 WORD_END = r"(?![A-Za-z0-9_]|[-.][A-Za-z0-9_]|[ \t]*=(?!=))"
-_CLOSED_WORDS = ("UNIT", "SCOPE", "BASE", "WHAT", "SPLIT_BY")
+_CLOSED_WORDS = ("UNIT", "SCOPE", "BASE", "COST", "WHAT", "SPLIT_BY")
 
 
 def grammar_text() -> str:

@@ -46,7 +46,7 @@ DIGITS = "model small-cnn on digits width=0.5\ntrain 2ep lr=0.01\nseeds 3"
             "TD473",
             "accuracy < 50%",
             "has no accuracy: its task is regress, judged by rmse",
-            "use rmse, r2 or loss, or a size",
+            "use rmse, r2, loss or drop, or a size",
         ),
         (SPOTS, "prune filters 30% until accuracy < 50%; rewind lr", "TD473", "accuracy < 50%", "has no accuracy", ""),
         (
@@ -55,7 +55,7 @@ DIGITS = "model small-cnn on digits width=0.5\ntrain 2ep lr=0.01\nseeds 3"
             "TD473",
             "rmse > 0.2",
             "digits has no rmse: its task is classify",
-            "use accuracy or loss",
+            "use accuracy, loss or drop",
         ),
         (
             SPOTS,
@@ -126,8 +126,8 @@ DIGITS = "model small-cnn on digits width=0.5\ntrain 2ep lr=0.01\nseeds 3"
             "prune filters 30%; rewind lr",
             "TD472",
             "small-cnn",
-            "small-cnn takes images, but the inputs of .* are 6 tokens of 12",
-            "for small-cnn|model for such data",
+            "small-cnn takes images, but the inputs of .* are tokens",
+            "for small-cnn|model for this data",
         ),
         (DIGITS, "prune filters 30%; rewind lr; transfer to {words}", "TD472", "own_", "takes images", ""),
     ],

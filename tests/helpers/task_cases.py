@@ -9,8 +9,8 @@ import attrs
 class TaskCase:
     """A plan without arms that runs in seconds on a CPU.
 
-    head: its `model` and `train` lines. units: what of its network can be pruned. refuses: what a plan of the task
-    cannot do, which must be refused with a reason: criteria by name, `distill`, `stack`, `export`.
+    head: its `model`, `data` and `train` lines. units: what of its network can be pruned. refuses: what a plan of the
+    task cannot do, which must be refused with a reason: criteria by name, `distill`, `stack`, `export`.
     """
 
     task: str

@@ -38,6 +38,7 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "compile": ("off", "on"),
     "augment": (["crop"], ["flip"]),
     "label-smoothing": (0.0, 0.1),
+    "bn-l1": (0.0, 1e-4),
 }
 #: `nesterov=on` is an error wherever it would do nothing.
 WITHOUT_RULES = {"nesterov"}
@@ -49,7 +50,7 @@ def what_is_trained(recipe: Recipe) -> Any:
     momenta = recipe.momenta(PER_EPOCH).tolist() if cycled or recipe.optimizer == "sgd" else []
     rates = recipe.learning_rates(PER_EPOCH).tolist()
     others = (recipe.optimizer, recipe.batch, recipe.decay, recipe.precision, recipe.compile, recipe.augment)
-    return rates, momenta, *others, recipe.label_smoothing
+    return rates, momenta, *others, recipe.label_smoothing, recipe.bn_l1
 
 
 def recipes_with(values: dict[str, Any], option: str, **fixed: Any) -> Iterator[Recipe]:

@@ -8,7 +8,6 @@ from tickdsl import grammar
 from tickdsl.lang import option_schemas, vocabulary
 from tickdsl.lang.reading.parse import parse
 from tickdsl.lang.syntax import Source
-from tickdsl.training.catalogue.tasks import TASK_METRICS
 
 KEYWORD = re.compile(r"([a-z]+)\(\?!")
 CLOSED = re.compile(r"\(\?:\(\?:([a-z|]+)\)\)")
@@ -31,7 +30,7 @@ def test_closed_words_are_the_grammars() -> None:
 def test_metrics_controls_and_options_have_summaries() -> None:
     assert set(vocabulary.WORD_SUMMARIES) == {
         *vocabulary.METRICS,
-        *TASK_METRICS,
+        *vocabulary.CONDITION_METRICS,
         *vocabulary.CONTROLS,
         vocabulary.ALL_ARMS,
     }

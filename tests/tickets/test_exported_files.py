@@ -30,7 +30,7 @@ WRITERS = {".pt2": write_pt2, ".onnx": write_onnx}
 SLOW = pytest.mark.slow
 #: Both formats, the one that takes seconds among the slow tests.
 SUFFIXES = (".pt2", pytest.param(".onnx", marks=SLOW))
-BUILTIN = tuple(name for name, info in MODELS.items() if info.is_builtin)
+BUILTIN = tuple(name for name, info in MODELS.items() if info.is_builtin and info.inputs == "images")
 #: One network of each of torchvision's families, the smallest that it has.
 FAMILIES = (
     "alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "efficientnet_v2_s", "googlenet", "inception_v3",
@@ -42,7 +42,9 @@ FAMILIES = (
 #: Too large for a machine with 16 GB of memory: network, compact network, file and outputs are there at once.
 HUGE = frozenset({"regnet_y_128gf", "vit_h_14"})
 OTHERS = tuple(
-    name for name in MODELS if name not in {*BUILTIN, *FAMILIES, *HUGE} and not name.startswith("torchvision.")
+    name
+    for name, info in MODELS.items()
+    if name not in {*BUILTIN, *FAMILIES, *HUGE} and info.inputs == "images" and not name.startswith("torchvision.")
 )
 
 

@@ -19,7 +19,7 @@ from tickdsl.tickets.rebuilding import dense_network_of, probe_outputs
 from tickdsl.tickets.ticket import Ticket
 from tickdsl.training.catalogue import MODELS
 
-BUILTIN = tuple(name for name, info in MODELS.items() if info.is_builtin)
+BUILTIN = tuple(name for name, info in MODELS.items() if info.is_builtin and info.inputs == "images")
 FAST = ("small-cnn", "lenet-300-100", "lenet5", "conv2", "resnet20", "vgg11")
 
 

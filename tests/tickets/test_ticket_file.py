@@ -31,7 +31,7 @@ from tickdsl.tickets.ticket import Origin, Ticket
 from tickdsl.tickets.ticket_file import load, open_ticket, ticket_bytes, write_ticket
 from tickdsl.training.catalogue import MODELS
 
-BUILTIN = tuple(name for name, info in MODELS.items() if info.is_builtin)
+BUILTIN = tuple(name for name, info in MODELS.items() if info.is_builtin and info.inputs == "images")
 #: One of each family; the others are like them, and slow.
 FAST = ("small-cnn", "lenet-300-100", "lenet5", "conv2", "resnet20", "vgg11")
 #: Networks of gigabytes, of which several copies would not fit into memory.

@@ -15,10 +15,10 @@ from tickdsl.errors import TickdslError
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure
 from tickdsl.pruning.amounts import round_half_up
+from tickdsl.pruning.cost_targets import TARGET_WORDS, Target
 from tickdsl.pruning.criteria import CRITERIA, Criterion, get_criterion
 from tickdsl.pruning.criteria.plugin import RowScore, own_criterion
 from tickdsl.pruning.patterns import matches
-from tickdsl.pruning.removal_order import TARGET_WORDS, Target
 from tickdsl.pruning.scope import CHANNEL_KINDS, LAYERS, Pool, find_scope
 
 Unit = Literal["filters", "neurons", "channels", "heads", "head-dims", "weights", "layers", "blocks"]

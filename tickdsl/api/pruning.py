@@ -29,8 +29,10 @@ from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import slice_state_dict
 from tickdsl.plurals import plural
+from tickdsl.pruning.cost_targets import Target
 from tickdsl.pruning.criteria import Criterion, ScoringContext
-from tickdsl.pruning.removal_order import Target, prune_to_count, prune_to_target, removal_order
+from tickdsl.pruning.ranked_order import removal_order
+from tickdsl.pruning.removal_order import prune_to_count, prune_to_target
 from tickdsl.pruning.scope import find_scope
 from tickdsl.pruning.selection import prune as prune_units
 from tickdsl.training.tasks import Task

@@ -58,7 +58,7 @@ def run(
             number of cores, at most 8; on a GPU at most 4).
         stack: Train up to this number of networks of equal shape as one stacked network ("auto": on a GPU up to 8 if
             that is measured to be faster, on a CPU 1).
-        device: "auto", "cpu", "cuda" or "cuda:N".
+        device: "auto" (every GPU, else the CPU), "cpu", "cuda", "cuda:1" or "cuda:0,2".
         deterministic: On a GPU, get the same bits each time: slower, and no trainings are stacked.
         fresh: Run every step again, even if its result is stored. A fresh run that was stopped is continued.
         start_over: Run every step again, also those that an unfinished fresh run has made.

@@ -10,7 +10,7 @@ from tickdsl.checks.traced_prune import TracedPrune
 from tickdsl.errors import TickdslError
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.plan.arm_lowering import is_one_level
-from tickdsl.plan.model import Arm, Data, Distill, Matching, Plan, Prune, Rounds
+from tickdsl.plan.model import Arm, Data, Distill, Matching, Plan, Prune, Rounds, ToCost
 from tickdsl.plurals import plural
 from tickdsl.pruning.round_forecast import forecast_rounds
 from tickdsl.pruning.scope import GROUP_KINDS, LAYERS
@@ -49,7 +49,7 @@ def network_diagnostics(plan: Plan, data: Path | None) -> Iterator[Diagnostic]:
                 graph = dense_graph(arm, data)
                 theirs = TracedPrune(other, other.rounds[0].prune, graph, is_first=True, is_only=True)
                 prune = theirs.prune
-                if prune.until is not None or prune.ends is not None or isinstance(prune.amount, Matching):
+                if prune.until is not None or prune.ends is not None or isinstance(prune.amount, Matching | ToCost):
                     continue
                 removed = sum(forecast_rounds(theirs.scope(), theirs.args, prune.times or 1))
                 scope = TracedPrune(arm, group.prune, graph, is_first=True, is_only=True).scope()

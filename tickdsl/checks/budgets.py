@@ -7,7 +7,8 @@ from fractions import Fraction
 
 from tickdsl.checks.schedules import arm_steps_per_epoch
 from tickdsl.moments import INIT, Moment
-from tickdsl.plan.model import Arm, Options, Retrain, Rewind, Rounds
+from tickdsl.plan.model import Arm, Grow, Options, Penalty, Retrain, Rewind, Rounds
+from tickdsl.plan.sparse_training import penalty_length
 
 
 def total_epochs(arm: Arm) -> Fraction | None:
@@ -32,16 +33,32 @@ def _trained_epochs(arm: Arm, per_epoch: int | None) -> Iterator[Fraction]:
         for repeated in (1, times - 1)[: min(times, 2)]:
             at = stop if group.prune.at is None else _epochs(group.prune.at, stop, per_epoch)
             yield max(Fraction(0), at - start) * repeated
+            if isinstance(group.prune.via, Penalty):
+                yield _epochs(penalty_length(group.prune.via), Fraction(0), per_epoch) * repeated
+            before_growing = _trained_before_growing(arm, index, stop, per_epoch)
+            yield from (epochs * repeated for epochs in before_growing)
             start, stop = _next_training(arm, index, max(start, at), stop, per_epoch)
     yield max(Fraction(0), stop - start)
 
 
-def _next_training(
-    arm: Arm, index: int, start: Fraction, stop: Fraction, per_epoch: int | None
-) -> tuple[Fraction, Fraction]:
-    """Where the training after a round starts and stops, in epochs of its recipe."""
-    retrained: Fraction | None = None
+def _trained_before_growing(arm: Arm, index: int, stop: Fraction, per_epoch: int | None) -> Iterator[Fraction]:
+    """Yield the epochs of the trainings that a `grow` of a round runs before it."""
+    pending: tuple[Fraction, Fraction] | None = None
     for number, tail in enumerate(arm.rounds[index].tail):
+        match tail:
+            case Rewind() | Retrain():
+                pending = _next_training(arm, index, Fraction(0), stop, per_epoch, number + 1)
+            case Grow() if pending is not None:
+                yield max(Fraction(0), pending[1] - pending[0])
+                pending = None
+
+
+def _next_training(
+    arm: Arm, index: int, start: Fraction, stop: Fraction, per_epoch: int | None, tails: int | None = None
+) -> tuple[Fraction, Fraction]:
+    """Where the training after a round (or after the first `tails` of its tail) starts and stops, in its epochs."""
+    retrained: Fraction | None = None
+    for number, tail in enumerate(arm.rounds[index].tail[:tails]):
         match tail:
             case Retrain(_, recipe):
                 retrained = _length(recipe, per_epoch)

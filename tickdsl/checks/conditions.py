@@ -23,7 +23,8 @@ from tickdsl.lang.vocabulary import is_percentage
 from tickdsl.lang.writing.literals import percent
 from tickdsl.moments import format_brief
 from tickdsl.plan.arm_lowering import is_one_level
-from tickdsl.plan.model import Arm, Condition, Matching, Overlap, Prune
+from tickdsl.plan.model import Arm, Condition, Matching, Overlap, Prune, ToCost
+from tickdsl.pruning.cost_targets import cost_metrics, weights_to_remove
 from tickdsl.pruning.round_forecast import forecast_rounds, max_rounds
 from tickdsl.pruning.scope import GROUP_KINDS, LAYERS
 from tickdsl.training import catalogue
@@ -55,11 +56,21 @@ Ranges = Mapping[str, Range]
 
 @attrs.frozen
 class ArmRanges:
-    """What the metrics of an arm can be: at any level, and at the first; `levels`: how many levels there can be."""
+    """What the metrics of an arm can be: at any level, and at the first; `levels`: how many levels there can be.
+
+    `dense`: what the dense network has of the metrics that conditions compare with a percentage of it.
+    """
 
     any_level: Ranges
     first_level: Ranges
     levels: int
+    dense: Mapping[str, float] = attrs.field(factory=dict)
+
+    def absolute(self, condition: Condition) -> Condition:
+        """The condition with a bound in the metric's unit, if it is a percentage of the dense network's."""
+        if not condition.percentage or condition.metric not in self.dense:
+            return condition
+        return attrs.evolve(condition, bound=condition.bound * self.dense[condition.metric], percentage=False)
 
     def at_any_level(self, metric: str) -> Range:
         """What a metric can be at any level; one of a test is only bounded by what it means."""
@@ -72,6 +83,10 @@ class ArmRanges:
 
 def metric_ranges(arm: Arm, graph: ModelGraph) -> ArmRanges:
     """The ranges of the metrics that conditions can test. Raises TickdslError if a prune has nothing to remove."""
+    return attrs.evolve(_metric_ranges(arm, graph), dense=cost_metrics(graph, Structure.dense(graph)))
+
+
+def _metric_ranges(arm: Arm, graph: ModelGraph) -> ArmRanges:
     dense = cost(graph, Structure.dense(graph))
     macs = dense.macs // TRACE_BATCH_SIZE
     tested = arm.data if arm.transfer is None else arm.transfer.data
@@ -119,31 +134,31 @@ def check_until(arm: Arm, graph: ModelGraph) -> Iterator[Diagnostic]:
             ranges = metric_ranges(arm, graph)
         except TickdslError:
             return  # the prune has a finding of its own
-        values = ranges.at_any_level(condition.metric)
-        if values.never(condition):
-            message = f"`until {_text(condition)}` is never reached: {_described(condition.metric, values)}"
+        values, absolute = ranges.at_any_level(condition.metric), ranges.absolute(condition)
+        if values.never(absolute):
+            message = f"`until {_text(condition)}` is never reached: {_described(condition, values, ranges)}"
             yield Diagnostic("TD205", message, condition.span, help=_cure(condition.metric, values))
-        elif ranges.at_first_level(condition.metric).always(condition):
-            yield _at_once("until", condition, ranges.at_first_level(condition.metric))
+        elif ranges.at_first_level(condition.metric).always(absolute):
+            yield _at_once("until", condition, ranges.at_first_level(condition.metric), ranges)
 
 
 def check_stop(stop: Condition, arms: Sequence[ArmRanges]) -> Iterator[Diagnostic]:
     """Check a condition of `stop when` on all arms of a plan."""
     values = [ranges.at_any_level(stop.metric) for ranges in arms]
-    if all(each.never(stop) for each in values):
+    if all(each.never(ranges.absolute(stop)) for each, ranges in zip(values, arms, strict=True)):
         (overall,) = itertools.islice(reversed([*itertools.accumulate(values, Range.united)]), 1)
-        message = f"`{_text(stop)}` is never reached: {_described(stop.metric, overall)}"
+        message = f"`{_text(stop)}` is never reached: {_described(stop, overall, arms[0])}"
         yield Diagnostic("TD514", message, stop.span, help=_cure(stop.metric, overall))
         return
-    first = [ranges.at_first_level(stop.metric) for ranges in arms if ranges.levels > 1]
-    if first and all(each.always(stop) for each in first):
-        yield _at_once("stop when", stop, first[0])
+    several = [ranges for ranges in arms if ranges.levels > 1]
+    if several and all(ranges.at_first_level(stop.metric).always(ranges.absolute(stop)) for ranges in several):
+        yield _at_once("stop when", stop, several[0].at_first_level(stop.metric), several[0])
 
 
-def _at_once(keyword: str, condition: Condition, values: Range) -> Diagnostic:
+def _at_once(keyword: str, condition: Condition, values: Range, ranges: ArmRanges) -> Diagnostic:
     return Diagnostic(
         "TD520",
-        f"`{keyword} {_text(condition)}` holds at the first level already: {_described(condition.metric, values)}",
+        f"`{keyword} {_text(condition)}` holds at the first level already: {_described(condition, values, ranges)}",
         condition.span,
         help="turn the comparison round, or remove the condition",
     )
@@ -179,6 +194,8 @@ def _removable_weights(arm: Arm, prunes: Sequence[Prune], graph: ModelGraph) -> 
     if arm.split is not None or len(arm.rounds) > 1 or any(isinstance(p.amount, Matching) for p in prunes):
         return most
     traced = TracedPrune(arm, prunes[0], graph, is_first=True, is_only=True)
+    if isinstance(prunes[0].amount, ToCost):
+        return weights_to_remove(graph, traced.base, traced.raw_args((prunes[0].times or 1) - 1))
     rounds = _rounds(arm, prunes[0], graph) if prunes[0].until is None else 0
     counted = sum(forecast_rounds(traced.scope(), traced.args, rounds)) if rounds else most
     return min(most, counted)
@@ -192,6 +209,8 @@ def _weights_of_first_level(arm: Arm, graph: ModelGraph) -> int | None:
         return None
     traced = TracedPrune(arm, group.prune, graph, is_first=True, is_only=len(arm.rounds) == 1)
     rounds = (group.prune.times or 1) if is_one_level(group) else 1
+    if isinstance(group.prune.amount, ToCost):
+        return weights_to_remove(graph, traced.base, traced.raw_args(rounds - 1))
     return sum(forecast_rounds(traced.scope(), traced.args, rounds))
 
 
@@ -201,8 +220,12 @@ def _text(condition: Condition) -> str:
     return f"{condition.metric} {condition.comparison} {bound}"
 
 
-def _described(metric: str, values: Range) -> str:
+def _described(condition: Condition, values: Range, ranges: ArmRanges) -> str:
+    metric, dense = condition.metric, ranges.dense.get(condition.metric)
+
     def text(value: float) -> str:
+        if condition.percentage and dense:
+            return percent(round(value / dense, 4))
         if is_percentage(metric):
             return percent(round(value, 4))
         return f"{value:,.0f}" if value.is_integer() or value > 100 else format_brief(value)

@@ -10,14 +10,17 @@ import attrs
 
 from tickdsl.checks import (
     conditions,
+    cost_targets,
     data_sets,
     network_size,
     plugins,
     prune_amounts,
     prune_targets,
+    sparse_training,
     successive_prunes,
     tasks,
     ticket_start,
+    width_multiples,
 )
 from tickdsl.checks.schedules import arm_steps_per_epoch
 from tickdsl.checks.traced_prune import TracedPrune
@@ -28,7 +31,7 @@ from tickdsl.graph.model import ModelGraph
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.lang.findings.suggestions import join_or
 from tickdsl.lang.syntax import Span
-from tickdsl.plan.model import Arm, Data, Plan, Recalibrate
+from tickdsl.plan.model import Arm, Data, Grow, Plan, Recalibrate
 from tickdsl.plugins import PluginError
 from tickdsl.plurals import agreeing
 from tickdsl.training import catalogue, weights_files
@@ -43,6 +46,9 @@ _CHECKS: tuple[Callable[[TracedPrune], Iterator[Diagnostic]], ...] = (
     prune_targets.check_coupled_alone,
     prune_targets.check_global_norms,
     prune_amounts.check_stages,
+    prune_amounts.check_rates,
+    cost_targets.check_ceiling,
+    width_multiples.check_multiple,
     prune_amounts.check_amount,
     prune_amounts.check_random_structure,
 )
@@ -117,8 +123,11 @@ def diagnostics(arm: Arm, data: Path | None, *, has_random_structure: bool = Fal
             yield from result
             if any(d.severity == "error" for d in result):
                 break  # later findings would only follow from this one
-    if len(arm.rounds) > 1:
+    yield from cost_targets.check_rounds(arm, graph)
+    grows = any(isinstance(tail, Grow) for group in arm.rounds for tail in group.tail)
+    if len(arm.rounds) > 1 and not grows:
         yield from successive_prunes.diagnostics(arm, graph)
+    yield from sparse_training.network_diagnostics(arm, graph)
 
 
 def _way_out(error: TickdslError, span: Span) -> str | None:

@@ -8,11 +8,14 @@ from collections.abc import Iterator
 from tickdsl.checks.traced_prune import TracedPrune
 from tickdsl.errors import TickdslError
 from tickdsl.lang.findings.diagnostics import Diagnostic
+from tickdsl.lang.findings.suggestions import did_you_mean, join_or
 from tickdsl.lang.writing.literals import percent
-from tickdsl.plan.model import Matching, Stages, To
+from tickdsl.plan.model import Matching, Rates, Stages, To, ToCost
 from tickdsl.plurals import plural
+from tickdsl.pruning.allocation import rates_by_pool
+from tickdsl.pruning.patterns import matches
 from tickdsl.pruning.round_forecast import forecast_rounds, rounds_until
-from tickdsl.pruning.scope import LAYERS, Scope
+from tickdsl.pruning.scope import LAYERS, Scope, layer_names
 
 
 def check_stages(traced: TracedPrune) -> Iterator[Diagnostic]:
@@ -25,11 +28,49 @@ def check_stages(traced: TracedPrune) -> Iterator[Diagnostic]:
         yield Diagnostic("TD211", error.message, traced.amount_span, help=error.hint)
 
 
+def check_rates(traced: TracedPrune) -> Iterator[Diagnostic]:
+    """Check that patterns of rates match layers and are used, and that coupled layers have one rate.
+
+    These are TD402, TD437 and TD434.
+    """
+    amount = traced.prune.amount
+    if not isinstance(amount, Rates):
+        return
+    names, scope, args = layer_names(traced.graph), traced.scope(), traced.raw_args()
+    try:
+        used = set(rates_by_pool(traced.graph, traced.base, args).values())
+    except TickdslError as error:
+        yield Diagnostic("TD434", error.message, traced.amount_span, help=error.hint)
+        return
+    spans = amount.spans or (traced.amount_span,) * len(amount.rates)
+    for index, ((pattern, _), span) in enumerate(zip(amount.rates, spans, strict=True)):
+        if not any(matches(pattern, name) for name in names):
+            yield Diagnostic(
+                "TD402",
+                f'"{pattern}" matches no layer of {traced.arm.model.name}',
+                span,
+                label=did_you_mean(pattern, names) or "",
+                help=f"available layers: {join_or(names, 8)}",
+            )
+        elif index not in used:
+            yield Diagnostic(
+                "TD437",
+                f"the rate of `{pattern}` has no effect: each of its layers has an earlier rate, or loses no "
+                f"{traced.prune.unit} here",
+                span,
+                help="the first pattern that matches counts: put it first, or remove it",
+            )
+    shares = {index for index, (_, share) in enumerate(amount.rates) if share}
+    if not used & shares and scope.pools:
+        message = f"no layer that can lose {traced.prune.unit} has a rate above 0%"
+        yield Diagnostic("TD202", message, traced.amount_span, help="name other layers; `tickdsl graph` lists them")
+
+
 def check_amount(traced: TracedPrune) -> Iterator[Diagnostic]:
     """Check that every round can remove its amount (TD202, TD404, TD405, TD408), and note the rounds of an `until`."""
     prune, arm = traced.prune, traced.arm
-    if isinstance(prune.amount, Matching):
-        return  # known only once the other arm has run
+    if isinstance(prune.amount, Matching | ToCost) or prune.multiple > 1:
+        return  # known only once the other arm has run, or checked by `cost_targets` and `width_multiples`
     try:
         scope = traced.scope()
         if prune.until is not None:
@@ -64,6 +105,8 @@ def check_random_structure(traced: TracedPrune) -> Iterator[Diagnostic]:
     """Warn about `random-structure` (TD515) if all removable layers go: a random choice of as many is the same."""
     prune = traced.prune
     if not traced.has_random_structure or prune.unit not in LAYERS or not traced.is_only:
+        return
+    if isinstance(prune.amount, ToCost):
         return
     (pool,) = traced.scope().pools
     removed = sum(forecast_rounds(traced.scope(), traced.args, prune.times or 1)) if prune.until is None else 0

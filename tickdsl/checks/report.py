@@ -25,7 +25,9 @@ from tickdsl.lang.syntax import Source, Span
 from tickdsl.plan.model import Plan
 
 #: Warnings and notes that need the traced network or the data.
-_NETWORK_CODES = ("TD411", "TD424", "TD425", "TD515", "TD528", "TD531", "TD532", "TD903", "TD904")
+_NETWORK_CODES = (
+    "TD411", "TD424", "TD425", "TD433", "TD437", "TD456", "TD515", "TD528", "TD531", "TD532", "TD903", "TD904",
+)  # fmt: skip
 
 #: With `traced_only`, networks are checked only in plans of at most this many arms.
 _MAX_TRACED_ARMS = 24
@@ -152,10 +154,11 @@ def _check_resolved(
         plugins,
         retrainings,
         schedules,
+        sparse_training,
         tasks,
     )
 
-    checks = (tasks, schedules, moments, retrainings, data_amounts, arm_design, amounts)
+    checks = (tasks, schedules, moments, retrainings, sparse_training, data_amounts, arm_design, amounts)
     families = [module.diagnostics for module in checks]
     collected: list[Diagnostic] = []
     has_random_structure = "random-structure" in plan.rivals

@@ -11,7 +11,7 @@ from tickdsl.lang.findings.diagnostics import Diagnostic
 from tickdsl.lang.meaning.settings import in_plan_words, location_at_fault
 from tickdsl.lang.meaning.values import ValueLocation
 from tickdsl.moments import INIT, Moment
-from tickdsl.plan.model import Arm, Recalibrate, Retrain, Rewind, Rounds
+from tickdsl.plan.model import Arm, Prune, Recalibrate, Retrain, Rewind, Rounds, Zeroing
 from tickdsl.plurals import plural
 from tickdsl.training import catalogue
 from tickdsl.training.recipes.recipe import Recipe, steps_per_epoch
@@ -40,6 +40,8 @@ def retraining_length(arm: Arm) -> Moment | None:
         # After `at init` the whole recipe is left; without a tail there is no training at all.
         start = last.prune.at if last.prune.at is not None else Moment(100, "%")
         start = INIT if any(isinstance(tail, Retrain) for tail in last.tail) else start
+        if start.amount == 100 and prunes_while_training(last.prune):
+            start = INIT  # the training in which it prunes is that of the ticket
     if not start.amount:
         return length
     if start.unit == "%":
@@ -52,6 +54,11 @@ def retraining_length(arm: Arm) -> Moment | None:
     return Moment(
         length.amount - (start.amount * per_epoch if length.unit == "it" else start.amount / per_epoch), length.unit
     )
+
+
+def prunes_while_training(prune: Prune) -> bool:
+    """Whether a prune removes its units in the training before it, in parts or softly."""
+    return prune.gradual is not None or isinstance(prune.via, Zeroing)
 
 
 def final_length(arm: Arm, group: Rounds) -> tuple[Moment, Rewind | None]:
@@ -155,7 +162,7 @@ def arm_steps_per_epoch(arm: Arm) -> int | None:
 
 
 def _check_tail(arm: Arm, group: Rounds, following: Rounds | None) -> Iterator[Diagnostic]:
-    if group.joined or group.prune.at is not None or arm.transfer is not None:
+    if group.joined or group.prune.at is not None or arm.transfer is not None or prunes_while_training(group.prune):
         return
     if not any(isinstance(tail, Rewind | Retrain | Recalibrate) for tail in group.tail):
         times = group.prune.times

@@ -11,7 +11,7 @@ from tickdsl.checks.traced_prune import TracedPrune
 from tickdsl.errors import TickdslError
 from tickdsl.graph.model import ModelGraph
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
-from tickdsl.plan.model import Arm, Matching, Rounds, To
+from tickdsl.plan.model import Arm, Matching, Rounds, To, ToCost
 from tickdsl.pruning.round_forecast import forecast_scopes, rounds_until
 from tickdsl.pruning.scope import LAYERS, Pool, Scope
 
@@ -30,8 +30,8 @@ def diagnostics(arm: Arm, graph: ModelGraph) -> Iterator[Diagnostic]:
         prune = group.prune
         earlier = last.get(prune.unit)
         traced = TracedPrune(arm, prune, graph, is_first=index == 0, is_only=False)
-        if isinstance(prune.amount, Matching):
-            return  # how much it removes is known only once the other arm has run
+        if isinstance(prune.amount, Matching | ToCost) or prune.multiple > 1:
+            return  # how many units it removes is known only in the run
         try:
             if id(group) not in scopes:
                 scopes[id(group)] = traced.scope()

@@ -13,7 +13,7 @@ from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure
 from tickdsl.plan.model import Arm, Prune
 from tickdsl.plan.prune_arguments import prune_args
-from tickdsl.pruning.allocation import resolve_amounts
+from tickdsl.pruning.allocation import amounts_by_layer
 from tickdsl.pruning.scope import Scope, find_scope
 
 
@@ -51,10 +51,14 @@ class TracedPrune:
         return self.prune.amount_span or self.prune.span
 
     def args(self, index: int = 0) -> dict[str, Any]:
-        """The step arguments of round `index`. Raises TickdslError if amounts per stage do not fit the network."""
-        args = prune_args(self.prune, index, self.prune.times or 1, head=self.arm.protects_head)
-        return dict(resolve_amounts(self.graph, self.base, args))
+        """The step arguments of round `index`. Raises TickdslError if amounts by layer do not fit the network."""
+        args = self.raw_args(index)
+        return dict(amounts_by_layer(self.graph, self.base, args))
 
     def scope(self) -> Scope:
         """The units that the prune may remove from the network that the arm starts from."""
-        return find_scope(self.graph, self.base, self.args())
+        return find_scope(self.graph, self.base, self.raw_args())
+
+    def raw_args(self, index: int = 0) -> dict[str, Any]:
+        """The step arguments of round `index`, with amounts as they are written."""
+        return prune_args(self.prune, index, self.prune.times or 1, head=self.arm.protects_head)

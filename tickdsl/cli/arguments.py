@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
@@ -182,6 +183,13 @@ def path_of_file(text: str) -> Path:
 def stack_size(text: str) -> int | None:
     """Parse a whole number of at least 1, or `auto` (None)."""
     return None if text == "auto" else positive_int(text)
+
+
+def device_names(text: str) -> str:
+    """Check a `--device`: auto, cpu, cuda, cuda:1 or cuda:0,2. Whether there are such devices is known to torch."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+(,\d+)*)?", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no device: use auto, cpu, cuda, cuda:1 or cuda:0,2")
+    return text
 
 
 def proper_share(text: str) -> float:

@@ -17,6 +17,7 @@ from tickdsl.cli.arguments import (
     add_seeds_option,
     add_store_option,
     add_verb,
+    device_names,
     non_negative_seconds,
     positive_int,
     stack_size,
@@ -64,7 +65,7 @@ def add(verbs: Verbs) -> None:
         "--jobs",
         metavar="N",
         type=positive_int,
-        help="steps to run at the same time (default: the number of cores, at most 8; on a GPU at most 4)",
+        help="steps to run at the same time (default: the number of cores, at most 8; on each GPU at most 4)",
     )
     run.add_argument(
         "--stack",
@@ -75,7 +76,11 @@ def add(verbs: Verbs) -> None:
         "(default: auto: on a GPU up to 8 if that is measured to be faster, on a CPU 1)",
     )
     run.add_argument(
-        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="device to train on (default: auto)"
+        "--device",
+        metavar="DEVICE",
+        type=device_names,
+        default="auto",
+        help="devices to train on: auto (every GPU, else the CPU), cpu, cuda, cuda:1 or cuda:0,2 (default: auto)",
     )
     run.add_argument(
         "--deterministic",

@@ -110,7 +110,7 @@ def image_shape_and_classes(data: Data, root: Path) -> tuple[InputShape, int]:
         facts = data_facts(data, root)
         return facts.shape, facts.classes
     if is_tokens(info.shape):
-        return info.shape, info.classes
+        return (options.get("length") or info.shape[0], info.shape[1]), info.classes
     channels, height, width = info.shape
     requested_channels = options.get("channels") or channels
     if requested_channels != channels and channels != 1 and data.name != "synthetic":

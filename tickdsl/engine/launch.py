@@ -29,6 +29,7 @@ from tickdsl.engine.scheduler.event_builders import plan_resolved_event
 from tickdsl.engine.scheduler.exit_codes import CANNOT_RUN, CRASHED, INTERRUPTED, OK, STEP_FAILED, STOPPED
 from tickdsl.engine.scheduler.interpreter import Interpreter
 from tickdsl.engine.scheduler.step_cost import step_cost
+from tickdsl.engine.steps.measurements import require_equal_devices
 from tickdsl.engine.steps.settings import Settings
 from tickdsl.engine.workers.in_process import InProcessWorker
 from tickdsl.engine.workers.processes import ENDING_SIGNALS, WorkerPool
@@ -48,7 +49,7 @@ from tickdsl.records.paths import RunPaths, new_run
 from tickdsl.records.process import Process
 from tickdsl.records.run_register import RunRegister
 from tickdsl.records.store import Store
-from tickdsl.training.devices import resolve_device
+from tickdsl.training.devices import devices_in_words, resolve_devices
 
 _STATUS = {OK: "ok", STOPPED: "stopped", INTERRUPTED: "interrupted"}  # with all other codes, it failed
 #: Threads that launch runs in one process take turns: torch's random state, threads and layouts are the process's.
@@ -108,14 +109,17 @@ def launch(
 def _launch(
     plan: Plan, text: str, options: LaunchOptions, listen: Callable[[EventRecord], None], notes: tuple[str, ...]
 ) -> FinishedRun:
-    device = resolve_device(options.device)
+    devices = resolve_devices(options.device)
+    device = devices[0]
     options.announce(f"reading {_names(arm.data.name for arm in plan.arms)}")
     study = prepare_study(plan, options.data, device)
     warnings: list[str] = []
     generation = join_generation(options.store, study.graph, options.start_over) if options.fresh else None
     store = Store(options.store, warnings.append, generation)
-    require_precisions((study.step(key) for key in study.graph if key not in store), device)
-    jobs = options.jobs or default_jobs(device.type, study, options.data)
+    for each in devices:
+        require_precisions((study.step(key) for key in study.graph if key not in store), each)
+    require_equal_devices(plan, devices)
+    jobs = options.jobs or default_jobs(device.type, study, options.data, len(devices))
     if options.deterministic:
         warnings += _undetermined_results(study, store)
     settings = Settings(
@@ -159,13 +163,13 @@ def _launch(
             store.prepare_writing()
             emit(events.Phase(doing=f"starting {plural(jobs, 'worker')}"))
             if jobs > 1:
-                return WorkerPool(settings, jobs)
+                return WorkerPool(settings, jobs, [str(each) for each in devices])
             return InProcessWorker(settings, interpreter.poll_control, interpreter.handle_message)
 
         exit_code = STEP_FAILED
         message: str | None = None
         try:
-            emit(_run_start(plan, paths, options, jobs, str(device)))
+            emit(_run_start(plan, paths, options, jobs, devices_in_words(devices)))
             register = RunRegister(options.store)
             with register.taking_part(paths.folder, study.graph, lambda told: emit(events.Log(message=told))):
                 emit(plan_resolved_event(study, store.__contains__, notes, store.metrics))

@@ -23,7 +23,7 @@ class Task:
 
 @attrs.frozen
 class AtWork:
-    """Tells a worker how many workers of the run are running tasks."""
+    """Tells a worker how many workers of the run are running tasks on its device."""
 
     workers: int
 

@@ -15,12 +15,12 @@ from tickdsl.errors import TickdslError
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.lang.findings.suggestions import did_you_mean, join_or
 from tickdsl.lang.meaning.values import ValueLocation
-from tickdsl.lang.vocabulary import is_test_result
+from tickdsl.lang.vocabulary import DROP, is_test_result
 from tickdsl.lang.writing.unparse import condition as condition_text
 from tickdsl.plan.model import Arm, Condition, Data, Distill, Model, Options, Plan, Retrain
 from tickdsl.plan.step_builder import TaskOf
 from tickdsl.training import catalogue
-from tickdsl.training.catalogue.input_shapes import InputShape, is_tokens, shape_in_words
+from tickdsl.training.catalogue.input_shapes import InputShape, is_tokens
 from tickdsl.training.catalogue.tasks import TASK_INFOS, TaskInfo
 
 #: Examples of models that a message names.
@@ -86,7 +86,7 @@ def require_fit(plan: Plan, task_of: TaskOf) -> None:
 
 def arm_findings(arm: Arm, known: DataKnowledge) -> Iterator[Diagnostic]:
     """Yield findings about an arm and the task of its data."""
-    misfit = _model_misfit(arm.model, arm.data, known)
+    misfit = model_misfit(arm.model, arm.data, known)
     if misfit is not None:
         yield misfit
         return
@@ -95,7 +95,7 @@ def arm_findings(arm: Arm, known: DataKnowledge) -> Iterator[Diagnostic]:
         yield from _check_arm(arm, task, known)
     if arm.transfer is None:
         return
-    misfit = _model_misfit(arm.model, arm.transfer.data, known)
+    misfit = model_misfit(arm.model, arm.transfer.data, known)
     if misfit is not None:
         yield attrs.evolve(misfit, span=arm.transfer.data.span, secondary=(Label(arm.model.span, "the network"),))
         return
@@ -141,13 +141,13 @@ def _catalogue_task(model: Model, data: Data) -> TaskInfo | None:
     return TASK_INFOS.get(name) if name is not None else None
 
 
-def _model_misfit(model: Model, data: Data, known: DataKnowledge) -> Diagnostic | None:
+def model_misfit(model: Model, data: Data, known: DataKnowledge) -> Diagnostic | None:
     """The finding about a model that does not take the inputs of a data set, or is not made for its task."""
     info, shape, task = catalogue.MODELS[model.name], known.shape(data), known.task(model, data)
     inputs = None if shape is None else "tokens" if is_tokens(shape) else "images"
     problem = None
     if shape is not None and info.inputs not in (inputs, "any"):
-        problem = f"{model.name} takes {info.inputs}, but the inputs of {data.name} are {_inputs_in_words(shape)}"
+        problem = f"{model.name} takes {info.inputs}, but the inputs of {data.name} are {inputs}"
     elif task is not None and info.tasks and task.alike and not set(task.alike) & set(info.tasks):
         problem = f"{model.name} is made for {join_or(info.tasks, 8)}, but the task of {data.name} is {task.name}"
     if problem is None:
@@ -159,7 +159,7 @@ def _model_misfit(model: Model, data: Data, known: DataKnowledge) -> Diagnostic 
         and other.inputs in (inputs, "any")
         and (task is None or bool(other.task) or set(task.alike) & set(other.tasks))
     ]
-    models = f"use a model for such data ({join_or(fitting, _MAX_MODELS)}), or other data" if fitting else ""
+    models = f"use other data, or a model for this data: {join_or(fitting, _MAX_MODELS)}" if fitting else ""
     return Diagnostic(
         "TD472",
         problem,
@@ -167,10 +167,6 @@ def _model_misfit(model: Model, data: Data, known: DataKnowledge) -> Diagnostic 
         secondary=(Label(data.span, "the data"),),
         help=models or f"use data for {model.name}: {join_or(info.tasks or ('any task',), 8)} on {info.inputs}",
     )
-
-
-def _inputs_in_words(shape: InputShape) -> str:
-    return shape_in_words(shape) if is_tokens(shape) else f"images of {shape_in_words(shape)}"
 
 
 def _check_arm(arm: Arm, task: TaskInfo, known: DataKnowledge) -> Iterator[Diagnostic]:
@@ -231,7 +227,7 @@ def _check_augmentations(arm: Arm) -> Iterator[Diagnostic]:
         place = arm.recipe_places.get("augment") if isinstance(arm.recipe_places, dict) else None
         yield _at(
             "TD474",
-            f"augment={join_or(tuple(augmentations), 3)}: {arm.data.name} has tokens, and only images are augmented",
+            f"`augment=` changes images, but the inputs of {arm.data.name} are tokens",
             arm.recipe_span,
             place,
             "remove `augment=`",
@@ -250,6 +246,9 @@ def _check_temperature(distill: Distill, task: TaskInfo) -> Iterator[Diagnostic]
 
 
 def _check_condition(condition: Condition, task: TaskInfo, data: Data) -> Iterator[Diagnostic]:
+    if condition.metric == DROP:
+        yield from _check_drop(condition, task)
+        return
     if not is_test_result(condition.metric):
         return
     written, metric = condition_text(condition), task.metric(condition.metric)
@@ -262,7 +261,7 @@ def _check_condition(condition: Condition, task: TaskInfo, data: Data) -> Iterat
             condition.span or data.span,
             label=suggestion or "",
             secondary=(Label(data.span, "the data"),) if data.span is not None else (),
-            help=f"use {join_or(names, 8)}, or a size: `sparsity`, `params`, `flops`",
+            help=f"use {join_or([*names, DROP], 8)}, or a size: `sparsity`, `params` or `flops`",
         )
     elif condition.percentage and (metric is None or metric.unit != "share"):
         in_unit = f" in {metric.unit}" if metric is not None and metric.unit else ""
@@ -279,6 +278,21 @@ def _check_condition(condition: Condition, task: TaskInfo, data: Data) -> Iterat
             condition.span or data.span,
             help="use a percentage",
         )
+
+
+def _check_drop(condition: Condition, task: TaskInfo) -> Iterator[Diagnostic]:
+    """Check that a condition on the drop has the unit of the primary metric."""
+    primary, written = task.metrics[0], condition_text(condition)
+    if primary.unit == "share" and not condition.percentage:
+        problem = f"`{written}`: the {primary.name} is a percentage, so its drop is in points"
+        help = f"use e.g. `drop {condition.comparison} 1%` for one point"
+    elif primary.unit != "share" and condition.percentage:
+        in_unit = f" in {primary.unit}" if primary.unit else ""
+        problem = f"`{written}`: the {primary.name} is no percentage"
+        help = f"use a number{in_unit}, e.g. `drop {condition.comparison} 0.5`"
+    else:
+        return
+    yield Diagnostic("TD439", problem, condition.span, help=help)
 
 
 def _at(

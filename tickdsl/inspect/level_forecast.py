@@ -19,7 +19,7 @@ from tickdsl.plan.model import Arm, Matching, Prune
 from tickdsl.plan.prune_arguments import prune_args
 from tickdsl.plan.study import Study
 from tickdsl.pruning.criteria import ScoringContext, get_criterion
-from tickdsl.pruning.selection import prune
+from tickdsl.pruning.rounds import prune
 from tickdsl.records.canonical import canonical_json
 from tickdsl.training.catalogue import architecture_options
 

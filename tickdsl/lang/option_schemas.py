@@ -88,6 +88,7 @@ TRAIN_OPTIONS: dict[str, OptionType] = {
     "compile": OptionType("word", "compile the network with torch.compile", ("on", "off", "auto")),
     "augment": OptionType("words", "random augmentations of training images", ("none", "crop", "flip", "rotation")),
     "label-smoothing": OptionType("float", "share of the target probability spread over all classes", least=0),
+    "bn-l1": OptionType("float", "strength of an L1 penalty on the scales of batch norm (network slimming)", least=0),
 }  # fmt: skip
 #: Options that every schedule of `retrain` accepts.
 _COMMON_RETRAIN_OPTIONS = (
@@ -100,6 +101,7 @@ _COMMON_RETRAIN_OPTIONS = (
     "compile",
     "augment",
     "label-smoothing",
+    "bn-l1",
 )
 RETRAIN_OPTIONS: dict[str, OptionType] = {
     "lr": OptionType(
@@ -142,6 +144,8 @@ SCHEDULE_OPTIONS = {
 PLUGIN_SCHEDULE_OPTIONS = ("lr", "min-lr", "pct-start", "gamma", "div", "final-div", *_COMMON_RETRAIN_OPTIONS)
 #: What two levels have in common that are compared with each other: their number, or the share that is left.
 MATCHED_BY = ("weights", "flops", "params", "level")
+#: The units that a prune removes: those with the lowest scores, or (losing tickets) those with the highest.
+ORDERS = ("lowest", "highest")
 COMPARE_OPTIONS: dict[str, OptionType] = {
     "levels": OptionType(
         "word", "the levels at which controls are trained", ("all", "last"), idle=(no_effect.NO_CONTROL,)
@@ -173,6 +177,38 @@ REPORT_OPTION_METRICS: dict[str, tuple[str, ...]] = {
     "watts": ("energy", "carbon"),
     "intensity": ("carbon",),
 }
+#: How a gradual prune approaches its amount, and what can happen to units before they are removed.
+CURVES = ("cubic", "linear")
+VIAS = ("penalty", "zeroing")
+PRUNE_OPTIONS: dict[str, OptionType] = {
+    "order": OptionType("word", "which units are removed: those with the lowest or the highest scores", ORDERS),
+    "multiple": OptionType(
+        "int", "what the number of channels of a pruned layer is a multiple of", least=1, most=65_536
+    ),
+    "curve": OptionType("word", "how the removed share of a gradual prune grows", CURVES),
+    "step": OptionType("float", "`via penalty`: how much the penalty's factor grows at a time", above=0),
+    "every": OptionType("moment", "`via …`: how often the factor grows, or units are set to zero"),
+    "to": OptionType("float", "`via penalty`: the factor at which the penalty stops growing", above=0),
+    "hold": OptionType("moment", "`via penalty`: how long the network trains on with the full penalty"),
+    "lr": OptionType("float", "`via penalty`: the learning rate of the training with the penalty", above=0),
+    "batch": OptionType("int", "`via penalty`: its batch size", least=1),
+}
+#: What a prune is carried out by -> the options that it takes: `gradual`, `penalty`, `zeroing`.
+PRUNE_OPTION_OWNERS: dict[str, tuple[str, ...]] = {
+    "gradual": ("curve",),
+    "penalty": ("step", "every", "to", "hold", "lr", "batch"),
+    "zeroing": ("every",),
+}
+#: What enters the network in an `evolve`.
+GROWTHS = ("gradient", "random", "momentum")
+EVOLVE_OPTIONS: dict[str, OptionType] = {
+    "grow": OptionType(
+        "word", "the weights that enter: those with the largest gradient or momentum, or random", GROWTHS
+    ),
+    "every": OptionType("moment", "how often weights are exchanged"),
+    "until": OptionType("moment", "when the last exchange is over"),
+    "fan-in": OptionType("word", "`constant`: all outputs of a layer have equally many weights", ("free", "constant")),
+}
 SPLIT_OPTIONS: dict[str, OptionType] = {}
 DISTILL_OPTIONS: dict[str, OptionType] = {
     "temperature": OptionType("float", "softmax temperature of the distillation loss", above=0),
@@ -185,9 +221,11 @@ TRANSFER_OPTIONS: dict[str, OptionType] = {
 #: Statement -> its options. Those of `model` and `data` depend on the name that follows.
 STATEMENT_OPTIONS: dict[str, dict[str, OptionType]] = {
     "train": TRAIN_OPTIONS,
+    "prune": PRUNE_OPTIONS,
     "retrain": RETRAIN_OPTIONS,
     "split": SPLIT_OPTIONS,
     "distill": DISTILL_OPTIONS,
+    "evolve": EVOLVE_OPTIONS,
     "transfer": TRANSFER_OPTIONS,
     "compare": COMPARE_OPTIONS,
     "report": REPORT_OPTIONS,

@@ -31,6 +31,12 @@ _CRITERIA = {
         "absolute scale of the batch norm after the filter", ("filters",), ("training", "batch norm")
     ),
     "fpgm": Criterion("mean distance to the other filters of the layer (FPGM)", _CHANNELS),
+    "delta": Criterion("absolute change of the weight since initialisation", ("weights",), ("training",)),
+    "movement": Criterion(
+        "movement away from zero: the sum of -weight × gradient over the training (gradual prunes only)",
+        ("weights",),
+        ("training",),
+    ),
     "random": Criterion("random scores, drawn by the seed", UNITS),
     "snip": Criterion("connection sensitivity |weight × gradient| (SNIP)", UNITS, ("data", "gradients")),
     "grasp": Criterion("decrease in gradient flow if the weight is removed (GraSP)", UNITS, ("data", "gradients")),

@@ -142,7 +142,24 @@ class IntRange:
     span: Span = _span()
 
 
-Value = Number | Percent | Length | Word | String | Ref | ListValue | IntRange
+@attrs.frozen
+class Rate:
+    """`"conv*": 10%`: the share of the layers that a pattern matches."""
+
+    layer: Value
+    share: Value
+    span: Span = _span()
+
+
+@attrs.frozen
+class Rates:
+    """`["conv*": 10%, fc: 20%]`."""
+
+    rates: tuple[Rate, ...]
+    span: Span = _span()
+
+
+Value = Number | Percent | Length | Word | String | Ref | ListValue | IntRange | Rates
 
 
 @attrs.frozen
@@ -261,9 +278,10 @@ class RoundAmount:
 
 @attrs.frozen
 class TargetAmount:
-    """`to 95%`: the final share of units pruned."""
+    """`to 95%`: the final share of units pruned; `to 50% of flops`: of what the dense network costs."""
 
     value: Value
+    cost: Value | None = None
     span: Span = _span()
 
 
@@ -279,10 +297,21 @@ Amount = RoundAmount | TargetAmount | Matching
 
 
 @attrs.frozen
+class Gradual:
+    """`from MOMENT to MOMENT every MOMENT`."""
+
+    start: Value
+    end: Value
+    every: Value
+    span: Span = _span()
+
+
+@attrs.frozen
 class Prune:
     """`prune UNIT [SCOPE] AMOUNT` with its clauses.
 
-    times: `x N`. within: the layers after `in`. protect: those after `except`. repeated: values of clauses given twice.
+    times: `x N`. within: the layers after `in`. protect: those after `except`. gradual: `from … to … every …`. options:
+    `order=` and others. repeated: values of clauses given twice.
     """
 
     unit: Value
@@ -294,7 +323,10 @@ class Prune:
     at: Value | None
     within: tuple[Value, ...]
     protect: tuple[Value, ...]
-    repeated: tuple[Value | Condition, ...] = ()
+    options: tuple[Option, ...] = ()
+    gradual: Gradual | None = None
+    via: Word | None = None
+    repeated: tuple[Value | Condition | Gradual, ...] = ()
     span: Span = _span()
 
 
@@ -311,6 +343,16 @@ class Overlap:
 class Recalibrate:
     """`recalibrate`."""
 
+    span: Span = _span()
+
+
+@attrs.frozen
+class Grow:
+    """`grow UNIT AMOUNT|all [by CRITERION]`. amount: None for `all`."""
+
+    unit: Value
+    amount: Value | None
+    by: Value | None
     span: Span = _span()
 
 
@@ -339,6 +381,17 @@ class Distill:
     """`distill from TEACHER [key=value …]`."""
 
     teacher: Value
+    options: tuple[Option, ...]
+    span: Span = _span()
+
+
+@attrs.frozen
+class Evolve:
+    """`evolve UNIT SHARE [by CRITERION] [key=value …]`."""
+
+    unit: Value
+    share: Value
+    by: Value | None
     options: tuple[Option, ...]
     span: Span = _span()
 
@@ -403,11 +456,11 @@ class Stop:
 Statement = (
     Version | Let | Include | Seeds | Sweep
     | Model | Data | Split | Train
-    | Prune | Overlap | Recalibrate | Rewind | Retrain | Distill | Transfer | Cycle
+    | Prune | Overlap | Recalibrate | Grow | Rewind | Retrain | Distill | Evolve | Transfer | Cycle
     | Arm | Compare | Report | Stop
 )  # fmt: skip
 #: The statements of the pipeline, which act in the order written.
-PIPELINE = (Prune, Overlap, Recalibrate, Rewind, Retrain, Distill, Transfer, Cycle)
+PIPELINE = (Prune, Overlap, Recalibrate, Grow, Rewind, Retrain, Distill, Evolve, Transfer, Cycle)
 #: The settings: in any order, each once per scope; an arm overrides the settings of the file.
 SETTINGS = (Model, Data, Split, Train)
 

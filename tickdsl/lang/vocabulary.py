@@ -26,10 +26,16 @@ CLOSED_WORDS: dict[str, dict[str, str]] = {
         "global": "rank the units of all layers together (default)",
         "local": "rank the units of each layer separately",
         "uniform": "same as `local`",
+        "erk": "layer-wise densities by the Erdős–Rényi kernel: wide layers become sparser (weights only)",
+        "balanced": "layer-wise densities that leave every layer as many weights (weights only)",
     },
     "BASE": {
         "remaining": "a share of the units that are left (default)",
         "original": "a share of the units of the dense network",
+    },
+    "COST": {
+        "flops": "a share of the dense network's multiply-adds",
+        "params": "a share of the dense network's parameters",
     },
     "WHAT": {
         "lr": "keep the weights and replay the recipe from that moment",
@@ -41,8 +47,13 @@ CLOSED_WORDS: dict[str, dict[str, str]] = {
     },
 }
 UNITS = tuple(CLOSED_WORDS["UNIT"])
+#: The units that are channels of layers.
+CHANNEL_UNITS = ("filters", "neurons")
 SCOPES = tuple(CLOSED_WORDS["SCOPE"])
+#: The scopes that set the densities of layers, for weights only.
+DENSITY_SCOPES = ("erk", "balanced")
 AMOUNT_BASES = tuple(CLOSED_WORDS["BASE"])
+COSTS = tuple(CLOSED_WORDS["COST"])
 REWIND_TARGETS = tuple(CLOSED_WORDS["WHAT"])
 SPLIT_KINDS = tuple(CLOSED_WORDS["SPLIT_BY"])
 
@@ -80,12 +91,16 @@ STATEMENTS: dict[str, StatementForm] = {
     "train": StatementForm("setting", "train [LENGTH] [key=value …]", "the training recipe"),
     "prune": StatementForm(
         "pipeline",
-        "prune UNIT [SCOPE] AMOUNT [x N] [until SHARE] [by CRITERION] [at MOMENT] [in LAYER, …] [except LAYER, …]",
+        "prune UNIT [SCOPE] AMOUNT [x N] [until SHARE] [by CRITERION] [at MOMENT] [in LAYER, …] [except LAYER, …] "
+        "[order=highest] [multiple=8] [from MOMENT to MOMENT every MOMENT] [via penalty|zeroing] [key=value …]",
         "train the network, rank its units and remove the lowest-ranked",
     ),
     "overlap": StatementForm("pipeline", "overlap [k of K]", "keep the units that at least k of the K parts kept"),
     "recalibrate": StatementForm(
         "pipeline", "recalibrate", "compute the statistics of batch norm anew, on the network that was pruned"
+    ),
+    "grow": StatementForm(
+        "pipeline", "grow weights AMOUNT|all [by CRITERION]", "put removed weights back into the network"
     ),
     "rewind": StatementForm(
         "pipeline", "rewind lr|weights [to MOMENT]", "set where the training after a prune starts from"
@@ -95,6 +110,11 @@ STATEMENTS: dict[str, StatementForm] = {
     ),
     "distill": StatementForm(
         "pipeline", "distill from ARM|dense [key=value …]", "add a distillation loss to the training"
+    ),
+    "evolve": StatementForm(
+        "pipeline",
+        "evolve weights SHARE [by magnitude] [grow=gradient|random|momentum] [key=value …]",
+        "exchange weights of a sparse network while it trains (SET, RigL, SNFS)",
     ),
     "transfer": StatementForm(
         "pipeline", "transfer to DATA [head=reset|keep]", "train the pruned structure on another data set"
@@ -119,13 +139,16 @@ CLAUSE_WORDS: dict[str, str] = {
     "on": "the model's data set",
     "in": "the only layers to prune; after `sweep NAME`: the values",
     "except": "layers that are not pruned",
-    "of": "the base of a share (`20% of original`), or the number of parts (`overlap 2 of 3`)",
-    "to": "the final sparsity, the moment to rewind to, or the data set to transfer to",
+    "of": "the base of a share (`20% of original`), a cost (`to 50% of flops`), or the number of parts (`2 of 3`)",
+    "to": "the final sparsity or share of a cost removed, the moment to rewind to, or the data set to transfer to",
     "matching": "the arm whose sparsity to match",
     "until": "prune in rounds until this share or condition is reached",
     "by": "the criterion that ranks the units",
     "at": "the moment of the training at which to prune (default: its end)",
-    "from": "the arm to use as the teacher",
+    "from": "the arm to use as the teacher, or the moment at which a gradual prune starts",
+    "every": "how often a gradual prune removes units",
+    "via": "what happens to the chosen units before they are removed: `penalty` or `zeroing`",
+    "all": "every unit that was removed",
     "when": "the condition that ends an arm",
 }
 #: Words for moments, besides lengths and shares.
@@ -152,6 +175,7 @@ WORD_SUMMARIES: dict[str, str] = {
     "sparsity": "share of the weights that are removed",
     "params": "number of weights left",
     "flops": "multiply-adds per image",
+    "drop": "how much worse than the dense network of its seed a ticket is in the primary metric",
     "rounds": "pruning rounds up to this level",
     "train-time": "training time in seconds",
     "latency": "seconds to classify one image, and one batch",
@@ -168,10 +192,14 @@ WORD_SUMMARIES: dict[str, str] = {
     "early": "the dense network, trained for a short time",
     "all": "every arm",
 }
+#: How `grow` ranks the weights that were removed.
+GROWTH_CRITERIA = ("magnitude", "gradient", "random")
+#: How much worse than the dense network of its seed a ticket is in the primary metric.
+DROP = "drop"
 #: Metrics of the size of a network, which conditions can test whatever its task is.
 SIZE_METRICS = ("sparsity", "params", "flops")
 #: Metrics that a `stop when` or `until` condition can test; tasks of plug-ins have others.
-CONDITION_METRICS = (*TASK_METRICS, *SIZE_METRICS)
+CONDITION_METRICS = (*TASK_METRICS, DROP, *SIZE_METRICS)
 #: A further metric for `until`: how much the mask of this epoch differs from the masks of the epochs before.
 MASK_DISTANCE = "mask-distance"
 

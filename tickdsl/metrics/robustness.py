@@ -36,11 +36,17 @@ def measure_robustness(
     `robustness` is the mean over all kinds and severities of corruptions, `robustness.KIND.SEVERITY` is each of them,
     `robustness.clean` is the accuracy on unmodified images, `robustness.fgsm` and `robustness.pgd` are those under
     attack, and `robustness.BENCHMARK[.KIND.SEVERITY]` those on the `shifted` test sets. `model` is left in eval mode on
-    `device`, without gradients. `between` is called between the parts. Raises TickdslError if the data have no classes.
+    `device`, without gradients. `between` is called between the parts. Raises TickdslError if the data have no
+    classes, or no images.
     """
     if not data.task.has_classes:
         raise TickdslError(
             f"`report robustness` measures classifiers, but the task of {data.name} is {data.task.name}",
+            "leave out `robustness`",
+        )
+    if data.vocabulary:
+        raise TickdslError(
+            f"`report robustness` changes test images, but the inputs of {data.name} are tokens",
             "leave out `robustness`",
         )
     model.to(device).eval().requires_grad_(False)

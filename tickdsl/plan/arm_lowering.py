@@ -7,7 +7,7 @@ there, which is an exact prefix of the dense training and is stored on the way w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import attrs
@@ -19,9 +19,12 @@ from tickdsl.plan.model import (
     Arm,
     Condition,
     Distill,
+    Evolve,
+    Grow,
     Matching,
     Options,
     Overlap,
+    Penalty,
     Plan,
     Prune,
     Recalibrate,
@@ -30,9 +33,19 @@ from tickdsl.plan.model import (
     Rounds,
     Tail,
     Transfer,
+    Zeroing,
 )
 from tickdsl.plan.prune_arguments import layer_scopes, prune_args
+from tickdsl.plan.sparse_training import (
+    evolve_args,
+    gradual_args,
+    grow_args,
+    penalty_args,
+    penalty_recipe,
+    zeroing_args,
+)
 from tickdsl.plan.step_builder import (
+    DenseCost,
     DistillationSpec,
     Fingerprint,
     IsTicket,
@@ -62,6 +75,7 @@ class PlanContext(Protocol):
     task_of: TaskOf
     rounds: Callable[[Arm, Prune], int]
     is_ticket: IsTicket
+    dense_cost: DenseCost
     context: MeasurementContext
     measured_arms: frozenset[str]
     graph: nx.DiGraph[str]
@@ -93,6 +107,10 @@ class _State:
     distill: tuple[Distill, Options] | None = None
     #: The weights of the network straight after the last prune.
     pruned: str = ""
+    #: The structure straight after the last prune.
+    pruned_structure: str | None = None
+    #: Whether the weights are those of a training with this structure, and no training is pending.
+    trained: bool = False
 
 
 class ArmLowering:
@@ -106,6 +124,8 @@ class ArmLowering:
         )
         #: Builds the steps that measure levels: on other data after a transfer.
         self._target = self._steps if arm.transfer is None else self._steps.for_data(arm.transfer.data)
+        #: The step of the network that the levels are compared with.
+        self._dense = ""
         self._is_measured = arm.id in context.measured_arms
         #: The training of the network that is pruned first.
         self._dense_training = TrainingSpec(arm.dense_recipe)
@@ -122,7 +142,8 @@ class ArmLowering:
         base = self._steps.base()
         pending = None if self._steps.from_ticket else self._dense_training  # a ticket was trained before
         states = [_State(self._steps.init(part), base, pending, part) for part in indices]
-        self._measure(DENSE, 0, self._dense_network())
+        self._dense = self._dense_network()
+        self._measure(DENSE, 0, self._dense)
         level = done = 0
         for group_index, group in enumerate(arm.rounds):
             times = self._times(group.prune)
@@ -163,31 +184,106 @@ class ArmLowering:
         group = self._arm.rounds[group_index]
         if group.prune.settles is not None:
             settled = [self._prune_once_settled(state, group.prune, group.prune.settles) for state in states]
-            states = [attrs.evolve(state, round=done + 1, pruned=state.weights) for state in settled]
+            states = [
+                attrs.evolve(state, round=done + 1, pruned=state.weights, pruned_structure=state.structure)
+                for state in settled
+            ]
             return self._apply_tails(group_index, states)
-        states = [self._train_until(state, group.prune.at) for state in states]
+        if group.prune.gradual is not None:
+            states = [self._prune_gradually(state, group.prune, done) for state in states]
+            return self._apply_tails(group_index, states)
+        if isinstance(group.prune.via, Zeroing):
+            states = [self._train_softly(state, group.prune, group.prune.via, index, times, done) for state in states]
+        else:
+            states = [self._train_until(state, group.prune.at) for state in states]
         args = prune_args(group.prune, index, times, head=self._arm.protects_head, draw=done)
         matched = self._matched_structure(group.prune)
         pruned = []
         for state in states:
-            roles = step_parents(weights=state.weights, structure=state.structure, matched=matched)
+            origin = self._steps.init(state.part) if group.prune.by == "delta" else None
+            roles = step_parents(weights=state.weights, structure=state.structure, matched=matched, origin=origin)
             all_args = {**args, **self._steps.network_args(state.part)}
             key = self._steps.add("prune", all_args, roles, f"prune round {index + 1}", seeded=group.prune.pictures)
-            pruned.append(attrs.evolve(state, structure=key, retrained=False, round=done + 1, pruned=state.weights))
+            weights = state.weights
+            if isinstance(group.prune.via, Penalty):
+                weights = self._train_with_penalty(state, group.prune.via, key, done + 1)
+            pruned.append(
+                attrs.evolve(
+                    state,
+                    weights=weights,
+                    structure=key,
+                    retrained=False,
+                    round=done + 1,
+                    pruned=weights,
+                    pruned_structure=key,
+                    trained=False,
+                )
+            )
         if group.tail or index == times - 1:  # rounds without a tail refine one selection
             pruned = [self._with_own_recipe(state, group_index) for state in pruned]
         return self._apply_tails(group_index, pruned)
+
+    def _prune_gradually(self, state: _State, prune: Prune, done: int) -> _State:
+        """Add a training in which a prune removes its units in parts; its result holds the structure too."""
+        training = self._required_training(state, "`from … to … every …`")
+        args = prune_args(prune, 0, 1, head=self._arm.protects_head, draw=done)
+        assert prune.gradual is not None
+        changes = gradual_args(prune.gradual, training.canonical, args)
+        origin = self._steps.init(state.part) if prune.by == "delta" else None
+        training = attrs.evolve(training, changes=changes)
+        key = self._steps.train(
+            state.weights, state.structure, state.part, training, label="train, prune gradually", origin=origin
+        )
+        return attrs.evolve(
+            state, weights=key, structure=key, pending=None, retrained=False, round=done + 1, pruned=key,
+            pruned_structure=key, trained=True,
+        )  # fmt: skip
+
+    def _train_softly(self, state: _State, prune: Prune, zeroing: Zeroing, index: int, times: int, done: int) -> _State:
+        """Add a training in which the units that a prune would remove are set to zero from time to time."""
+        training = self._required_training(state, "`via zeroing`")
+        args = prune_args(prune, index, times, head=self._arm.protects_head, draw=done)
+        training = attrs.evolve(training, changes=zeroing_args(zeroing, training.canonical, args))
+        key = self._steps.train(state.weights, state.structure, state.part, training, label="train, prune softly")
+        return attrs.evolve(state, weights=key, pending=None)
+
+    def _train_with_penalty(self, state: _State, penalty: Penalty, cut: str, number: int) -> str:
+        """Add a training with a growing penalty on what the structure `cut` removes."""
+        recipe = penalty_recipe(penalty, self._arm.recipe)
+        training = TrainingSpec(recipe, round=number, changes=penalty_args(penalty))
+        label = "train with a growing penalty"
+        return self._steps.train(state.weights, state.structure, state.part, training, label=label, cut=cut)
+
+    def _required_training(self, state: _State, clause: str) -> TrainingSpec:
+        if state.pending is None or state.pending.evolves:
+            raise LoweringError(f"arm {self._arm.id}: {clause} needs a training of its own before its prune")
+        return state.pending
 
     def _apply_tails(self, group_index: int, states: list[_State]) -> list[_State]:
         """Apply the statements after a prune."""
         for number, tail in enumerate(self._arm.rounds[group_index].tail):
             recipe = self._arm.recipe_of(group_index, number)
-            states = (
-                self._overlap(states, tail)
-                if isinstance(tail, Overlap)
-                else [self._apply_tail(state, tail, recipe) for state in states]
-            )
+            match tail:
+                case Overlap():
+                    states = self._overlap(states, tail)
+                case Grow():
+                    before = self._arm.rounds[group_index].tail[:number]
+                    trains = any(isinstance(earlier, Rewind | Retrain) for earlier in before)
+                    states = [self._grow(state, tail, trains) for state in states]
+                case _:
+                    states = [self._apply_tail(state, tail, recipe) for state in states]
         return states
+
+    def _grow(self, state: _State, tail: Grow, trains: bool) -> _State:
+        """Add a step that puts weights back; `trains`: after the training that the statements before it set."""
+        if trains and state.pending is not None:
+            state = attrs.evolve(self._trained(state), trained=False)
+        args = {**grow_args(tail), **self._steps.network_args(state.part)}
+        origin = state.pruned if tail.by == "magnitude" and tail.amount is not None else None
+        roles = step_parents(weights=state.weights, structure=state.structure, origin=origin)
+        seeded = tail.pictures or (tail.by == "random" and tail.amount is not None)
+        key = self._steps.add("grow", args, roles, "grow", seeded=seeded)
+        return attrs.evolve(state, structure=key, trained=False)
 
     def _with_own_recipe(self, state: _State, group_index: int) -> _State:
         """After the last prune before the arms, go on with a training that it interrupts by the arm's own recipe."""
@@ -229,18 +325,24 @@ class ArmLowering:
         if training is None:
             return state
         if moment is None:
-            return attrs.evolve(state, weights=self._train_pending(state), pending=None)
+            return self._trained(state)
         moment = training.canonical(moment)
         if not _is_before(training.start, moment):
             return state
         key = self._steps.train(state.weights, state.structure, state.part, training, stop=moment)
         return attrs.evolve(state, weights=key, pending=attrs.evolve(training, start=moment))
 
+    def _trained(self, state: _State) -> _State:
+        """The state after the pending training, whose result holds the structure if it evolves."""
+        key = self._train_pending(state)
+        structure = key if state.pending is not None and state.pending.evolves else state.structure
+        return attrs.evolve(state, weights=key, structure=structure, pending=None, trained=True)
+
     def _overlap(self, states: list[_State], tail: Overlap) -> list[_State]:
         roles = {f"part {i}": str(state.structure) for i, state in enumerate(states)}
         args = {"at_least": tail.at_least, **self._steps.network_args(None)}
         key = self._steps.add("overlap", args, roles, "overlap")
-        return [attrs.evolve(state, structure=key) for state in states]
+        return [attrs.evolve(state, structure=key, pruned_structure=key) for state in states]
 
     def _apply_tail(self, state: _State, tail: Tail, recipe: Options) -> _State:
         """The state after a statement that sets the next training; `recipe`: the one that it replays."""
@@ -266,6 +368,12 @@ class ArmLowering:
                 return attrs.evolve(
                     state, weights=weights, pending=training, fresh=fresh or state.fresh, retrained=True
                 )
+            case Evolve():
+                training = state.pending
+                if training is None:
+                    raise LoweringError(f"arm {self._arm.id}: `evolve` needs a training")
+                changes = {**training.changes, **evolve_args(tail, training.canonical)}
+                return attrs.evolve(state, pending=attrs.evolve(training, changes=changes))
             case Distill():
                 taught = self._with_teacher(state.pending, tail, state.part, recipe)
                 return attrs.evolve(state, pending=taught, distill=(tail, recipe))
@@ -287,6 +395,8 @@ class ArmLowering:
 
     def _train_pending(self, state: _State) -> str:
         """The trained weights of a state; without a pending training, its evaluation as it is."""
+        if state.pending is None and state.trained:
+            return state.weights
         if state.pending is None:
             roles = step_parents(weights=state.weights, structure=state.structure)
             return self._steps.add("evaluate", self._evaluation_args(state.part), roles, "evaluate")
@@ -310,7 +420,7 @@ class ArmLowering:
         """
         state, group = states[0], groups[-1]
         ticket = self._train_level(state)
-        structure = str(state.structure)
+        structure = str(self._context.graph.nodes[ticket]["step"].structure)
         self._results.structures.append(structure)
         self._results.tickets.append(ticket)
         if not self._is_measured:
@@ -320,11 +430,23 @@ class ArmLowering:
         until = float(group.prune.until) if is_dynamic and group.prune.until is not None else None
         ends = group.prune.ends if is_final else None
         self._context.levels.append(
-            Level(self._arm.id, self._seed, level, group.prune.unit, structure, ticket, until, ends)
+            Level(
+                self._arm.id,
+                self._seed,
+                level,
+                group.prune.unit,
+                structure,
+                ticket,
+                until,
+                ends,
+                dense=self._dense,
+                task=self._context.task_of(self._arm.model, self._arm.data),
+                dense_cost=self._dense_cost(ends),
+            )
         )
         self._measure(TICKET, level, ticket)
         if "pruned" in self._plan.metrics and self._arm.split is None:
-            roles = step_parents(weights=state.pruned, structure=structure)
+            roles = step_parents(weights=state.pruned, structure=state.pruned_structure)
             key = self._steps.add("pruned", self._evaluation_args(None), roles, "pruned")
             self._context.measurements.append(
                 Measurement(self._arm.id, TICKET, level, self._seed, key, False, report_metric="pruned")
@@ -332,6 +454,13 @@ class ArmLowering:
         final_only = self._plan.rival_levels == "last"
         if not final_only or is_last or is_dynamic or self._plan.stops:
             self._add_controls(level, structure, ticket, groups, final_only)
+
+    def _dense_cost(self, ends: Condition | None) -> Mapping[str, float]:
+        """The dense network's cost, if a condition at this level compares with it."""
+        conditions = [*self._plan.stops, *([ends] if ends is not None else [])]
+        if any(condition.percentage and condition.metric in ("params", "flops") for condition in conditions):
+            return self._context.dense_cost(self._arm)
+        return {}
 
     def _train_level(self, state: _State) -> str:
         """Add the training that measures a level."""

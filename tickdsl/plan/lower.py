@@ -10,7 +10,7 @@ import networkx as nx
 from tickdsl.plan.arm_lowering import ArmLowering, ArmResults
 from tickdsl.plan.measurement_steps import DEFAULT_CONTEXT, MeasurementContext
 from tickdsl.plan.model import Arm, Plan, Prune
-from tickdsl.plan.step_builder import Fingerprint, IsTicket, TaskOf, default_task, no_ticket
+from tickdsl.plan.step_builder import DenseCost, Fingerprint, IsTicket, TaskOf, default_task, no_cost, no_ticket
 from tickdsl.plan.steps import Step
 from tickdsl.plan.study import Level, LoweringError, Measurement, Study
 
@@ -23,15 +23,17 @@ def lower(
     surroundings: MeasurementContext = DEFAULT_CONTEXT,
     is_ticket: IsTicket = no_ticket,
     task_of: TaskOf = default_task,
+    dense_cost: DenseCost = no_cost,
 ) -> Study:
     """Lower a plan to steps.
 
     `fingerprint` identifies the content of a data set or weights file; `rounds` returns the maximum number of rounds of
     an `until`; `surroundings` is what measurements depend on besides the network; `is_ticket` tells whether the weights
-    file of a network is a ticket; `task_of` names the task of a data set. Raises LoweringError for a plan that `check`
+    file of a network is a ticket; `task_of` names the task of a data set; `dense_cost` tells what the dense network of
+    an arm costs, for conditions that compare with it. Raises LoweringError for a plan that `check`
     refuses, such as one whose arms depend on themselves.
     """
-    return _PlanLowering(plan, fingerprint, rounds, surroundings, is_ticket, task_of).study()
+    return _PlanLowering(plan, fingerprint, rounds, surroundings, is_ticket, task_of, dense_cost).study()
 
 
 class _PlanLowering:
@@ -45,9 +47,10 @@ class _PlanLowering:
         context: MeasurementContext,
         is_ticket: IsTicket,
         task_of: TaskOf,
+        dense_cost: DenseCost,
     ) -> None:
         self.plan, self.fingerprint, self.rounds, self.context = plan, fingerprint, rounds, context
-        self.is_ticket, self.task_of = is_ticket, task_of
+        self.is_ticket, self.task_of, self.dense_cost = is_ticket, task_of, dense_cost
         #: The arms whose levels are measured; helpers are not.
         self.measured_arms = frozenset(arm.id for arm in plan.arms)
         self.graph: nx.DiGraph[str] = nx.DiGraph()

@@ -10,7 +10,7 @@ import attrs
 from tickdsl.moments import INIT, Moment
 from tickdsl.plan.model import Arm, Plan, Rewind
 from tickdsl.plan.step_builder import StepBuilder, TrainingSpec, step_parents
-from tickdsl.plan.steps import Step
+from tickdsl.plan.steps import Step, changes_masks
 from tickdsl.plugins import is_plugin
 
 #: Metrics that the record of a training contains.
@@ -55,11 +55,16 @@ def measurement_steps(
             args = {**_network_args(trained), "machine": dict(context.machine), "batch": plan.measuring.batch}
             if metric == "memory":
                 args["recipe"] = _memory_recipe(trained.args.get("recipe", steps.arm.recipe))
-            yield metric, steps.add(metric, args, step_parents(structure=trained.parents.get("structure")), metric)
+            yield metric, steps.add(metric, args, step_parents(structure=trained.structure), metric)
         elif metric == "barrier" and was_trained:
             first, second = _line_ends(steps, trained_key, trained, dense)
+            args = _network_args(trained)
+            if changes_masks(trained.operation, trained.args):
+                args["masks"] = (
+                    "own"  # both trainings end with masks of their own: the line leads through dense networks
+                )
             roles = {**_network_parents(first, trained), "other": second}
-            yield metric, steps.add(metric, _network_args(trained), roles, metric)
+            yield metric, steps.add(metric, args, roles, metric)
         elif is_plugin("metric", metric):
             args = {**_network_args(trained), "metric": metric}
             yield metric, steps.add("metric", args, _network_parents(trained_key, trained), metric)
@@ -67,7 +72,7 @@ def measurement_steps(
 
 def _network_parents(trained_key: str, trained: Step) -> dict[str, str]:
     """The parents of a step on trained weights."""
-    return step_parents(weights=trained_key, structure=trained.parents.get("structure"))
+    return step_parents(weights=trained_key, structure=trained.structure)
 
 
 def _network_args(trained: Step) -> dict[str, Any]:

@@ -77,6 +77,28 @@ class To:
 
 
 @attrs.frozen
+class ToCost:
+    """Remove units until this share of what the dense network costs is gone; `cost`: `flops` or `params`."""
+
+    share: Fraction
+    cost: str
+
+
+@attrs.frozen
+class Rates:
+    """Remove a share of each layer, given by patterns of layers: the first pattern that matches counts.
+
+    `of`: the share refers to the `remaining` or the `original` units, per round; or, as a `target`, to what is gone in
+    the end. Layers that no pattern matches are not pruned.
+    """
+
+    rates: tuple[tuple[str, Fraction], ...]
+    of: str = "remaining"
+    #: Where each pattern was written.
+    spans: Any = _source_location()
+
+
+@attrs.frozen
 class Stages:
     """Remove a share of the remaining units for each stage: consecutive layers of one spatial resolution."""
 
@@ -90,14 +112,15 @@ class Matching:
     arm: str
 
 
-Amount = Share | Count | To | Stages | Matching
+Amount = Share | Count | To | ToCost | Rates | Stages | Matching
 
 
 @attrs.frozen
 class Condition:
     """A condition on a metric, e.g. accuracy < 0.9.
 
-    `percentage`: the bound of a metric that is not known to be a share was written as a percentage.
+    `percentage`: the bound of a metric that is no share itself, or not known to be one, was written as a percentage: of
+    what the dense network has for `params` and `flops`, in points of the primary metric for `drop`.
     """
 
     metric: str
@@ -120,11 +143,49 @@ class Condition:
 
 
 @attrs.frozen
+class Gradual:
+    """Remove the units in parts from `start` to `end` of the training, `every` so often, along a `curve`."""
+
+    start: Moment
+    end: Moment
+    every: Moment
+    curve: str = "cubic"
+    span: Any = _source_location()
+
+
+@attrs.frozen
+class Penalty:
+    """Train with an L2 penalty on the chosen units before they are removed.
+
+    Its factor grows by `step` `every` so often, up to `to`, and is held for `hold`. The training has the arm's recipe
+    with a constant rate (`lr`, `batch`: those of this training; default: the recipe's).
+    """
+
+    step: float
+    every: Moment
+    to: float
+    hold: Moment
+    lr: float | None = None
+    batch: int | None = None
+
+
+@attrs.frozen
+class Zeroing:
+    """Set the lowest-ranked units to zero `every` so often in the training, and let them learn on; remove them then."""
+
+    every: Moment
+
+
+@attrs.frozen
 class Prune:
     """Prune for `times` rounds, or until `until` (a share of the original units) is removed.
 
     `ends`: stop after the first level that meets this condition. With none of these three, a prune that matches an arm
     has as many rounds as that arm has levels.
+
+    `order`: whether the units with the `lowest` or with the `highest` scores go. `multiple`: the number of channels of
+    a pruned layer is a multiple of it.
+    `gradual`: remove in parts during the training. `via`: what happens to the chosen units before they are removed.
 
     `settles`: compute the mask after every epoch of the training, and prune once it has settled, or at the latest at
     the end of the training, or at `at`.
@@ -144,10 +205,15 @@ class Prune:
     at_place: Any = _source_location()
     within: tuple[str, ...] = ()
     protect: tuple[str, ...] = ()
+    order: str = "lowest"
+    multiple: int = 1
+    gradual: Gradual | None = None
+    via: Penalty | Zeroing | None = None
     span: Any = _source_location()
     amount_span: Any = _source_location()
     by_span: Any = _source_location()
     within_spans: Any = _source_location()
+    options_spans: Any = _source_location()
     protect_spans: Any = _source_location()
 
 
@@ -163,6 +229,18 @@ class Overlap:
 class Recalibrate:
     """Compute the statistics of batch norm anew, on the network that was pruned."""
 
+    span: Any = _source_location()
+
+
+@attrs.frozen
+class Grow:
+    """Put weights back that prunes have removed: a share of the removed ones, a number of them, or all (None)."""
+
+    unit: str
+    amount: Fraction | int | None
+    by: str
+    #: Whether the criterion uses training images, which the seed selects.
+    pictures: bool = False
     span: Any = _source_location()
 
 
@@ -206,7 +284,23 @@ class Distill:
     temperature_span: Any = _source_location()
 
 
-Tail = Overlap | Recalibrate | Rewind | Retrain | Distill
+@attrs.frozen
+class Evolve:
+    """Exchange a share of the weights of each layer `every` so often in the next training, up to the moment `until`.
+
+    The smallest leave, and as many enter: those with the largest `gradient` or `momentum`, or `random` ones. The share
+    decays along a cosine. `fan_in`: `constant` gives all outputs of a layer equally many weights.
+    """
+
+    share: Fraction
+    grow: str
+    every: Moment
+    until: Moment
+    fan_in: str = "free"
+    span: Any = _source_location()
+
+
+Tail = Overlap | Recalibrate | Grow | Rewind | Retrain | Distill | Evolve
 
 
 @attrs.frozen
@@ -341,7 +435,9 @@ class Plan:
 
 
 #: Types that share a field: their JSON names the type.
-_TAGGED_TYPES = Share | Count | To | Stages | Matching | Overlap | Recalibrate | Rewind | Retrain | Distill
+_TAGGED_TYPES = (
+    Amount | Penalty | Zeroing | Overlap | Recalibrate | Grow | Rewind | Retrain | Distill | Evolve
+)  # fmt: skip
 
 
 def as_json(value: Any) -> Any:

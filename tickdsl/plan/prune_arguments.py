@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from tickdsl.plan.model import Count, Matching, Prune, Rounds, Share, Stages, To
+from tickdsl.plan.model import Count, Matching, Prune, Rates, Rounds, Share, Stages, To, ToCost
 
 _LAYERS = ("layers", "blocks")
 
@@ -24,19 +24,40 @@ def prune_args(prune: Prune, index: int, times: int, head: bool, draw: int | Non
         case Count(count):
             args["count"] = count
         case To(share):
-            # Geometric steps: every round keeps the same share of what remains, and the last hits the target exactly.
-            left = (1 - float(share)) ** ((index + 1) / times)
-            args["to"] = float(share) if index == times - 1 else round(1 - left, 12)
+            args["to"] = _geometric_target(float(share), index, times)
+        case ToCost(share, cost):
+            args["to"] = _geometric_target(float(share), index, times)
+            args["of"] = cost
+        case Rates(rates, of):
+            args["rates"] = [[pattern, *_rate(float(share), of, index, times)] for pattern, share in rates]
+            if of != "remaining":
+                args["of"] = of
         case Stages(shares):
             args["stages"] = [float(share) for share in shares]
         case Matching():
             args["matching"] = True
     args.update(_scope_args(prune))
+    if prune.order != "lowest":
+        args["order"] = prune.order
+    if prune.multiple > 1:
+        args["multiple"] = prune.multiple
     if head:
         args["protect_head"] = True
     if prune.by == "random":
         args["round"] = index if draw is None else draw
     return args
+
+
+def _geometric_target(share: float, index: int, times: int) -> float:
+    """What is gone after a round: every round keeps the same share of what remains, the last hits the target."""
+    return share if index == times - 1 else round(1 - (1 - share) ** ((index + 1) / times), 12)
+
+
+def _rate(share: float, of: str, index: int, times: int) -> tuple[float, ...]:
+    """The rate of a layer in a round: of what remains, what is gone after it, or what is gone before and after it."""
+    if of == "target":
+        return (_geometric_target(share, index, times),)
+    return (share * index, share * (index + 1)) if of == "original" else (share,)
 
 
 def layer_scopes(groups: Iterable[Rounds]) -> dict[str, Any]:

@@ -18,6 +18,8 @@ Fingerprint = Callable[[Data | Model], str]
 IsTicket = Callable[[Model], bool]
 #: The name of the task of a model on a data set.
 TaskOf = Callable[[Model, Data], str]
+#: The `params` and the `flops` per image of an arm's dense network.
+DenseCost = Callable[[Arm], Mapping[str, float]]
 #: The task that is not named in steps.
 DEFAULT_TASK = "classify"
 
@@ -30,6 +32,11 @@ def no_ticket(model: Model) -> bool:
 def default_task(model: Model, data: Data) -> str:
     """The task of every model and data set, if nothing else is known of them."""
     return DEFAULT_TASK
+
+
+def no_cost(arm: Arm) -> Mapping[str, float]:
+    """The answer where the networks are not known."""
+    return {}
 
 
 @attrs.frozen
@@ -54,6 +61,13 @@ class TrainingSpec:
     start: Moment = INIT
     round: int = 0
     distillation: DistillationSpec | None = None
+    #: The arguments of the step that change its masks or weights between steps: `gradual`, `evolve`, `penalty`, `soft`.
+    changes: Mapping[str, Any] = attrs.field(factory=dict)
+
+    @property
+    def evolves(self) -> bool:
+        """Whether an `evolve` changes its masks."""
+        return "evolve" in self.changes
 
     def canonical(self, moment: Moment) -> Moment:
         """Convert a percentage to the recipe's unit, so that `5%` and `8ep` of 160 epochs are the same step."""
@@ -144,12 +158,15 @@ class StepBuilder:
         label: str = "",
         budget: str = "epochs",
         matched: str | None = None,
+        cut: str | None = None,
+        origin: str | None = None,
     ) -> str:
         """Add a training (default: the arm's recipe).
 
         `budget` scales the length of the recipe: `flops` to the multiply-adds that the unscaled recipe costs on the
         network with structure `matched` (default: the dense network), `total` to the images of the training `matched`
-        and of all trainings that led to it.
+        and of all trainings that led to it. `cut`: the structure without the units that a growing penalty is on.
+        `origin`: the weights that changes are measured from.
         """
         training = training or TrainingSpec(self.arm.recipe)
         args: dict[str, Any] = {**self.network_args(part), "recipe": dict(training.recipe)}
@@ -166,6 +183,7 @@ class StepBuilder:
             args["distill"] = {"temperature": distillation.temperature, "weight": distillation.weight}
             if distillation.until is not None:
                 args["distill"]["until"] = str(training.canonical(distillation.until))
+        args.update(training.changes)
         self.trainings += 1
         label = label or ("train" if part is None else f"train part {part + 1}")
         roles = step_parents(
@@ -173,6 +191,8 @@ class StepBuilder:
             structure=structure,
             teacher=distillation.teacher if distillation else None,
             matched=matched,
+            cut=cut,
+            origin=origin,
         )
         return self.add("train", args, roles, label, seeded=True)
 

@@ -16,6 +16,7 @@ OPERATIONS: dict[str, int] = {
     "train": 2,
     "prune": 3,
     "overlap": 1,
+    "grow": 1,
     "random-structure": 1,
     "ticket": 1,
     "recalibrate": 1,
@@ -58,6 +59,25 @@ class Step:
     def key(self) -> str:
         """The SHA-256 hex digest of `parts`."""
         return digest(self.parts)
+
+    @property
+    def structure(self) -> str | None:
+        """The step that holds the structure of the network whose weights this step stores; None if that is dense."""
+        return structure_of(self.key, self.operation, self.args, self.parents)
+
+
+#: The arguments of trainings that change the masks: their results hold a structure too.
+_MASK_CHANGES = ("gradual", "evolve")
+
+
+def changes_masks(operation: str, args: Mapping[str, Any]) -> bool:
+    """Whether a step is a training whose result holds a structure: that of the network at its end."""
+    return operation == "train" and any(name in args for name in _MASK_CHANGES)
+
+
+def structure_of(key: str, operation: str, args: Mapping[str, Any], parents: Mapping[str, str]) -> str | None:
+    """The step that holds the structure of the network whose weights a step has stored; None if that is dense."""
+    return key if changes_masks(operation, args) else parents.get("structure")
 
 
 def _keyed_args(args: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import attrs
 import networkx as nx
 
@@ -39,7 +41,9 @@ class Level:
     """A completed round: the pruned network, and when the rounds end.
 
     `until`: the arm and seed end with this level once this share of the network's `unit` is removed; `ends`: or once
-    the ticket meets this condition.
+    the ticket meets this condition. `dense`: the step of the network that the ticket is compared with, `task` that of
+    the data it is tested on. `dense_cost`: what the dense network has of the metrics that conditions compare with a
+    percentage of it.
     """
 
     arm: str
@@ -50,6 +54,9 @@ class Level:
     ticket: str
     until: float | None
     ends: Condition | None = None
+    dense: str = ""
+    task: str = "classify"
+    dense_cost: Mapping[str, float] = attrs.field(factory=dict)
 
 
 @attrs.frozen

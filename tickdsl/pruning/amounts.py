@@ -10,6 +10,9 @@ from tickdsl.errors import TickdslError
 from tickdsl.plurals import plural
 from tickdsl.pruning.scope import Pool, Scope
 
+#: The scopes under which an amount is one of all layers together; what each of them loses follows from it.
+TOTAL_SCOPES = ("global", "erk", "balanced")
+
 
 def round_half_up(value: float) -> int:
     """Round to the nearest integer, halves up."""
@@ -31,8 +34,11 @@ def local_count(pool: Pool, args: Mapping[str, Any]) -> int:
         return _checked_count(int(args["count"]), pool.remaining - pool.minimum, args["unit"], f" from {pool.name}")
     elif "of_original" in args:
         requested = _units_between_shares(args["of_original"], pool.original)
+    elif "shares_of_original" in args:
+        requested = _units_between_shares(args["shares_of_original"].get(pool.name, (0, 0)), pool.original)
     else:
-        requested = round_half_up(args["to"] * pool.original) - (pool.original - pool.remaining)
+        share = args["targets"].get(pool.name, 0) if "targets" in args else args["to"]
+        requested = round_half_up(share * pool.original) - (pool.original - pool.remaining)
     return max(0, min(requested, pool.remaining - pool.minimum))
 
 

@@ -1,5 +1,7 @@
 """The order in which a prune removes units, for amounts that are not counts of units: FLOPs, parameters, widths.
 
+Needs no torch; `ranked_order` makes the order of a prune by its criterion.
+
 A prune that ends at a share of the network's FLOPs, or keeps widths that are multiples of a number, removes the first
 entries of one order. An entry is a set of units that go together: a single unit, or as many as a multiple needs.
 """
@@ -8,30 +10,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import attrs
 import numpy as np
 
-from tickdsl.errors import TickdslError
-from tickdsl.graph.costs import cost, macs_by_module, params_by_module
-from tickdsl.graph.model import ModelGraph
+from tickdsl.graph.model import Block, ModelGraph
 from tickdsl.graph.structure import Structure
 from tickdsl.pruning.amounts import global_count, local_count
-from tickdsl.pruning.criteria import ScoringContext
-from tickdsl.pruning.scope import CHANNEL_KINDS, LAYERS, Scope, find_scope, layers_in_scope, matches_any
-from tickdsl.pruning.selection import RankedPool, rank_channels, rank_layers
-
-Target = Literal["flops", "params"]
-
-#: What a target counts, in words.
-TARGET_WORDS: Mapping[str, str] = {"flops": "FLOPs", "params": "parameters"}
-#: Shares that differ by less are equal: an amount of 50% is reached by exactly half.
-_TOLERANCE = 1e-12
+from tickdsl.pruning.cost_targets import TOLERANCE, Count, multiply_adds, stored_params, unreachable
+from tickdsl.pruning.remaining_units import remaining_groups, remaining_parts, remaining_units
+from tickdsl.pruning.scope import LAYERS, Scope, find_scope, layers_in_scope
 
 
 @attrs.frozen(eq=False)
-class _Cell:
+class Cell:
     """Units of one pool that are removed in a fixed order, in entries; `keys` are the entries' scores."""
 
     pool: int
@@ -47,7 +40,7 @@ class RemovalOrder:
     """
 
     structure: Structure
-    cells: tuple[_Cell, ...]
+    cells: tuple[Cell, ...]
     sequence: np.ndarray
     remove: Callable[[Structure, int, np.ndarray], Structure]
 
@@ -70,35 +63,82 @@ class RemovalOrder:
         return structure
 
 
-def removal_order(context: ScoringContext, args: Mapping[str, Any], multiple: int = 1) -> RemovalOrder:
-    """The order in which a prune with these arguments removes channels or layers.
+@attrs.frozen(eq=False)
+class RankedUnits:
+    """The units of a channel group that are left, as indices in the dense network, and their scores.
 
-    With the scope `global`, entries are ordered by their scores; otherwise by the share of their pool that is removed
-    before them, so that all pools lose equal shares. `multiple` is what the widths of pruned layers are multiples of.
+    Those that stay whatever is removed have infinite scores. `parts` are the positions among the units of each part
+    that keeps one; `step` is the number of channels of a unit.
     """
-    pruning_scope = find_scope(context.graph, context.structure, args)
-    if args["unit"] in LAYERS:
-        return _order_of_layers(context, args)
-    ranked = rank_channels(context, args["by"], pruning_scope)
-    cells = [
-        cell
-        for number, pool in enumerate(ranked)
-        for cell in _cells(number, pool, multiple, by_score=args["scope"] == "global")
-    ]
+
+    group: str
+    units: np.ndarray
+    scores: np.ndarray
+    parts: Sequence[np.ndarray]
+    step: int
+
+
+def order_of_channels(
+    structure: Structure, ranked: Sequence[RankedUnits], multiple: int, *, by_score: bool
+) -> RemovalOrder:
+    """The order in which channels are removed: by score, or so that all groups lose equal shares."""
+    cells = [cell for number, pool in enumerate(ranked) for cell in _cells(number, pool, multiple, by_score=by_score)]
 
     def remove(structure: Structure, pool: int, units: np.ndarray) -> Structure:
-        return structure.remove(ranked[pool].group.name, units)
+        return structure.remove(ranked[pool].group, units)
 
-    return RemovalOrder(context.structure, tuple(cells), _merge(cells), remove)
+    return RemovalOrder(structure, tuple(cells), _merge(cells), remove)
 
 
-def _cells(number: int, pool: RankedPool, multiple: int, by_score: bool) -> list[_Cell]:
+def order_of_layers(structure: Structure, layers: Sequence[Block], scores: np.ndarray) -> RemovalOrder:
+    """The order in which layers are removed: one by one, by their scores."""
+    ranked = np.argsort(scores, kind="stable")
+
+    def remove(structure: Structure, pool: int, units: np.ndarray) -> Structure:
+        for position in units:
+            structure = structure.remove_block(layers[position].name)
+        return structure
+
+    cell = Cell(0, tuple(np.array([position]) for position in ranked), scores[ranked])
+    return RemovalOrder(structure, (cell,), np.zeros(len(ranked), dtype=np.int64), remove)
+
+
+def unranked_order(graph: ModelGraph, structure: Structure, args: Mapping[str, Any]) -> RemovalOrder:
+    """An order of what a prune with these arguments can remove, without scores: the last of a group go first.
+
+    Raises TickdslError if nothing is in scope.
+    """
+    pruning_scope = find_scope(graph, structure, args)
+    if args["unit"] in LAYERS:
+        layers = layers_to_remove(graph, structure, args)
+        return order_of_layers(structure, layers, np.arange(len(layers), 0, -1, dtype=float))
+    groups = {group.name: group for group in remaining_groups(graph, structure)}
+    ranked = []
+    for pool in pruning_scope.pools:
+        units = remaining_units(graph, structure, pool.name)
+        parts = remaining_parts(groups[pool.name], units)
+        scores = np.arange(len(units), 0, -1, dtype=float)
+        kept = {int(part[0]) for part in parts}
+        others = [position for position in range(len(units)) if position not in kept]
+        kept.update(others[: max(0, pool.minimum - len(kept))])
+        scores[sorted(kept)] = np.inf
+        ranked.append(RankedUnits(pool.name, units, scores, parts, groups[pool.name].step))
+    return order_of_channels(structure, ranked, args.get("multiple", 1), by_score=False)
+
+
+def layers_to_remove(graph: ModelGraph, structure: Structure, args: Mapping[str, Any]) -> list[Block]:
+    """The layers in scope of a prune that are not removed yet."""
+    in_scope = layers_in_scope(graph, args.get("within"), args.get("protect") or ())
+    return [block for block in in_scope if block.name not in structure.removed_blocks]
+
+
+def _cells(number: int, pool: RankedUnits, multiple: int, *, by_score: bool) -> list[Cell]:
     """The cells of a pool: the units of each part of the group (all of them if it has no parts)."""
-    scores = pool.guarded_scores.numpy()
+    scores = pool.scores
     membership = np.zeros(len(scores), dtype=np.int64)
     for index, part in enumerate(pool.parts):
         membership[part] += 1 << min(index, 62)
-    together = multiple // math.gcd(multiple, pool.group.step)
+    together = multiple // math.gcd(multiple, pool.step)
     cells = []
     for members in np.unique(membership):
         positions = np.flatnonzero(membership == members)
@@ -111,7 +151,7 @@ def _cells(number: int, pool: RankedPool, multiple: int, by_score: bool) -> list
             keys = np.array([scores[piece].mean() for piece in pieces])
         else:
             keys = (ends - np.array(sizes, dtype=np.int64) / 2) / len(ranked)
-        cells.append(_Cell(number, tuple(pool.units[piece] for piece in pieces), keys))
+        cells.append(Cell(number, tuple(pool.units[piece] for piece in pieces), keys))
     return cells
 
 
@@ -128,7 +168,7 @@ def _entry_sizes(units: int, minimum: int, together: int) -> list[int]:
     return sizes
 
 
-def _merge(cells: Sequence[_Cell]) -> np.ndarray:
+def _merge(cells: Sequence[Cell]) -> np.ndarray:
     """The cells of all entries, by ascending key; of equal keys, all cells lose equal shares."""
     if not any(len(cell.keys) for cell in cells):
         return np.empty(0, dtype=np.int64)
@@ -137,22 +177,6 @@ def _merge(cells: Sequence[_Cell]) -> np.ndarray:
     owners = np.repeat(np.arange(len(cells)), [len(cell.keys) for cell in cells])
     merged: np.ndarray = owners[np.lexsort((places, keys))]
     return merged
-
-
-def _order_of_layers(context: ScoringContext, args: Mapping[str, Any]) -> RemovalOrder:
-    """Layers one by one, by their scores."""
-    in_scope = layers_in_scope(context.graph, args.get("within"), args.get("protect") or ())
-    remaining = [block for block in in_scope if block.name not in context.structure.removed_blocks]
-    scores = rank_layers(context, args["by"], remaining).numpy()
-    ranked = np.argsort(scores, kind="stable")
-
-    def remove(structure: Structure, pool: int, units: np.ndarray) -> Structure:
-        for position in units:
-            structure = structure.remove_block(remaining[position].name)
-        return structure
-
-    cell = _Cell(0, tuple(np.array([position]) for position in ranked), scores[ranked])
-    return RemovalOrder(context.structure, (cell,), np.zeros(len(ranked), dtype=np.int64), remove)
 
 
 def prune_to_count(order: RemovalOrder, graph: ModelGraph, args: Mapping[str, Any]) -> Structure | None:
@@ -194,70 +218,34 @@ def _closest(sizes: Sequence[int], requested: float) -> int:
 
 
 def prune_to_target(
-    order: RemovalOrder, graph: ModelGraph, args: Mapping[str, Any], share: float, target: Target
+    order: RemovalOrder,
+    graph: ModelGraph,
+    args: Mapping[str, Any],
+    share: float,
+    target: str,
+    count: Count | None = None,
 ) -> Structure:
     """Remove the fewest first entries that take at least a share of the dense network's FLOPs or parameters.
 
-    So the removed share exceeds the target by less than the last entry takes. Raises TickdslError if removing all that
-    is in scope takes less; it names what holds the rest.
+    So the removed share exceeds the target by less than the last entry takes. `count` counts what is left (default:
+    masked weights count as parameters). Raises TickdslError if removing all that is in scope takes less; it names what
+    holds the rest.
     """
-    dense = _count(graph, Structure.dense(graph), target)
+    left = count or (multiply_adds if target == "flops" else stored_params)
+    dense = left(graph, Structure.dense(graph))
+    smallest = order.first(len(order.sequence))
+    if 1 - left(graph, smallest) / dense < share - TOLERANCE:
+        raise unreachable(graph, smallest, args, share, target, left)
+    return order.first(entries_until(order, lambda structure: 1 - left(graph, structure) / dense >= share - TOLERANCE))
 
-    def removed(count: int) -> float:
-        return 1 - _count(graph, order.first(count), target) / dense
 
-    most = len(order.sequence)
-    if removed(most) < share - _TOLERANCE:
-        raise _unreachable(order, graph, args, share, target)
-    low, high = 0, most
+def entries_until(order: RemovalOrder, reached: Callable[[Structure], bool]) -> int:
+    """The fewest first entries without which a structure has `reached` something; all of them if none has."""
+    low, high = 0, len(order.sequence)
     while low < high:
         middle = (low + high) // 2
-        if removed(middle) >= share - _TOLERANCE:
+        if reached(order.first(middle)):
             high = middle
         else:
             low = middle + 1
-    return order.first(low)
-
-
-def _count(graph: ModelGraph, structure: Structure, target: str) -> int:
-    remaining = cost(graph, structure)
-    return remaining.macs if target == "flops" else remaining.params
-
-
-def _unreachable(
-    order: RemovalOrder, graph: ModelGraph, args: Mapping[str, Any], share: float, target: Target
-) -> TickdslError:
-    """The error for a target that is out of reach: it names the layers that cost the most, and why they stay."""
-    smallest = order.first(len(order.sequence))
-    dense = _count(graph, Structure.dense(graph), target)
-    ceiling = math.floor(1000 * (1 - _count(graph, smallest, target) / dense)) / 10
-    costs = macs_by_module(graph, smallest) if target == "flops" else params_by_module(graph, smallest)
-    largest = sorted(costs, key=lambda path: -costs[path])[:3]
-    held = [
-        f"`{path}` keeps {100 * costs[path] / dense:.1f}% ({_why_held(graph, path, args)})"
-        for path in largest
-        if costs[path] > 0.001 * dense
-    ]
-    return TickdslError(
-        f"{100 * share:.6g}% of the {TARGET_WORDS[target]} cannot be removed: at most {ceiling:g}% can"
-        + (f"; {', '.join(held)}" if held else ""),
-        "lower the amount, exclude fewer layers, or prune another unit (`channels` are all of them)",
-    )
-
-
-def _why_held(graph: ModelGraph, path: str, args: Mapping[str, Any]) -> str:
-    """Why the output channels of a layer stay when all that is in scope is removed."""
-    groups = [group for group in graph.channels if path in group.producers]
-    if any(matches_any(args.get("protect") or (), producer) for g in groups for producer in (path, *g.producers)):
-        return "excluded"
-    if any(info.module == path and info.is_output for info in graph.weights.values()):
-        return "the network's output"
-    if args["unit"] in LAYERS:
-        return "not in a removable layer"
-    reasons = [group.reason for group in groups if group.reason is not None]
-    if reasons:
-        return reasons[0]
-    kinds = {group.kind for group in groups}
-    if kinds and not kinds & CHANNEL_KINDS[args["unit"]]:
-        return f"its channels are {' and '.join(sorted(kinds))}"
-    return "its last unit"
+    return low

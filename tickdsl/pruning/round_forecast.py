@@ -10,7 +10,7 @@ import attrs
 
 from tickdsl.errors import TickdslError
 from tickdsl.percentages import percent
-from tickdsl.pruning.amounts import global_count, local_count
+from tickdsl.pruning.amounts import TOTAL_SCOPES, global_count, local_count
 from tickdsl.pruning.scope import LAYERS, Pool, Scope
 
 #: The most rounds to a target; a plan that needs more is a mistake.
@@ -71,7 +71,7 @@ def forecast_scopes(
     for index in range(rounds):
         args = round_args(index)
         current_scope = Scope(tuple(pools), scope.total, removed)
-        if args["scope"] == "global" or args["unit"] in LAYERS:
+        if args["scope"] in TOTAL_SCOPES or args["unit"] in LAYERS:
             count = global_count(current_scope, args)
             # The totals do not depend on which pools lose the units, so remove them where most are left.
             pools = _remove_from_fullest(pools, count)

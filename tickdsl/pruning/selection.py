@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tickdsl.equal_shares import equal_shares
 from tickdsl.errors import TickdslError
 from tickdsl.graph.indexing import kept_indices
 from tickdsl.graph.model import Block, ChannelGroup, ModelGraph
@@ -23,11 +24,11 @@ from tickdsl.pruning.scope import LAYERS, Scope, find_scope, layers_in_scope
 
 
 def prune(context: ScoringContext, args: Mapping[str, Any], matched_structure: Structure | None = None) -> Structure:
-    """Prune one round; returns the new structure.
+    """Prune one round whose amount is a number of units; returns the new structure.
 
-    `args` are the arguments of a `prune` step: unit, scope, by, one of share, of_original, to, count, stages or
-    matching, and within, protect, protect_head. `matched_structure` is the structure that `matching` refers to. Raises
-    TickdslError if the round would remove nothing, or the criterion cannot rank the units.
+    `args` are the arguments of a `prune` step, as in `tickdsl.pruning.rounds`, which prunes to other amounts too.
+    `matched_structure` is the structure that `matching` refers to. Raises TickdslError if the round would remove
+    nothing, or the criterion cannot rank the units.
     """
     args = resolve_amounts(context.graph, context.structure, args, matched_structure)
     pruning_scope = find_scope(context.graph, context.structure, args)
@@ -108,23 +109,18 @@ def lowest_of_pools(scores: list[Tensor], count: int) -> list[np.ndarray]:
     values = [score.numpy() for score in scores]
     threshold = np.partition(np.concatenate(values), count - 1)[count - 1]
     ties = [np.flatnonzero(value == threshold) for value in values]
-    taken = _equal_shares([len(tied) for tied in ties], count - sum(int((v < threshold).sum()) for v in values))
+    taken = equal_shares([len(tied) for tied in ties], count - sum(int((v < threshold).sum()) for v in values))
     return [
         np.sort(np.concatenate([np.flatnonzero(value < threshold), tied[:number]]))
         for value, tied, number in zip(values, ties, taken, strict=True)
     ]
 
 
-def _equal_shares(sizes: list[int], count: int) -> list[int]:
-    """Integers that sum to `count` and are as close as possible to one fraction of the sizes."""
-    places = np.concatenate([(np.arange(size) + 0.5) / size for size in sizes if size])
-    pools = np.repeat(np.arange(len(sizes)), sizes)
-    chosen = pools[np.argsort(places, kind="stable")[:count]]
-    return [int(number) for number in np.bincount(chosen, minlength=len(sizes))]
+def _checked_scores(scores: list[Tensor], by: str, highest: bool = False) -> list[Tensor]:
+    """Return the scores, negated if the `highest` go, if they are finite and not all zero.
 
-
-def _checked_scores(scores: list[Tensor], by: str) -> list[Tensor]:
-    """Return the scores if they are finite and not all zero. Raises TickdslError otherwise."""
+    Raises TickdslError otherwise.
+    """
     if not all(bool(torch.isfinite(score).all()) for score in scores):
         raise TickdslError(f"`by {by}` gives non-finite scores: the network overflows", "use another criterion")
     if by != "random" and sum(len(score) for score in scores) > 1 and not any(bool(score.any()) for score in scores):
@@ -132,11 +128,15 @@ def _checked_scores(scores: list[Tensor], by: str) -> list[Tensor]:
             f"`by {by}` scores every unit 0: no signal reaches the network's output",
             "use another criterion, or smaller rounds",
         )
-    return scores
+    return [-score for score in scores] if highest else scores
+
+
+def _removes_highest(args: Mapping[str, Any]) -> bool:
+    return args.get("order") == "highest"
 
 
 def _prune_channels(context: ScoringContext, args: Mapping[str, Any], pruning_scope: Scope) -> Structure | None:
-    ranked = rank_channels(context, args["by"], pruning_scope)
+    ranked = rank_channels(context, args["by"], pruning_scope, highest=_removes_highest(args))
     chosen = _select_positions(args, pruning_scope, [pool.scores for pool in ranked], [pool.parts for pool in ranked])
     if not any(len(positions) for positions in chosen):
         return None
@@ -166,13 +166,18 @@ class RankedPool:
         return guard_parts(self.scores, self.parts, self.minimum)
 
 
-def rank_channels(context: ScoringContext, by: str | Criterion, pruning_scope: Scope) -> list[RankedPool]:
-    """Score the units of the channel groups in scope. Raises TickdslError if the criterion cannot rank them."""
+def rank_channels(
+    context: ScoringContext, by: str | Criterion, pruning_scope: Scope, *, highest: bool = False
+) -> list[RankedPool]:
+    """Score the units of the channel groups in scope; `highest`: with scores negated, so that the best go first.
+
+    Raises TickdslError if the criterion cannot rank them.
+    """
     graph, structure = context.graph, context.structure
     candidates = {group.name: group for group in remaining_groups(graph, structure)}
     groups = [candidates[pool.name] for pool in pruning_scope.pools]
     criterion = get_criterion(by)
-    scores = _checked_scores(criterion.channels(context, groups), criterion.name)
+    scores = _checked_scores(criterion.channels(context, groups), criterion.name, highest)
     remaining = [remaining_units(graph, structure, group.name) for group in groups]
     return [
         RankedPool(group, units, score, remaining_parts(group, units), pool.minimum)
@@ -187,16 +192,21 @@ def _prune_layers(context: ScoringContext, args: Mapping[str, Any], pruning_scop
     count = global_count(pruning_scope, args)
     if not count:
         return None
-    scores = rank_layers(context, args["by"], remaining)
+    scores = rank_layers(context, args["by"], remaining, highest=_removes_highest(args))
     for index in lowest_positions(scores, count):
         structure = structure.remove_block(remaining[index].name)
     return structure
 
 
-def rank_layers(context: ScoringContext, by: str | Criterion, layers: Sequence[Block]) -> Tensor:
-    """Score layers, [layers]. Raises TickdslError if the criterion cannot rank them."""
+def rank_layers(
+    context: ScoringContext, by: str | Criterion, layers: Sequence[Block], *, highest: bool = False
+) -> Tensor:
+    """Score layers, [layers]; `highest`: with scores negated, so that the best go first.
+
+    Raises TickdslError if the criterion cannot rank them.
+    """
     criterion = get_criterion(by)
-    (scores,) = _checked_scores([criterion.layers(context, layers)], criterion.name)
+    (scores,) = _checked_scores([criterion.layers(context, layers)], criterion.name, highest)
     return scores
 
 
@@ -211,7 +221,8 @@ def _prune_weights(context: ScoringContext, args: Mapping[str, Any], pruning_sco
         score[torch.from_numpy(_compact_positions(graph, structure, name, remaining))]
         for name, remaining, score in zip(names, candidates, all_scores, strict=True)
     ]
-    chosen = _select_positions(args, pruning_scope, _checked_scores(scores, criterion.name), [()] * len(names))
+    ranked = _checked_scores(scores, criterion.name, _removes_highest(args))
+    chosen = _select_positions(args, pruning_scope, ranked, [()] * len(names))
     if not any(len(positions) for positions in chosen):
         return None
     masks: dict[str, np.ndarray] = {}

@@ -57,7 +57,8 @@ class StepInfo:
     `roles` says what each of the `parents` is for the step, in their order: `weights`, `structure`, `teacher`, …;
     events of earlier versions have none.
     `expected` is true if the run will run the step itself, unless its arm ends early: it is needed and not stored, and
-    is not a rewind point that a training stores on its way.
+    is not a rewind point that a training stores on its way. `own_structure` is true for a training that changes its
+    masks: its result holds the structure of its network.
     """
 
     id: str
@@ -71,6 +72,7 @@ class StepInfo:
     stored: bool = False
     expected: bool = True
     roles: tuple[str, ...] = ()
+    own_structure: bool = False
 
 
 @attrs.frozen(kw_only=True, field_transformer=_printable_fields)

@@ -11,7 +11,7 @@ from tickdsl.records.store import is_key
 from tickdsl.results.state import MetricKey, RunState, StepState
 
 #: The operations whose results hold a structure.
-_STRUCTURE_OPERATIONS = ("ticket", "prune", "overlap", "random-structure")
+_STRUCTURE_OPERATIONS = ("ticket", "prune", "overlap", "grow", "random-structure")
 #: Contestants with the structure of the dense network, in events that do not name the roles of parents.
 _DENSE_CONTESTANTS = ("dense", "early")
 
@@ -46,7 +46,9 @@ def store_keys(state: RunState) -> dict[MetricKey, StoreKeys]:
 
 
 def _structure(info: StepInfo, contestant: str, steps: Mapping[str, StepState]) -> str | None:
-    """The key of the structure that a step works with."""
+    """The key of the structure of the network that a step has tested."""
+    if info.own_structure:
+        return info.key
     if len(info.roles) == len(info.parents):
         names = [parent for role, parent in zip(info.roles, info.parents, strict=True) if role == "structure"]
     elif contestant in _DENSE_CONTESTANTS:

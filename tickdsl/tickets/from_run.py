@@ -19,6 +19,7 @@ from tickdsl.errors import TickdslError, TicketError
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import compact, compact_masks
 from tickdsl.plan.step_builder import DEFAULT_TASK
+from tickdsl.plan.steps import structure_of
 from tickdsl.plugins import code_allowed, code_identity, is_plugin
 from tickdsl.pruning.transfer import transfer_structure
 from tickdsl.records.paths import RunPaths
@@ -188,7 +189,8 @@ def _source(model: Mapping[str, Any], classes: int, shape: InputShape) -> Networ
 
 
 def _structure(result: Result, dense: DenseNetwork, state: RunState, choice: Choice, store: Path | None) -> Structure:
-    key = result.data["parts"]["parents"].get("structure")
+    parts = result.data["parts"]
+    key = structure_of(result.key, parts["operation"], parts["args"], parts["parents"])
     if key is None:
         return Structure.dense(dense.graph)
     return transfer_structure(Structure.load(_stored(key, state, store).folder / STRUCTURE), dense.graph)

@@ -33,13 +33,14 @@ def training_identity(
     seed: int,
     start: int,
     stop: int,
-    distillation: str | None = None,
+    *further: str,
 ) -> str:
     """The SHA-256 of everything that determines a training's outcome.
 
-    That is the initial weights, masks, recipe, data, seed, first and last step, and the teacher.
+    That is the initial weights, masks, recipe, data, seed, first and last step, and what is `further` given: the
+    identities of the teacher and of what changes the masks.
     """
-    inputs = [recipe.to_dict(), data_fingerprint, seed, start, stop, *([distillation] if distillation else [])]
+    inputs = [recipe.to_dict(), data_fingerprint, seed, start, stop, *further]
     digest = hashlib.sha256(json.dumps(inputs).encode())
     tensor_groups = [("weight", model.state_dict()), ("mask", masks)]
     for kind, tensors in tensor_groups:

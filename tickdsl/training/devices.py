@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -36,6 +36,26 @@ def resolve_device(device: str) -> torch.device:
             count = plural(torch.cuda.device_count(), "GPU")
             raise TickdslError(f"there is no {device}: torch finds {count}", "use --device cuda")
     return resolved
+
+
+def resolve_devices(text: str) -> tuple[torch.device, ...]:
+    """The devices of a run, of one type: `auto` (every GPU, else the CPU), `cpu`, `cuda`, `cuda:1` or `cuda:0,2`.
+
+    Raises TickdslError if there is no such device, or if one is named twice.
+    """
+    if text == "auto" and torch.cuda.device_count() > 1:
+        return tuple(torch.device("cuda", index) for index in range(torch.cuda.device_count()))
+    first, *others = text.split(",")
+    kind = first.partition(":")[0]
+    devices = tuple(resolve_device(name) for name in (first, *(f"{kind}:{index}" for index in others)))
+    if len(set(devices)) < len(devices):
+        raise TickdslError(f"--device {text} names a GPU twice", "name each GPU once, and use --jobs for more workers")
+    return devices
+
+
+def devices_in_words(devices: Sequence[torch.device]) -> str:
+    """Devices as `resolve_devices` reads them: `cpu`, `cuda:1`, `cuda:0,2`."""
+    return ",".join([str(devices[0]), *(str(device.index) for device in devices[1:])])
 
 
 def use_threads(count: int) -> None:

@@ -90,6 +90,7 @@ def evaluation_sums(
     """
     was_training = model.training
     model.eval()
+    batch = task.evaluation_batch(inputs, batch)
     judge, score = (task.sums, task.scores) if num_networks is None else (task.sums_stacked, task.scores_stacked)
     batch_sums: list[Tensor] = []
     try:

@@ -36,7 +36,8 @@ class TrainingHistory:
     sparse: the names of the layers trained with sparse matrix products; layout: the network's memory layout, a name in
     `memory_layouts.LAYOUTS`; compiled: whether torch compiled the network; stack_size: the number of networks that
     were trained as one stack; scores: [N], the task's score of every test image (for a classifier, whether it is
-    classified correctly); None if images have no score of their own.
+    classified correctly); None if images have no score of their own; masks: those at the end, by parameter, if they
+    changed in the training; changes: at which steps weights left and entered the network, and how many.
     """
 
     start: int
@@ -48,6 +49,8 @@ class TrainingHistory:
     compiled: bool = attrs.field(default=False, eq=False)
     stack_size: int = attrs.field(default=1, eq=False)
     scores: Tensor | None = attrs.field(default=None, eq=False, repr=False)
+    masks: Mapping[str, Tensor] | None = attrs.field(default=None, eq=False, repr=False)
+    changes: tuple[tuple[int, int, int], ...] = ()
 
     @property
     def last(self) -> EpochReport | None:

@@ -12,6 +12,7 @@ from tickdsl.training.checkpoints import Checkpointer
 from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.history import EpochReport
 from tickdsl.training.recipes.recipe import Recipe
+from tickdsl.training.sparsifiers.protocol import Sparsifier
 from tickdsl.training.step.distillation import Distillation
 from tickdsl.training.usage import Usage
 
@@ -33,6 +34,7 @@ class TrainingJob:
     on_epoch: Callable[[EpochReport], None] | None = None
     step_callbacks: Mapping[int, Callable[[StateDict], None]] = attrs.field(factory=dict)
     distillation: Distillation | None = None
+    sparsifier: Sparsifier | None = None
     layout: str | None = None
     compile: bool | None = None
     usage: Usage = attrs.field(factory=Usage)

@@ -23,6 +23,7 @@ from tickdsl.training.job import StateDict, TrainingJob
 from tickdsl.training.measured_choices import InMemoryChoices, MeasuredChoices
 from tickdsl.training.recipes.recipe import Recipe
 from tickdsl.training.rng import stream_seed
+from tickdsl.training.sparsifiers.protocol import Sparsifier
 from tickdsl.training.step.distillation import Distillation, Distiller
 from tickdsl.training.step.optimiser_step import OptimiserStep
 from tickdsl.training.training_run import TrainingRun
@@ -46,6 +47,7 @@ def train(
     before_step: Callable[[], None] | None = None,
     step_callbacks: Mapping[int, Callable[[StateDict], None]] | None = None,
     distillation: Distillation | None = None,
+    sparsifier: Sparsifier | None = None,
     choices: MeasuredChoices = _IN_MEMORY_CHOICES,
     layout: str | None = None,
     compile: bool | None = None,
@@ -64,6 +66,8 @@ def train(
     bit-identical to those of a training that stops there. A resumed training does not repeat the calls made before
     its checkpoint.
     distillation: the teacher to learn from in addition to the labels.
+    sparsifier: changes masks or weights between the steps; the history has the masks of the end. Layers are then not
+    trained as sparse matrices.
     choices: decides by measuring which linear layers with few weights left train faster as sparse matrices; their
     results are equal up to rounding.
     layout: the network's memory layout, a name in `memory_layouts.LAYOUTS` (default: the one that usually trains
@@ -79,7 +83,7 @@ def train(
     job = TrainingJob(
         model=model, data=data, recipe=recipe, seed=seed, start=start, stop=stop, masks=masks or {},
         checkpoint=checkpoint, on_epoch=on_epoch, step_callbacks=step_callbacks or {}, distillation=distillation,
-        layout=layout, compile=compile, usage=usage or Usage(),
+        sparsifier=sparsifier, layout=layout, compile=compile, usage=usage or Usage(),
     )  # fmt: skip
     target_device = torch.device(device)
     run = TrainingRun(job, DeviceDataset(data, recipe, target_device), target_device)
@@ -116,10 +120,13 @@ def _take_steps(
         soft_targets = None
         if distiller is not None and distiller.active_at(run.step):
             soft_targets = distiller.soft_targets(images, indices)
-        optimiser_step.take(
-            images, targets, soft_targets, lr=run.lr, momentum=run.momentum,
-            seed=stream_seed(job.seed, "dropout", run.step),
-        )  # fmt: skip
+        seed = stream_seed(job.seed, "dropout", run.step)
+        if run.replaces_step():
+            run.change_masks(run.step, optimiser_step.gradients(images, targets, soft_targets, seed=seed))
+        else:
+            run.before_step()
+            optimiser_step.take(images, targets, soft_targets, lr=run.lr, momentum=run.momentum, seed=seed)
+            run.change_masks_if_due(run.step + 1)
         run.after_step(run.task.weight(targets))
         if job.checkpoint is not None and not run.finished:
             job.checkpoint.save_if_due()

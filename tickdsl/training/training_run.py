@@ -30,6 +30,7 @@ from tickdsl.training.memory_layouts import (
     preferred_memory_format,
     set_memory_format,
 )
+from tickdsl.training.sparsifiers.protocol import ActiveSparsifier, SparseNetwork
 from tickdsl.training.step.distillation import Distiller
 from tickdsl.training.step.masks import Masks
 from tickdsl.training.step.optimiser_step import OptimiserStep
@@ -130,6 +131,7 @@ class TrainingRun:
         self.masks = {name: mask.to(device) for name, mask in job.masks.items()}
         Masks(self.model, self.masks).apply()
         self.sparse_layers = SparseLayers(self.model, {}, ())
+        self.sparsifier: ActiveSparsifier | None = None
         self.layout, self.compile = "contiguous", False
 
         #: [N]: the scores of the test images in the latest test, if they have any. Every test fills it; a training ends
@@ -151,7 +153,7 @@ class TrainingRun:
         job = self.job
         if job.checkpoint is None:
             return None
-        teacher_identity = job.distillation.identity() if job.distillation is not None else None
+        identities = [each.identity() for each in (job.distillation, job.sparsifier) if each is not None]
         identity = training_identity(
             self.model,
             job.masks,
@@ -160,7 +162,7 @@ class TrainingRun:
             job.seed,
             self.start,
             self.stop,
-            teacher_identity,
+            *identities,
         )
         job.checkpoint.attach(identity, self.capture)
         checkpoint_state = job.checkpoint.load()
@@ -206,17 +208,32 @@ class TrainingRun:
         else:
             sparse_names = self.choose_sparse_layers(choices)
         self.sparse_layers = SparseLayers(self.model, self.masks, sparse_names)
-        masks = Masks(self.model, self.sparse_layers.remaining_masks(self.masks))
+        masks = Masks(self.model, self.sparse_layers.remaining_masks(self._masks_with_sparsified()))
         optimiser_step = self.optimiser_step = OptimiserStep(
             self.model, self.recipe, masks, distiller, self.device, self.autocast, self.compile, self.task
         )
+        if self.job.sparsifier is not None:
+            names = {*masks.names, *self.job.sparsifier.names}
+            parameters = {name: p for name, p in self.model.named_parameters() if name in names}
+            network = SparseNetwork(self.model, parameters, masks, optimiser_step.optimizer, self.job.seed)
+            self.sparsifier = self.job.sparsifier.start(network)
+            optimiser_step.add_terms(self.sparsifier.gradient_terms)
         if checkpoint_state is not None:
             self.restore(checkpoint_state)
         return optimiser_step
 
+    def _masks_with_sparsified(self) -> dict[str, Tensor]:
+        """The masks, with one that keeps everything for each parameter that the sparsifier will prune."""
+        sparsifier = self.job.sparsifier
+        if sparsifier is None or not sparsifier.changes_masks:
+            return self.masks
+        parameters = dict(self.model.named_parameters())
+        unpruned = [name for name in sparsifier.names if name not in self.masks]
+        return {**self.masks, **{name: torch.ones_like(parameters[name], dtype=torch.bool) for name in unpruned}}
+
     def choose_sparse_layers(self, choices: MeasuredChoices) -> tuple[str, ...]:
         """The names of the layers to train as sparse matrices in a training that is not resumed."""
-        if self.device.type != "cpu" or self.autocast is not None or self.compile:
+        if self.device.type != "cpu" or self.autocast is not None or self.compile or self.job.sparsifier is not None:
             return ()
         images = self.dataset.preprocess(self.dataset.inputs[: self.recipe.batch])
         return choose_sparse_layers(self.model, self.masks, images, choices)
@@ -228,6 +245,8 @@ class TrainingRun:
     def begin(self) -> None:
         """Start to count the time, and call the step callbacks of the first step."""
         self.job.usage.resume()
+        if self.step == self.start:
+            self.change_masks_if_due(self.step)
         self._call_step_callbacks()
 
     @property
@@ -244,6 +263,27 @@ class TrainingRun:
     def finished(self) -> bool:
         """Whether all steps are taken."""
         return self.step >= self.stop
+
+    def replaces_step(self) -> bool:
+        """Whether the next step only gives the gradients for a change of the masks."""
+        return self.sparsifier is not None and self.sparsifier.replaces(self.step)
+
+    def before_step(self) -> None:
+        """Tell the sparsifier that the next step begins."""
+        if self.sparsifier is not None:
+            self.sparsifier.before_step(self.step)
+
+    def change_masks_if_due(self, step: int) -> None:
+        """Let the sparsifier change the network once `step` steps are taken, if it is due."""
+        if self.sparsifier is not None and self.sparsifier.is_due(step):
+            self.change_masks(step)
+
+    def change_masks(self, step: int, gradients: Mapping[str, Tensor] | None = None) -> None:
+        """Let the sparsifier change the network. gradients: those of the step that it replaces."""
+        assert self.sparsifier is not None
+        self.sparsifier.change(step, gradients)
+        if self.job.sparsifier is not None and self.job.sparsifier.changes_masks:
+            self.masks = self.sparsifier.network.masks.current()
 
     def after_step(self, weight: int) -> None:
         """Count an optimiser step on `weight` terms of the loss. Raises TickdslError if a finished epoch diverged."""
@@ -309,11 +349,22 @@ class TrainingRun:
         return TrainingHistory(
             self.start, self.stop, self.steps_per_epoch, tuple(self.reports),
             self.sparse_layers.names, self.layout, self.compile, stack_size, scores,
+            masks=self._final_masks(), changes=() if self.sparsifier is None else tuple(self.sparsifier.changes),
         )  # fmt: skip
+
+    def _final_masks(self) -> dict[str, Tensor] | None:
+        """The masks at the end, on the CPU, if they changed in the training."""
+        if self.job.sparsifier is None or not self.job.sparsifier.changes_masks:
+            return None
+        return {name: mask.cpu().contiguous() for name, mask in self.masks.items()}
 
     def capture(self) -> dict[str, Any]:
         """Everything that the remaining steps depend on, as tensors, numbers and strings."""
+        sparsified = {}
+        if self.sparsifier is not None:
+            sparsified = {"sparsifier": self.sparsifier.state_dict(), "masks": self.sparsifier.network.masks.current()}
         return {
+            **sparsified,
             "step": self.step,
             "sparse": list(self.sparse_layers.names),
             "layout": self.layout,
@@ -333,6 +384,11 @@ class TrainingRun:
         self.model.load_state_dict(state["model"])
         self.optimiser_step.load_state_dict(state["optimizer"])
         self.optimiser_step.loss_sum.copy_(state["loss_sum"])
+        if self.sparsifier is not None:
+            self.sparsifier.network.masks.replace({name: mask.to(self.device) for name, mask in state["masks"].items()})
+            self.sparsifier.load_state_dict(state["sparsifier"])
+            if self.job.sparsifier is not None and self.job.sparsifier.changes_masks:
+                self.masks = self.sparsifier.network.masks.current()
         self.terms_seen = state["seen"]
         if "usage" in state:  # not in checkpoints of earlier versions
             self.job.usage.load_state_dict(state["usage"])

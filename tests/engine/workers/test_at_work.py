@@ -28,7 +28,7 @@ def test_only_workers_with_tasks_are_at_work(tmp_path: Path, monkeypatch: pytest
     def start_worker(pool: WorkerPool) -> _WorkerProcess:
         ours, theirs = Pipe()
         ends.append(theirs)
-        pool._workers.append(_WorkerProcess(f"worker {len(ends)}", None, ours))
+        pool._workers.append(_WorkerProcess(f"worker {len(ends)}", None, ours, "cpu"))
         return pool._workers[-1]
 
     monkeypatch.setattr(WorkerPool, "_start_worker", start_worker)

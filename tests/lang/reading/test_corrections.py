@@ -123,8 +123,6 @@ def first_error(text: str) -> str:
         # what a statement means
         ('include "..\\shared\\base.plan"; prune weights 20%', '`include "../shared/base.plan"`'),
         ("train 9ep\nprune weights 20%; rewind lr\ntrain 2ep", "`retrain fine-tune 5ep`"),
-        ("prune weights 20%; rewind lr\nstop when flops < 40%", "`sparsity > 60%`"),
-        ("prune weights 20% until params <= 25%; rewind lr", "`sparsity >= 75%`"),
     ],
 )
 def test_a_common_mistake_gets_its_correction(written: str, correction: str) -> None:

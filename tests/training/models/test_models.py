@@ -12,7 +12,7 @@ from torch import nn
 from tickdsl.errors import TickdslError
 from tickdsl.training import catalogue, models
 
-BUILTIN = [info.name for info in catalogue.MODELS.values() if info.is_builtin]
+BUILTIN = [info.name for info in catalogue.MODELS.values() if info.is_builtin and info.inputs == "images"]
 ONE_A_FAMILY = ["small-cnn", "lenet-300-100", "lenet5", "conv6", "conv3", "vgg11", "resnet20", "resnet18-cifar"]
 SMALL_TORCHVISION = ["mobilenet_v3_small", "squeezenet1_1", "shufflenet_v2_x0_5", "resnet18", "efficientnet_b0"]
 

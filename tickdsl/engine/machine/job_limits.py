@@ -34,15 +34,17 @@ def available_cores() -> int:
         return os.cpu_count() or 1
 
 
-def default_jobs(device: str, study: Study, data: Path = DEFAULT_DATA_DIR) -> int:
+def default_jobs(device: str, study: Study, data: Path = DEFAULT_DATA_DIR, gpus: int = 1) -> int:
     """The default number of tasks at the same time.
 
-    At most the number of cores and the number of trainings; on a GPU at most 4, or 1 if one task keeps it busy.
+    At most the number of cores and the number of trainings; on each of `gpus` GPUs at most 4, or 1 if one task keeps
+    it busy.
     """
-    limit = max(1, min(available_cores(), study.trainings, _MAX_JOBS))
     if device == "cpu":
-        return limit
-    return min(limit, _JOBS_ON_GPU) if _forward_macs(study.plan, data) < _GPU_FILLING_MACS else 1
+        return max(1, min(available_cores(), study.trainings, _MAX_JOBS))
+    on_each = _JOBS_ON_GPU if _forward_macs(study.plan, data) < _GPU_FILLING_MACS else 1
+    cores = max(available_cores(), gpus)  # a GPU with one task needs little of a core
+    return max(1, min(on_each * gpus, cores, study.trainings, max(_MAX_JOBS, gpus)))
 
 
 def threads_per_job(plan: Plan, data: Path, jobs: int) -> int:

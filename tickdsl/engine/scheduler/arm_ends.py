@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from tickdsl.lang.vocabulary import DROP
+from tickdsl.plan.model import Condition
+from tickdsl.plan.step_builder import DEFAULT_TASK
 from tickdsl.plan.study import Level, Measurement, Study
+from tickdsl.training.tasks import find_task
 
 Metrics = Mapping[str, Any]
 ArmSeed = tuple[str, int]
@@ -31,8 +36,32 @@ def arm_ends(study: Study, level: Level, metrics: Callable[[str], Metrics | None
         measured = metrics(level.ticket)
         if measured is None:
             return level.ticket
-        return any(condition.holds(metric_value(measured, condition.metric)) for condition in conditions)
+        dense = metrics(level.dense) if any(condition.metric == DROP for condition in conditions) else {}
+        if dense is None:
+            return level.dense
+        return any(_holds(condition, level, measured, dense) for condition in conditions)
     return False
+
+
+def _holds(condition: Condition, level: Level, ticket: Metrics, dense: Metrics) -> bool:
+    if condition.metric == DROP:
+        return condition.holds(drop(ticket, dense, level.task))
+    value = metric_value(ticket, condition.metric)
+    is_relative = condition.percentage and condition.metric in level.dense_cost
+    return condition.holds(value / level.dense_cost[condition.metric] if is_relative else value)
+
+
+def drop(ticket: Metrics, dense: Metrics, task: str) -> float:
+    """How much worse than the dense network a ticket is in the primary metric of the task, in the metric's unit.
+
+    Infinite for a ticket whose result is not a number, which has diverged.
+    """
+    name, higher_is_better = "accuracy", True
+    if task != DEFAULT_TASK:
+        name, higher_is_better = "score", find_task(task).primary.higher_is_better
+    difference = float(dense[name]) - float(ticket[name])
+    loss = difference if higher_is_better else -difference
+    return math.inf if math.isnan(loss) else loss
 
 
 def last_levels(study: Study, metrics: Callable[[str], Metrics | None]) -> dict[ArmSeed, int]:

@@ -10,7 +10,7 @@ from tickdsl.lang.vocabulary import is_test_result
 from tickdsl.lang.writing.unparse import condition as condition_text
 from tickdsl.metrics.training_metrics import TRAINING_METRICS, training_figures
 from tickdsl.plan.model import MeasurementOptions
-from tickdsl.plan.steps import Step
+from tickdsl.plan.steps import Step, changes_masks
 from tickdsl.plan.study import Measurement, Study
 from tickdsl.records import events
 
@@ -51,6 +51,7 @@ def plan_resolved_event(
                 stored=stored(key),
                 expected=key in to_run,
                 roles=tuple(step.parents),
+                own_structure=changes_masks(step.operation, step.args),
             )
         )
     return events.PlanResolved(

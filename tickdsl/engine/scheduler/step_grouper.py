@@ -14,11 +14,13 @@ from tickdsl.records.canonical import canonical_json
 from tickdsl.records.store import Store
 
 #: Operations that are short compared with a training.
-_SHORT_OPERATIONS = frozenset({"init", "ticket", "prune", "overlap", "random-structure", "recalibrate", "transfer"})
+_SHORT_OPERATIONS = frozenset(
+    {"init", "ticket", "prune", "overlap", "grow", "random-structure", "recalibrate", "transfer"}
+)
 #: Arguments that change nothing but a training's random streams.
 _SEED_ARGS = frozenset({"noise", "round"})
 #: Arguments of a step whose training cannot be stacked.
-_UNSTACKABLE_ARGS = frozenset({"distill", "budget"})
+_UNSTACKABLE_ARGS = frozenset({"distill", "budget", "gradual", "evolve", "penalty", "soft"})
 
 
 class StepGrouper:
@@ -86,6 +88,7 @@ class StackingKeys:
             step.operation != "train"
             or _UNSTACKABLE_ARGS & step.args.keys()
             or step.args["recipe"].get("compile") == "on"
+            or step.args["recipe"].get("bn_l1")
         ):
             return None
         args = {name: value for name, value in step.args.items() if name not in _SEED_ARGS}

@@ -21,7 +21,7 @@ from tickdsl.errors import TickdslError
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import compact, slice_state_dict
-from tickdsl.plan.steps import Step
+from tickdsl.plan.steps import Step, structure_of
 from tickdsl.pruning.transfer import transfer_structure
 from tickdsl.records.canonical import canonical_json
 from tickdsl.records.store import Result, Store
@@ -81,6 +81,11 @@ class Context:
             )
         return self.store.get(key)
 
+    def structure_of(self, key: str) -> str | None:
+        """The step that holds the structure of the network whose weights a step has stored; None if that is dense."""
+        parts = self._result(key).data["parts"]
+        return structure_of(key, parts["operation"], parts["args"], parts["parents"])
+
     def step_parts(self, key: str) -> dict[str, Any]:
         """The parts of the step that made a result."""
         parts: dict[str, Any] = self._result(key).data["parts"]
@@ -90,7 +95,7 @@ class Context:
         """The state dict that a step has stored, sliced to the structure `target`; this is how weights are rewound."""
         result = self._result(key)
         state = load_weights(result.folder)
-        source = self.structure(result.data["parts"]["parents"].get("structure"), graph)
+        source = self.structure(self.structure_of(key), graph)
         return slice_state_dict(graph, state, source, target)
 
     def module(self, network: DenseNetwork, structure: Structure, state: Mapping[str, Tensor]) -> nn.Module:

@@ -14,8 +14,8 @@ from tickdsl.graph.structure import Structure
 from tickdsl.plan.model import Condition
 from tickdsl.plan.steps import Step
 from tickdsl.pruning.early_bird import EarlyBirdDetector
+from tickdsl.pruning.rounds import prune
 from tickdsl.pruning.scope import find_scope
-from tickdsl.pruning.selection import prune
 
 
 @attrs.frozen(eq=False)

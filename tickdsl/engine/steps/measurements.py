@@ -6,15 +6,17 @@ The metrics of such a step are `figures` (numbers by name) and `how` they were o
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from tickdsl.engine.dense_networks import DenseNetwork
 from tickdsl.engine.steps.context import Context
+from tickdsl.errors import TickdslError
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import compact
 from tickdsl.metrics import shifted_test_sets
@@ -54,6 +56,17 @@ def measurement_context(plan: Plan, root: Path, device: torch.device) -> Measure
     return MeasurementContext(
         shifted_digests, _machine_identity(device) if {"latency", "memory"}.intersection(plan.metrics) else {}
     )
+
+
+def require_equal_devices(plan: Plan, devices: Sequence[torch.device]) -> None:
+    """Raise TickdslError if a plan measures times or memory on GPUs of several models, where results would differ."""
+    chips = {str(_machine_identity(device)["chip"]): device for device in devices}
+    measured = [name for name in ("latency", "memory") if name in plan.metrics]
+    if measured and len(chips) > 1:
+        raise TickdslError(
+            f"`report {measured[0]}` needs GPUs of one model; these are {' and '.join(sorted(chips))}",
+            f"use --device {next(iter(chips.values()))}, or leave out `{measured[0]}`",
+        )
 
 
 def _machine_identity(device: torch.device) -> dict[str, str]:
@@ -159,6 +172,8 @@ class _MeasuredNetwork:
         self._step, self._context = step, context
         self._network: DenseNetwork = context.dense_network(step)
         self._structure: Structure = context.structure(step.parents.get("structure"), self._network.graph)
+        if step.args.get("masks") == "own":
+            self._structure = without_masks(self._structure)
         self.data: Dataset = context.dataset(step.args["data"], step.seed)
         self.autocast = autocast_type(step.args.get("precision", "fp32"), context.device)
 
@@ -189,6 +204,11 @@ class _MeasuredNetwork:
             preferred_memory_format(module, self._context.device, self.autocast, self.random_inputs(PROBE_IMAGES)),
         )
         return module
+
+
+def without_masks(structure: Structure) -> Structure:
+    """The structure with all weights of the units that it keeps."""
+    return structure.with_masks({name: np.ones_like(mask) for name, mask in structure.masks.items()})
 
 
 def _shifted_test_sets(step: Step, context: Context, data: Dataset) -> Iterator[shifted_test_sets.ShiftedTestSet]:

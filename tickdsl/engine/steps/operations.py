@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 
+import attrs
 from torch import Tensor, nn
 
 from tickdsl.engine.dense_networks import DenseNetwork
@@ -25,10 +26,11 @@ from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import compact
 from tickdsl.plan.plugin_code import verify_plugin_code
 from tickdsl.plan.steps import Step
-from tickdsl.pruning.criteria.protocol import masked_state
+from tickdsl.pruning.criteria.protocol import Sample, masked_state
+from tickdsl.pruning.growth import GRADIENT_BATCH, GRADIENT_IMAGES, grow_weights
 from tickdsl.pruning.overlap import overlap
 from tickdsl.pruning.random_structure import random_structure
-from tickdsl.pruning.selection import prune
+from tickdsl.pruning.rounds import prune
 from tickdsl.training.batch_statistics import STATISTICS_BATCH, STATISTICS_IMAGES, recompute_statistics
 from tickdsl.training.catalogue import architecture_options
 from tickdsl.training.data.sample import sample_batches
@@ -135,7 +137,11 @@ def _prune(step: Step, context: Context, folder: Path, prefixes: Mapping[str, St
         return {**_save_structure(settled.structure, context, step, folder), **settling_metrics}
     state = context.weights(step.parents["weights"], structure, network.graph)
     matched = context.structure(step.parents["matched"], network.graph) if "matched" in step.parents else None
-    pruned = prune(make_scoring_context(step, context, network, structure, state), step.args, matched)
+    origin = None
+    if "origin" in step.parents:
+        origin = context.weights(step.parents["origin"], structure, network.graph)
+    scoring = attrs.evolve(make_scoring_context(step, context, network, structure, state), origin=origin)
+    pruned = prune(scoring, step.args, matched)
     return _save_structure(pruned, context, step, folder)
 
 
@@ -144,6 +150,20 @@ def _overlap(step: Step, context: Context, folder: Path, prefixes: Mapping[str, 
     roles = sorted(step.parents, key=lambda role: int(role.split()[-1]))
     parts = [context.structure(step.parents[role], network.graph) for role in roles]
     return _save_structure(overlap(network.graph, parts, step.args["at_least"]), context, step, folder)
+
+
+def _grow(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Step]) -> Metrics:
+    """The structure with pruned weights back in it."""
+    network = context.dense_network(step)
+    structure = context.structure(step.parents.get("structure"), network.graph)
+    state = context.weights(step.parents["weights"], structure, network.graph)
+    scoring = make_scoring_context(step, context, network, structure, state)
+    origin: Mapping[str, Tensor] = {}
+    if "origin" in step.parents:
+        origin = context.weights(step.parents["origin"], structure, network.graph)
+    sample = Sample(total=GRADIENT_IMAGES, batch=GRADIENT_BATCH)
+    batches = scoring.batches(sample) if step.args.get("by") == "gradient" else ()
+    return _save_structure(grow_weights(scoring, step.args, origin, batches), context, step, folder)
 
 
 def _random_structure(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Step]) -> Metrics:
@@ -223,6 +243,7 @@ _OPERATIONS: dict[str, Operation] = {
     "train": _train,
     "prune": _prune,
     "overlap": _overlap,
+    "grow": _grow,
     "random-structure": _random_structure,
     "ticket": _ticket,
     "recalibrate": _recalibrate,

@@ -25,7 +25,7 @@ def make_scoring_context(
     The images depend on the data set and the seed only, so every round scores on the same ones.
     """
     random_draw = None
-    if step.args["by"] == "random":
+    if step.args.get("by") == "random":
         part = step.args["data"].get("part", {}).get("index", 0)
         random_draw = generator(required_seed(step), "prune", step.args.get("round", 0), part)
 
@@ -53,5 +53,5 @@ def make_scoring_context(
     task = context.dataset(step.args["data"], step.seed).task
     return ScoringContext(
         network.graph, structure, state, random_draw, network.shape, build_network, draw_images,
-        loss=task.loss, logits=task.has_classes,
+        loss=task.loss, logits=task.has_logits,
     )  # fmt: skip

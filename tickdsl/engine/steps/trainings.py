@@ -16,12 +16,13 @@ from tickdsl.engine.machine.memory_layout import choose_layout
 from tickdsl.engine.machine.speed_trial import SpeedTrial
 from tickdsl.engine.steps.context import Context, Metrics, required_seed
 from tickdsl.engine.steps.network_size import structure_metrics
-from tickdsl.engine.steps.result_files import result_record, save_data_description, save_weights
+from tickdsl.engine.steps.result_files import STRUCTURE, result_record, save_data_description, save_weights
+from tickdsl.engine.steps.sparsifiers import make_sparsifier
 from tickdsl.engine.steps.tested_images import judged_images, result_figures
 from tickdsl.errors import TickdslError
 from tickdsl.graph.costs import cost
 from tickdsl.graph.structure import Structure
-from tickdsl.graph.surgery.compact import compact_masks
+from tickdsl.graph.surgery.compact import compact_masks, with_compact_masks
 from tickdsl.metrics import energy_counters
 from tickdsl.moments import Moment
 from tickdsl.plan.steps import Step
@@ -84,11 +85,21 @@ class PreparedTraining:
         stacked = {"stacked": history.stack_size} if history.stack_size > 1 else {}
         choices = {"sparse": list(history.sparse), "layout": history.layout, "compiled": history.compiled, **stacked}
         energy_used = self.job.usage.energy()
-        size = structure_metrics(self.network.graph, self.structure)
+        size = structure_metrics(self.network.graph, self._save_structure(folder, history))
+        changes = {"changes": [list(change) for change in history.changes]} if history.changes else {}
         steps = history.stop - history.start
         tested = judged_images(history.scores, self.job.data.test_targets, state, self.job.data.task)
         counted = {"steps": steps, **self._budget(steps)}
-        return {**_history_metrics(history, self.job.data.task), **tested, **counted, **choices, **energy_used, **size}
+        trained = {**_history_metrics(history, self.job.data.task), **tested}
+        return {**trained, **counted, **choices, **energy_used, **size, **changes}
+
+    def _save_structure(self, folder: Path, history: TrainingHistory) -> Structure:
+        """The structure of the trained network, which is saved in `folder` if the training has changed its masks."""
+        if history.masks is None:
+            return self.structure
+        structure = with_compact_masks(self.network.graph, self.structure, history.masks)
+        structure.save(folder / STRUCTURE)
+        return structure
 
     def _budget(self, steps: int) -> Metrics:
         """What a training of this many steps took: passes over its data, and images."""
@@ -140,6 +151,7 @@ def prepare_training(step: Step, context: Context, prefixes: Mapping[str, Step])
             if start < clock.step_at(moment) < stop
         },
         distillation=_distillation(step, context, clock),
+        sparsifier=make_sparsifier(step, context, network, structure, clock.step_at, stop),
         layout=layout,
         compile=should_compile(
             trial,
@@ -210,7 +222,7 @@ def _distillation(step: Step, context: Context, clock: _StepClock) -> Distillati
     key = step.parents["teacher"]
     teacher_parts = context.step_parts(key)
     network = context.dense_network(attrs.evolve(step, args={**step.args, "model": teacher_parts["args"]["model"]}))
-    structure = context.structure(teacher_parts["parents"].get("structure"), network.graph)
+    structure = context.structure(context.structure_of(key), network.graph)
     teacher = context.module(network, structure, context.weights(key, structure, network.graph))
     until = clock.step_at(spec["until"]) if "until" in spec else None
     return Distillation(teacher, spec["temperature"], spec["weight"], until)

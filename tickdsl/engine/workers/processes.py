@@ -11,6 +11,7 @@ import os
 import queue
 import signal
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -34,8 +35,9 @@ class _WorkerProcess:
     name: str
     process: Any
     pipe: Connection
+    device: str
     keys: set[str] = attrs.field(factory=set)  # the steps that it is running
-    at_work: int = 1  # how many workers it knows to be running tasks
+    at_work: int = 1  # how many workers on its device it knows to be running tasks
 
     def send(self, message: Sequence[Task] | AtWork | int) -> bool:
         """Send tasks, a number or a command; returns False if the worker has died."""
@@ -47,11 +49,15 @@ class _WorkerProcess:
 
 
 class WorkerPool:
-    """Up to `jobs` worker processes, started when they are needed; see `WorkerGroup` for the methods."""
+    """Up to `jobs` worker processes, started when they are needed; see `WorkerGroup` for the methods.
 
-    def __init__(self, settings: Settings, jobs: int) -> None:
+    devices: those that the workers share, each an equal number of them; default: the device of the settings.
+    """
+
+    def __init__(self, settings: Settings, jobs: int, devices: Sequence[str] = ()) -> None:
         self._jobs = jobs
-        self._settings = settings
+        self._devices = tuple(devices) or (settings.device,)
+        self._settings = attrs.evolve(settings, jobs=-(-jobs // len(self._devices)))
         self._mp: Any = multiprocessing.get_context(start_method())
         if start_method() == "forkserver":
             self._mp.set_forkserver_preload(["tickdsl.engine.steps.operations"])
@@ -68,7 +74,7 @@ class WorkerPool:
     def submit(self, tasks: Sequence[Task]) -> str:
         """Give tasks to an idle worker; returns its name."""
         while True:
-            worker = next((worker for worker in self._workers if not worker.keys), None) or self._start_worker()
+            worker = self._idle_worker() or self._start_worker()
             if worker.send(tasks):
                 worker.keys = {task.step.key for task in tasks}
                 self._announce_work()
@@ -105,19 +111,33 @@ class WorkerPool:
             self._reap(self._workers[-1])
 
     def _announce_work(self) -> None:
-        """Tell the workers that run tasks how many of them there are, if that has changed."""
-        at_work = self._at_work
+        """Tell the workers that run tasks how many of them share their device, if that has changed."""
+        busy = Counter(worker.device for worker in self._workers if worker.keys)
         for worker in self._workers:
+            at_work = busy[worker.device]
             if worker.keys and worker.at_work != at_work and worker.send(AtWork(at_work)):
                 worker.at_work = at_work
 
+    def _idle_worker(self) -> _WorkerProcess | None:
+        """An idle worker on the device that fewest workers are busy on; None to start another one there."""
+        device = self._quietest_device(busy=True)
+        idle = [worker for worker in self._workers if not worker.keys]
+        on_device = next((worker for worker in idle if worker.device == device), None)
+        return on_device if on_device is not None or len(self._workers) < self._jobs else next(iter(idle), None)
+
+    def _quietest_device(self, *, busy: bool) -> str:
+        counts = Counter(worker.device for worker in self._workers if worker.keys or not busy)
+        return min(self._devices, key=lambda device: counts[device])
+
     def _start_worker(self) -> _WorkerProcess:
         parent_pipe, child_pipe = self._mp.Pipe()
-        process = self._mp.Process(target=_worker_main, args=(self._settings, child_pipe))
+        settings = attrs.evolve(self._settings, device=self._quietest_device(busy=False))
+        process = self._mp.Process(target=_worker_main, args=(settings, child_pipe))
         with clean_start(), _signals_blocked():
             process.start()
         child_pipe.close()
-        worker = _WorkerProcess(f"process {process.pid}", process, parent_pipe)
+        place = f" on {settings.device}" if len(self._devices) > 1 else ""
+        worker = _WorkerProcess(f"process {process.pid}{place}", process, parent_pipe, settings.device)
         self._workers.append(worker)
         return worker
 

@@ -53,9 +53,12 @@ class Worker:
         self, settings: Settings, send: Callable[[Message], None], poll_control: Callable[[], None] = lambda: None
     ) -> None:
         use_threads(settings.threads)
+        device = torch.device(settings.device)
+        if device.type == "cuda" and device.index is not None:
+            torch.cuda.set_device(device)  # what names no GPU means this one
         share = gpu_memory_share(settings.jobs)
         if share is not None:
-            limit_memory(torch.device(settings.device), share)
+            limit_memory(device, share)
         if settings.allow_code:
             allow_code()
         self.command = RUN

@@ -36,7 +36,8 @@ def squeeze_uniform(family: Family) -> Family:
 class TensorInfo:
     """The shape and families of a tensor; `node` names its operator, `origin` the parameter that it is a view of.
 
-    Along the dimensions in `expanded`, one position is repeated, so that any size is right.
+    Along the dimensions in `expanded`, one position is repeated, so that any size is right. `is_literal`: it holds one
+    number that is recorded with its operator, such as the -inf of a mask.
     """
 
     shape: Shape
@@ -44,6 +45,7 @@ class TensorInfo:
     node: str | None = None
     origin: str | None = None
     expanded: frozenset[int] = frozenset()
+    is_literal: bool = False
 
 
 def reshape_family(family: Family, shape: Shape, target: Shape) -> Family:

@@ -162,6 +162,23 @@ def compact_masks(graph: ModelGraph, structure: Structure) -> dict[str, Tensor]:
     return masks
 
 
+def with_compact_masks(graph: ModelGraph, structure: Structure, masks: Mapping[str, Tensor]) -> Structure:
+    """The structure with other masks, given in the shapes of its compact network (True: kept).
+
+    Weights without a mask here keep theirs, and so do entries that the structure removes.
+    """
+    indices = all_kept_indices(graph, structure)
+    dense: dict[str, np.ndarray] = {}
+    for name, mask in masks.items():
+        before = structure.masks.get(name)
+        whole = np.ones(graph.parameters[name], dtype=bool) if before is None else before.copy()
+        kept = indices.get(name, [None] * whole.ndim)
+        places = np.ix_(*(np.arange(n) if k is None else k for n, k in zip(whole.shape, kept, strict=True)))
+        whole[places] = mask.cpu().numpy()
+        dense[name] = whole
+    return structure.with_masks(dense)
+
+
 def slice_tensor(tensor: Tensor, kept: KeptIndices | None) -> Tensor:
     """Select the kept indices of each dimension of a tensor."""
     for dim, index in enumerate(kept or ()):

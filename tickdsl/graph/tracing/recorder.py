@@ -106,7 +106,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 if is_view and len(inputs) == 1
                 else self._source_weight(call, inputs, node, tuple(output.shape))
             )
-            info = TensorInfo(tuple(output.shape), output_families, node, origin, expanded_dims(call, output_families))
+            info = TensorInfo(
+                tuple(output.shape), output_families, node, origin, expanded_dims(call, output_families),
+                is_literal=call.op == "scalar_tensor",
+            )  # fmt: skip
             self.analysis.set_tensor_info(output, info, call.module)
 
     def _source_weight(
@@ -203,7 +206,12 @@ def named_arguments(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any])
 
 
 def scalars(func: Any, arguments: Mapping[str, Any]) -> tuple[Any, ...]:
-    """The numeric arguments of an element-wise operator or matrix product, which code may have computed from sizes."""
+    """The numeric arguments of an element-wise operator or matrix product, which code may have computed from sizes.
+
+    Those of `scalar_tensor` too: attention makes its masks of them.
+    """
+    if func is torch.ops.aten.scalar_tensor.default:
+        return (arguments["s"],)
     if torch.Tag.pointwise not in func.tags:
         return tuple(arguments[name] for name in ("beta", "alpha") if name in arguments)
     return tuple(value for value in arguments.values() if isinstance(value, int | float))

@@ -3,22 +3,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from fractions import Fraction
+from collections.abc import Iterable
 from typing import Any
-
-import attrs
 
 from tickdsl.lang import option_schemas, registries, syntax, vocabulary
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
-from tickdsl.lang.findings.suggestions import did_you_mean, join_or
-from tickdsl.lang.meaning import option_effects, settings
+from tickdsl.lang.meaning import option_effects, settings, sparse_training
+from tickdsl.lang.meaning.arm_context import ArmContext
 from tickdsl.lang.meaning.default_notes import DefaultsReporter
-from tickdsl.lang.meaning.settings import ArmSettings
 from tickdsl.lang.meaning.values import InvalidValueError, ValueReader
 from tickdsl.lang.option_schemas import option_schema as options_of
 from tickdsl.lang.option_schemas import recipe_field
-from tickdsl.lang.writing.literals import format_value, percent
 from tickdsl.moments import INIT, Moment
 from tickdsl.plan import model
 from tickdsl.plugins import code_allowed, installed
@@ -27,34 +22,10 @@ from tickdsl.training import catalogue
 from tickdsl.training.recipes.recipe import Recipe
 from tickdsl.training.recipes.retraining import retraining_recipe
 
+#: The metrics that a condition compares with a number or with a percentage.
+_PERCENTAGES = ("params", "flops", vocabulary.DROP)
 #: Defaults of `distill` (Hinton et al. 2015 use temperatures of this order).
 DEFAULT_TEMPERATURE, DEFAULT_WEIGHT = 4.0, 0.9
-
-
-@attrs.frozen
-class ArmContext:
-    """The context of a pipeline: its settings (None if they could not be read), its arm, and the names of all arms."""
-
-    settings: ArmSettings | None
-    arm: str
-    arms: Sequence[str]
-    reader: ValueReader
-
-    @property
-    def split(self) -> model.Split | None:
-        return self.settings.split if self.settings else None
-
-    def arm_name(self, value: syntax.Value, clause: str, known: Sequence[str]) -> str:
-        """Read the name of an arm, or another of the `known` words.
-
-        Raises InvalidValueError, after reporting TD511, if the name is unknown.
-        """
-        name: Any = getattr(self.reader.dereference(value), "text", None)
-        if name not in known:
-            suggestion = did_you_mean(str(name), known) or ""
-            message = f"unknown arm `{name}` in `{clause}`"
-            raise self.reader.report_error("TD511", message, value, label=suggestion, help=f"use {join_or(known)}")
-        return str(name)
 
 
 def tail(statement: syntax.Statement, context: ArmContext) -> model.Tail:
@@ -70,12 +41,21 @@ def tail(statement: syntax.Statement, context: ArmContext) -> model.Tail:
             return _retrain(statement, context)
         case syntax.Distill():
             return _distill(statement, context)
+        case syntax.Grow():
+            return sparse_training.grow(statement, context)
+        case syntax.Evolve():
+            return sparse_training.evolve(statement, context)
     raise TypeError(f"{type(statement).__name__} cannot follow a prune")
 
 
 def check_order(earlier: Iterable[model.Tail], added: model.Tail, reader: ValueReader) -> None:
     """Raise InvalidValueError, after reporting it, if a statement may not follow the earlier ones of its round."""
     earlier = list(earlier)
+    # A `grow` runs the training before it, so what follows sets another one.
+    grown = [index for index, other in enumerate(earlier) if isinstance(other, model.Grow)]
+    if grown:
+        only_grown = isinstance(added, model.Grow) and grown[-1] == len(earlier) - 1
+        earlier = earlier[grown[-1] + (0 if only_grown else 1) :]
     for other in earlier:
         if type(other) is type(added):
             message = (
@@ -110,7 +90,12 @@ def check_order(earlier: Iterable[model.Tail], added: model.Tail, reader: ValueR
         message = f"`recalibrate` must come before `{_keyword(first)}`: it is the pruned network that it recalibrates"
         reader.report(Diagnostic("TD007", message, added.span, help="put it directly after the `prune`"))
         raise InvalidValueError
-    if not isinstance(added, model.Distill) and any(isinstance(other, model.Distill) for other in earlier):
+    evolving = [other for other in earlier if isinstance(other, model.Evolve)]
+    if evolving and not isinstance(added, model.Distill | model.Grow):
+        message = f"`evolve` must come after `{_keyword(added)}`: it changes the training that is set last"
+        reader.report(Diagnostic("TD007", message, added.span, help="swap the two statements"))
+        raise InvalidValueError
+    if not isinstance(added, model.Distill | model.Grow) and any(isinstance(other, model.Distill) for other in earlier):
         message = f"`distill` must come after `{_keyword(added)}`"
         reader.report(Diagnostic("TD007", message, added.span, help="swap the two statements"))
         raise InvalidValueError
@@ -326,13 +311,9 @@ def condition(written: syntax.Condition, reader: ValueReader) -> model.Condition
     if share and isinstance(bound, syntax.Number) and bound.value == 1:
         message = f"`{metric} {written.comparison} 1` is ambiguous"
         raise reader.report_bad_value(written.bound, message, help="use `1%` or `100%`")
-    if metric in ("params", "flops") and isinstance(bound, syntax.Percent):
-        help = f"write the number; for a share of the weights, use `{_sparsity_condition(written.comparison, bound)}`"
-        raise reader.report_bad_value(
-            written.bound, f"{metric} must be a number; found `{format_value(bound)}`", help=help
-        )
     # The unit of a metric of a plug-in is known once its code is read.
-    percentage = metric not in vocabulary.CONDITION_METRICS and isinstance(bound, syntax.Percent)
+    either = metric in _PERCENTAGES or metric not in vocabulary.CONDITION_METRICS
+    percentage = either and isinstance(bound, syntax.Percent)
     limit = float(reader.share(written.bound, metric)) if share or percentage else reader.number(written.bound, metric)
     return model.Condition(metric, written.comparison, limit, percentage, span=written.span)
 
@@ -343,9 +324,3 @@ def _condition_metric(value: syntax.Value, reader: ValueReader) -> str:
     if isinstance(resolved, syntax.Word | syntax.String) and (code_allowed() or installed("task")):
         return resolved.text
     return reader.word(value, vocabulary.CONDITION_METRICS, "metric", "TD114")
-
-
-def _sparsity_condition(comparison: str, left: syntax.Percent) -> str:
-    """The condition on the sparsity for one on the share of weights that are left."""
-    turned = comparison.translate(str.maketrans("<>", "><"))
-    return f"sparsity {turned} {percent(max(Fraction(0), 1 - left.share))}"

@@ -82,7 +82,7 @@ class DefaultsReporter:
 
     def options(
         self,
-        statement: syntax.Distill | syntax.Transfer | syntax.Compare,
+        statement: syntax.Distill | syntax.Evolve | syntax.Transfer | syntax.Compare,
         values: Mapping[str, Any],
         kinds: Mapping[str, OptionType],
     ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 import attrs
 
@@ -62,9 +62,61 @@ def resolve(
     begun = _rounds(before_transfer[: len(shared)], shared_context or context)
     rounds = _rounds(own, context, after=begun, follows=before_transfer[: len(shared)])
     _check_settling(rounds, context.reader)
+    _check_training_before(rounds, context.reader)
     if transfers and not any(isinstance(statement, syntax.Prune | syntax.Cycle) for statement in before_transfer):
         _report_misplaced(transfers[0], context.reader)
     return Pipeline(rounds, transfer, (len(begun), len(begun[-1].tail) if begun else 0))
+
+
+def sets_training(group: model.Rounds) -> bool:
+    """Whether a training is pending after a round: one that its tail sets, or the rest of one that it interrupts."""
+    pending = group.prune.at is not None and group.prune.settles is None
+    for tail in group.tail:
+        match tail:
+            case model.Rewind() | model.Retrain():
+                pending = True
+            case model.Grow():
+                pending = False
+    return pending
+
+
+def _check_training_before(rounds: Sequence[model.Rounds], reader: ValueReader) -> None:
+    """Report prunes that need a training before them and have none, or one that `evolve` changes."""
+    for index, group in enumerate(rounds):
+        prune = group.prune
+        before = [*rounds[:index][-1:], *([group] if (prune.times or 2) > 1 else [])]
+        during = _during_training(prune)
+        if during is None:
+            continue
+        for other in before:
+            evolving = next((tail for tail in other.tail if isinstance(tail, model.Evolve)), None)
+            if evolving is not None and evolving is other.tail[-1]:
+                reader.report(
+                    Diagnostic(
+                        "TD455",
+                        f"{during} cannot prune in a training in which `evolve` changes the masks",
+                        prune.span,
+                        secondary=(Label(evolving.span, "changes them here"),),
+                        help="remove one of them, or prune at the end of that training",
+                    )
+                )
+                break
+            if prune.at is None and prune.settles is None and not sets_training(other):
+                message = f"{during} needs a training before this prune"
+                help = "add `rewind lr`, `rewind weights` or `retrain …` after the previous prune"
+                reader.report(Diagnostic("TD007", message, prune.span, help=help))
+                break
+
+
+def _during_training(prune: model.Prune) -> str | None:
+    """The clause by which a prune takes place within a training, if it does."""
+    if prune.gradual is not None:
+        return "`from … to … every …`"
+    if isinstance(prune.via, model.Zeroing):
+        return "`via zeroing`"
+    if prune.settles is not None:
+        return "`until mask-distance`"
+    return "`at`" if prune.at is not None and prune.at.amount else None
 
 
 def _check_settling(rounds: Iterable[model.Rounds], reader: ValueReader) -> None:
@@ -104,7 +156,10 @@ def _rounds(
                 case syntax.Transfer():
                     message = "`transfer` cannot be used inside a `cycle`: it ends the pipeline"
                     reader.report(Diagnostic("TD007", message, statement.span, help="move it after the `cycle`"))
-                case syntax.Overlap() | syntax.Recalibrate() | syntax.Rewind() | syntax.Retrain() | syntax.Distill():
+                case (
+                    syntax.Overlap() | syntax.Recalibrate() | syntax.Grow()
+                    | syntax.Rewind() | syntax.Retrain() | syntax.Distill() | syntax.Evolve()
+                ):  # fmt: skip
                     if not has_prune:
                         raise _report_misplaced(statement, reader, suggest_cycle=not inside_cycle)
                     tail = after_prune.tail(statement, context)
@@ -113,7 +168,7 @@ def _rounds(
                     if cycle is not None:
                         raise _report_after_cycle(statement, cycle, reader)
                     after_prune.check_order(rounds[-1].tail, tail, reader)
-                    _check_distillation(rounds[-1], tail, reader)
+                    _check_trained(rounds[-1], tail, reader)
                     rounds[-1] = attrs.evolve(rounds[-1], tail=(*rounds[-1].tail, tail))
                 case _:  # everywhere else, other statements are reported before
                     _report_not_in_cycle(statement, reader)
@@ -122,11 +177,11 @@ def _rounds(
     return tuple(rounds)
 
 
-def _check_distillation(group: model.Rounds, tail: model.Tail, reader: ValueReader) -> None:
-    """Raise InvalidValueError, after reporting it, for a `distill` without a training to apply to."""
-    trains = any(isinstance(earlier, model.Rewind | model.Retrain) for earlier in group.tail)
-    if isinstance(tail, model.Distill) and not trains and group.prune.at is None:
-        message = "`distill` needs a training after this prune"
+def _check_trained(group: model.Rounds, tail: model.Tail, reader: ValueReader) -> None:
+    """Raise InvalidValueError, after reporting it, for a `distill` or `evolve` without a training to apply to."""
+    trains = sets_training(group)
+    if isinstance(tail, model.Distill | model.Evolve) and not trains:
+        message = f"`{type(tail).__name__.lower()}` needs a training after this prune"
         help = "add `rewind lr`, `rewind weights` or `retrain …` before it"
         reader.report(Diagnostic("TD007", message, tail.span, help=help))
         raise InvalidValueError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from fractions import Fraction
 
 from tickdsl.lang import syntax, vocabulary
@@ -11,6 +12,9 @@ from tickdsl.lang.meaning.values import InvalidValueError, ValueReader, report_u
 from tickdsl.lang.writing.literals import format_value, percent
 from tickdsl.plan import model
 from tickdsl.plurals import plural
+
+#: The costs that a target can be a share of, in words.
+COST_WORDS = {"flops": "FLOPs", "params": "parameters"}
 
 
 def amount(
@@ -27,6 +31,12 @@ def amount(
     if isinstance(written, syntax.Matching):
         return _matching(written, statement, context)
     value = reader.dereference(written.value)
+    cost = _cost(written, unit, reader) if isinstance(written, syntax.TargetAmount) else None
+    if cost is not None and not isinstance(value, syntax.Percent):
+        message = f"a target must be a percentage of the {COST_WORDS[cost]}; found `{format_value(value)}`"
+        raise reader.report_bad_value(written.value, message, help=f"use e.g. `to 50% of {cost}`")
+    if isinstance(value, syntax.Rates):
+        return _rates(value, written, statement, unit, scope, times, reader)
     if isinstance(value, syntax.ListValue):
         return _stages(written, unit, scope, reader)
     if isinstance(value, syntax.Number):
@@ -43,7 +53,7 @@ def amount(
             help="`20%` removes a fifth of what remains; `to 95%` leaves 5% of the original network",
         )
     if isinstance(written, syntax.TargetAmount):
-        return model.To(share)
+        return model.To(share) if cost is None else model.ToCost(share, cost)
     base = reader.word(written.base, vocabulary.AMOUNT_BASES, "base") if written.base is not None else "remaining"
     of_original = base == "original"
     if of_original and times is not None and times * share >= 1:
@@ -58,6 +68,76 @@ def amount(
             times * share if of_original else 1 - (1 - share) ** times, share, times, until, statement, reader
         )
     return model.Share(share, base)
+
+
+def default_scope(written: syntax.Amount, reader: ValueReader) -> str:
+    """The scope of a prune that names none: `local` for rates by layer, otherwise `global`."""
+    if not isinstance(written, syntax.Matching):
+        with contextlib.suppress(InvalidValueError):
+            return "local" if isinstance(reader.dereference(written.value), syntax.Rates) else "global"
+    return "global"
+
+
+def _cost(written: syntax.TargetAmount, unit: str, reader: ValueReader) -> str | None:
+    """The cost that a target is a share of; None if it is a share of the units."""
+    if written.cost is None:
+        return None
+    cost = reader.word(written.cost, vocabulary.COSTS, "cost")
+    if cost == "flops" and unit == "weights":
+        raise reader.report_error(
+            "TD432",
+            "masks of single weights save no multiply-adds, so `prune weights` reaches no target in FLOPs",
+            written.cost,
+            help="prune filters, neurons or layers, or use `to … of params`",
+        )
+    return cost
+
+
+def _rates(
+    value: syntax.Rates,
+    written: syntax.RoundAmount | syntax.TargetAmount,
+    statement: syntax.Prune,
+    unit: str,
+    scope: str,
+    times: int | None,
+    reader: ValueReader,
+) -> model.Rates:
+    """`["conv*": 10%, fc: 20%]`: a share for the layers that a pattern matches."""
+    if scope != "local" or unit == "layers":
+        message = (
+            f"rates by layer cannot be combined with `{scope}`, which sets what each layer loses"
+            if scope != "local"
+            else "rates by layer work with filters, neurons and weights, not with layers"
+        )
+        help = 'leave out the scope: `prune weights ["conv*": 10%, fc: 20%]`'
+        raise reader.report_error("TD435", message, statement.scope or written.value, help=help)
+    rates: list[tuple[str, Fraction]] = []
+    for rate in value.rates:
+        layer = reader.dereference(rate.layer)
+        if not isinstance(layer, syntax.String | syntax.Word):
+            message = f"a rate needs a pattern of layers before the colon; found `{format_value(layer)}`"
+            raise reader.report_bad_value(rate.layer, message, help='use e.g. `["conv*": 10%, fc: 20%]`')
+        share = reader.share(rate.share, f"the rate of `{layer.text}`")
+        if share >= 1:
+            message = f"`{percent(share)}` is out of range: a rate must be below 100%"
+            raise reader.report_error("TD201", message, rate.share)
+        rates.append((layer.text, share))
+    if not any(share for _, share in rates):
+        raise reader.report_error("TD201", "at least one rate must be above 0%", written.value)
+    if isinstance(written, syntax.TargetAmount):
+        of = "target"
+    else:
+        of = reader.word(written.base, vocabulary.AMOUNT_BASES, "base") if written.base is not None else "remaining"
+    largest = max(share for _, share in rates)
+    if of == "original" and times is not None and times * largest >= 1:
+        raise reader.report_error(
+            "TD204",
+            f"{plural(times, 'round')} × {percent(largest)} of original = {percent(times * largest)}, which leaves "
+            "nothing",
+            written.value,
+            help=f"drop `of original` to remove {percent(largest)} of what remains in each round",
+        )
+    return model.Rates(tuple(rates), of, spans=tuple(rate.span for rate in value.rates))
 
 
 def amount_span(written: syntax.Amount, reader: ValueReader) -> syntax.Span:

@@ -6,14 +6,15 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any, TypeVar
 
-from tickdsl.lang import registries, syntax, vocabulary
+from tickdsl.lang import option_schemas, registries, syntax, vocabulary
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.lang.findings.suggestions import join_or
-from tickdsl.lang.meaning import after_prune
+from tickdsl.lang.meaning import after_prune, sparse_training
 from tickdsl.lang.meaning.after_prune import ArmContext
 from tickdsl.lang.meaning.default_notes import DefaultsReporter
-from tickdsl.lang.meaning.prune_amounts import amount, amount_span
+from tickdsl.lang.meaning.prune_amounts import amount, amount_span, default_scope
 from tickdsl.lang.meaning.values import InvalidValueError, ValueReader
+from tickdsl.lang.reading.phrases import correct_phrase
 from tickdsl.lang.writing.literals import format_value, percent
 from tickdsl.moments import Moment
 from tickdsl.plan import model
@@ -34,8 +35,10 @@ def prune(statement: syntax.Prune, context: ArmContext) -> model.Prune:
     for clause in statement.repeated:
         reader.report(Diagnostic("TD008", "this clause appears twice", clause.span, help="remove one of them"))
     unit = clauses.attempt(_unit, statement.unit, reader) or "filters"
-    scope = clauses.attempt(reader.word, statement.scope, vocabulary.SCOPES, "scope") or "global"
-    scope = "local" if scope == "uniform" else scope
+    scope = clauses.attempt(_scope, statement.scope, unit, reader) or default_scope(statement.amount, reader)
+    options = clauses.attempt(_options, statement, unit, reader) or {}
+    gradual = clauses.attempt(sparse_training.gradual, statement if statement.gradual else None, options, reader)
+    via = clauses.attempt(sparse_training.via, statement if statement.via else None, options, reader)
     settles = (
         clauses.attempt(_settle_condition, statement.until, statement, reader)
         if _is_settling_condition(statement.until)
@@ -70,12 +73,22 @@ def prune(statement: syntax.Prune, context: ArmContext) -> model.Prune:
         at_place=reader.locate(statement.at) if statement.at is not None else None,
         within=tuple(pattern for pattern, _ in within),
         protect=tuple(pattern for pattern, _ in protect),
+        order=options.get("order", "lowest"),
+        multiple=options.get("multiple", 1),
+        gradual=gradual,
+        via=via,
         span=statement.span,
         amount_span=amount_span(statement.amount, reader),
         by_span=reader.origin_span(statement.by) if statement.by is not None else None,
         within_spans=tuple(span for _, span in within),
         protect_spans=tuple(span for _, span in protect),
+        options_spans={option.key.text: option.span for option in statement.options},
     )
+    if resolved.order == "highest" and by == "random":
+        message = "`order=highest` has no effect on a random choice"
+        span = resolved.options_spans["order"]
+        reader.report(Diagnostic("TD119", message, span, help="remove it, or use another criterion"))
+    sparse_training.check_clauses(statement, resolved, reader)
     DefaultsReporter(reader.report).ranking(statement, resolved)
     if unit == "layers" and scope == "local" and statement.scope is not None:
         message = f"`{statement.scope.span.text}` has no effect on layers, which are always ranked together"
@@ -115,6 +128,36 @@ class _ClauseReader:
 def _unit(value: syntax.Value, reader: ValueReader) -> str:
     unit = reader.word(value, vocabulary.UNITS, "unit")
     return "layers" if unit == "blocks" else unit
+
+
+def _scope(value: syntax.Value, unit: str, reader: ValueReader) -> str:
+    scope = reader.word(value, vocabulary.SCOPES, "scope")
+    if scope in vocabulary.DENSITY_SCOPES and unit != "weights":
+        raise reader.report_error(
+            "TD435",
+            f"`{scope}` sets densities of weights, but this prunes {unit}",
+            value,
+            help=f"use `prune weights {scope} …`, or the scope `global` or `local`",
+        )
+    return "local" if scope == "uniform" else scope
+
+
+def _options(statement: syntax.Prune, unit: str, reader: ValueReader) -> dict[str, Any]:
+    def correct(option: syntax.Option) -> str | None:
+        return correct_phrase(statement.span.text, option.span.start - statement.span.start)
+
+    values = reader.options(statement.options, option_schemas.PRUNE_OPTIONS, "prune", correct)
+    if len(values) < len(statement.options):
+        raise InvalidValueError
+    if values.get("multiple", 1) > 1 and unit not in vocabulary.CHANNEL_UNITS:
+        (option,) = (option for option in statement.options if option.key.text == "multiple")
+        raise reader.report_error(
+            "TD436",
+            f"`multiple=` is about the number of channels of a layer, which pruning {unit} does not change",
+            option.value,
+            help="remove it, or prune filters or neurons",
+        )
+    return values
 
 
 def _patterns(values: tuple[syntax.Value, ...], reader: ValueReader) -> tuple[tuple[str, syntax.Span], ...]:

@@ -247,10 +247,16 @@ class ValueReader:
 
     # -- options
 
-    def options(self, written: Iterable[syntax.Option], schema: Mapping[str, OptionType], owner: str) -> dict[str, Any]:
+    def options(
+        self,
+        written: Iterable[syntax.Option],
+        schema: Mapping[str, OptionType],
+        owner: str,
+        correct: Callable[[syntax.Option], str | None] = lambda option: None,
+    ) -> dict[str, Any]:
         """Read options as JSON values; unknown, duplicate and invalid ones are reported and left out.
 
-        `owner` is what the options belong to, such as "train".
+        `owner` is what the options belong to, such as "train"; `correct` tells what to write instead of an unknown one.
         """
         values: dict[str, Any] = {}
         seen: set[str] = set()
@@ -258,7 +264,7 @@ class ValueReader:
             key = option.key.text
             if key not in schema:
                 help = f"options of `{owner}`: {', '.join(schema)}" if schema else f"`{owner}` takes no options"
-                elsewhere = SAID_ELSEWHERE.get(key.replace("-", "_").lower())
+                elsewhere = SAID_ELSEWHERE.get(key.replace("-", "_").lower()) or correct(option)
                 help, suggestion = (elsewhere, "") if elsewhere else (help, self._suggest(key, schema) or "")
                 message = f"`{owner}` has no option `{key}`"
                 self.report(Diagnostic("TD104", message, option.key.span, suggestion, help=help))

@@ -67,13 +67,20 @@ class _Builder(Transformer[Token, syntax.File]):
         return self._value(children[0])
 
     value = number = percent = length = string = name = word = unit = scope = what = split_by = _only
-    moment = span = on_data = base = count = _only
+    moment = span = on_data = base = cost = count = share = portion = _only
 
     def ref(self, meta: Meta, children: Children) -> syntax.Ref:
         return syntax.Ref(str(children[0]), span=self._at(meta))
 
     def list(self, meta: Meta, children: Children) -> syntax.ListValue:
         return syntax.ListValue(tuple(self._value(child) for child in children), span=self._at(meta))
+
+    def rates(self, meta: Meta, children: Children) -> syntax.Rates:
+        return syntax.Rates(tuple(children), span=self._at(meta))
+
+    def rate(self, meta: Meta, children: Children) -> syntax.Rate:
+        layer, share = map(self._value, children)
+        return syntax.Rate(layer, share, span=self._at(meta))
 
     def range(self, meta: Meta, children: Children) -> syntax.IntRange:
         return syntax.IntRange(int(children[0]), int(children[1]), span=self._at(meta))
@@ -126,7 +133,8 @@ class _Builder(Transformer[Token, syntax.File]):
         return syntax.RoundAmount(self._value(children[0]), base, span=self._at(meta))
 
     def target(self, meta: Meta, children: Children) -> syntax.TargetAmount:
-        return syntax.TargetAmount(self._value(children[0]), span=self._at(meta))
+        cost = children[1] if len(children) > 1 else None
+        return syntax.TargetAmount(self._value(children[0]), cost, span=self._at(meta))
 
     def matching(self, meta: Meta, children: Children) -> syntax.Matching:
         return syntax.Matching(children[0], span=self._at(meta))
@@ -143,6 +151,13 @@ class _Builder(Transformer[Token, syntax.File]):
     def at(self, meta: Meta, children: Children) -> tuple[str, Any]:
         return "at", children[0]
 
+    def gradual(self, meta: Meta, children: Children) -> tuple[str, Any]:
+        start, end, every = children
+        return "gradual", syntax.Gradual(start, end, every, span=self._at(meta))
+
+    def via(self, meta: Meta, children: Children) -> tuple[str, Any]:
+        return "via", self._word(children[0])
+
     def within(self, meta: Meta, children: Children) -> tuple[str, Any]:
         return "within", tuple(self._value(child) for child in children)
 
@@ -153,7 +168,8 @@ class _Builder(Transformer[Token, syntax.File]):
         amount_index = next(i for i, c in enumerate(children) if isinstance(c, syntax.Amount))
         clauses: dict[str, Any] = {}
         repeated: Children = []
-        for name, node in children[amount_index + 1 :]:
+        written = children[amount_index + 1 :]
+        for name, node in (clause for clause in written if not isinstance(clause, syntax.Option)):
             if name in ("within", "protect"):
                 clauses[name] = clauses.get(name, ()) + node
             elif name in clauses:
@@ -170,6 +186,9 @@ class _Builder(Transformer[Token, syntax.File]):
             at=clauses.get("at"),
             within=clauses.get("within", ()),
             protect=clauses.get("protect", ()),
+            options=tuple(clause for clause in written if isinstance(clause, syntax.Option)),
+            gradual=clauses.get("gradual"),
+            via=clauses.get("via"),
             repeated=tuple(repeated),
             span=self._at(meta),
         )
@@ -181,6 +200,13 @@ class _Builder(Transformer[Token, syntax.File]):
     def recalibrate(self, meta: Meta, children: Children) -> syntax.Recalibrate:
         return syntax.Recalibrate(span=self._at(meta))
 
+    def grow(self, meta: Meta, children: Children) -> syntax.Grow:
+        unit, amount, *by = children
+        return syntax.Grow(unit, amount, by[0] if by else None, span=self._at(meta))
+
+    def everything(self, meta: Meta, children: Children) -> None:
+        return None
+
     def rewind(self, meta: Meta, children: Children) -> syntax.Rewind:
         to, options = _length_and_options(children[1:])
         return syntax.Rewind(children[0], to, options, span=self._at(meta))
@@ -191,6 +217,12 @@ class _Builder(Transformer[Token, syntax.File]):
 
     def distill(self, meta: Meta, children: Children) -> syntax.Distill:
         return syntax.Distill(children[0], tuple(children[1:]), span=self._at(meta))
+
+    def evolve(self, meta: Meta, children: Children) -> syntax.Evolve:
+        unit, share, *rest = children
+        options = tuple(item for item in rest if isinstance(item, syntax.Option))
+        by = next((item for item in rest if not isinstance(item, syntax.Option)), None)
+        return syntax.Evolve(unit, share, by, options, span=self._at(meta))
 
     def transfer(self, meta: Meta, children: Children) -> syntax.Transfer:
         body = children[-1] if isinstance(children[-1], tuple) else ()

@@ -77,7 +77,7 @@ _CORRECTIONS = {
 #: Words that are not a forgotten `$name`.
 _RESERVED_WORDS = {*vocabulary.STATEMENTS, *vocabulary.CLAUSE_WORDS, *_CORRECTIONS}
 #: The words that start a clause of `prune`.
-_CLAUSE_KEYWORDS = ("by", "at", "in", "except", "until", "x")
+_CLAUSE_KEYWORDS = ("by", "at", "in", "except", "until", "x", "from", "via")
 
 
 def _correct_arm_name(name: list[str], found: str) -> str | None:
@@ -157,6 +157,8 @@ _EXAMPLES = {
     "prune": "prune filters global 20% x 8 by l1",
     "overlap": "overlap 2 of 2",
     "recalibrate": "recalibrate",
+    "grow": "grow weights all",
+    "evolve": "evolve weights 30% grow=gradient every=100it until=75%",
     "rewind": "rewind weights to 5%",
     "retrain": "retrain fine-tune 40ep lr=0.001",
     "distill": "distill from dense temperature=5",

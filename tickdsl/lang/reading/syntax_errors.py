@@ -130,8 +130,24 @@ _KEYWORDS = {
 }
 
 
+#: What the parser accepts where an option of `prune` may begin.
+_CLAUSES = frozenset({"_TIMES", "UNTIL", "BY", "AT", "IN", "EXCEPT", "NAME", "_SEP"})
+
+
+def _misread_option(piece: StatementText, offset: int) -> int | None:
+    """Where the word before an error begins that the parser took for the key of an option of `prune`; else None."""
+    before = piece.text[piece.statement_range(offset)[0] : offset]
+    word = re.search(r"(\S+)\s*$", before)
+    if word is None or not before.startswith("prune") or word[1] in vocabulary.STATEMENTS:
+        return None
+    return offset - len(before) + word.start()
+
+
 def _diagnose(error: UnexpectedInput, piece: StatementText, offset: int) -> Diagnostic:
     text, expected = piece.text, _expected_terminals(error)
+    if expected == {"EQUAL"} and (start := _misread_option(piece, offset)) is not None:
+        is_listing = re.search(r"\b(in|except)\s[^=]*$", text[:start]) is not None
+        offset, expected = start, {*_CLAUSES, "_COMMA"} if is_listing else {*_CLAUSES}
     match = _TOKEN_AT.match(text, offset)
     found = match[0] if match and text[offset] not in "\r\n;" else ""
     span = piece.span(offset, offset + max(len(found), 1))
@@ -224,7 +240,7 @@ def _describe_expected(expected: set[str]) -> str:
     if "PRUNE" in expected:
         return "a statement" + (" or `}`" if "RBRACE" in expected else "")
     if {"PERCENT", "TO", "MATCHING"} <= expected:
-        scope = "a scope (global, local or uniform) or " if "SCOPE" in expected else ""
+        scope = "a scope (global, local, uniform, erk or balanced) or " if "SCOPE" in expected else ""
         return f"{scope}an amount (`20%`, `3`, `to 95%` or `matching ARM`)"
     if {"STRING", "LSQB", "PERCENT"} <= expected:
         return "a value (a number, a percentage, a length, a name, a list or `$name`)"

@@ -41,7 +41,7 @@ def _join_words(words: Sequence[Word]) -> str:
         no_space = (
             not text
             or previous_kind in ("DOLLAR", "LSQB", "_DOTS", "EQUAL")
-            or word.kind in (",", "RSQB", "_DOTS", "EQUAL")
+            or word.kind in (",", "RSQB", "_DOTS", "EQUAL", "COLON")
         )
         text += word.text if no_space else f" {word.text}"
         previous_kind = word.kind

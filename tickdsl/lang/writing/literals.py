@@ -31,6 +31,8 @@ def format_value(value: syntax.Value) -> str:
             return "[" + ", ".join(format_value(v) for v in values) + "]"
         case syntax.IntRange(first, last):
             return f"{first}..{last}"
+        case syntax.Rates(rates):
+            return "[" + ", ".join(f"{format_value(r.layer)}: {format_value(r.share)}" for r in rates) + "]"
 
 
 def format_decimal(number: Fraction) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from fractions import Fraction
 from typing import Any
 
 import attrs
@@ -110,6 +111,11 @@ def _amount(amount: model.Amount, matched: str) -> str:
             return str(count)
         case model.To(share):
             return f"to {format_percentage(share)}"
+        case model.ToCost(share, cost):
+            return f"to {format_percentage(share)} of {cost}"
+        case model.Rates(rates, of):
+            listed = f"[{', '.join(f'{format_name(layer)}: {format_percentage(share)}' for layer, share in rates)}]"
+            return f"to {listed}" if of == "target" else f"{listed} of {of}"
         case model.Stages(shares):
             return f"[{', '.join(map(format_percentage, shares))}]"
         case model.Matching():
@@ -128,10 +134,24 @@ def _prune_clauses(node: model.Prune) -> Iterator[str]:
     yield f"by {format_name(node.by)}"
     if node.at is not None:
         yield f"at {format_moment(node.at)}"
+    if node.gradual is not None:
+        gradual = node.gradual
+        moments = (format_moment(moment) for moment in (gradual.start, gradual.end, gradual.every))
+        yield "from {} to {} every {}".format(*moments)
+    if node.via is not None:
+        yield f"via {type(node.via).__name__.lower()}"
     if node.within:
         yield f"in {', '.join(map(format_name, node.within))}"
     if node.protect:
         yield f"except {', '.join(map(format_name, node.protect))}"
+    if node.order != "lowest":
+        yield f"order={node.order}"
+    if node.multiple > 1:
+        yield f"multiple={node.multiple}"
+    if node.gradual is not None:
+        yield f"curve={node.gradual.curve}"
+    if node.via is not None:
+        yield from options(attrs.asdict(node.via, recurse=False), option_schemas.PRUNE_OPTIONS)
 
 
 def report_options(metrics: Iterable[str], node: model.MeasurementOptions) -> list[str]:
@@ -163,6 +183,18 @@ def tail(node: model.Tail, arm: model.Arm, teacher: str) -> str:
             return f"rewind {what} to {format_moment(to)}"
         case model.Retrain():
             return _retrain(node, Recipe.from_dict(arm.recipe))
+        case model.Grow(unit, amount, by):
+            match amount:
+                case None:
+                    return f"grow {unit} all"
+                case Fraction():
+                    return f"grow {unit} {format_percentage(amount)} by {by}"
+                case _:
+                    return f"grow {unit} {amount} by {by}"
+        case model.Evolve():
+            values = {"grow": node.grow, "every": node.every, "until": node.until, "fan-in": node.fan_in}
+            start = f"evolve weights {format_percentage(node.share)} by magnitude"
+            return _with(start, values, option_schemas.EVOLVE_OPTIONS)
         case model.Distill():
             values = {name: getattr(node, name) for name in option_schemas.DISTILL_OPTIONS}
             return _with(f"distill from {teacher}", values, option_schemas.DISTILL_OPTIONS)

@@ -20,7 +20,8 @@ __all__ = ["CRITERIA", "Batch", "Criterion", "Sample", "ScoringContext", "get_cr
 CRITERIA: dict[str, Criterion] = {
     builtin.name: builtin
     for builtin in (
-        norms.Magnitude(), norms.L1(), norms.L2(), norms.BatchNormScale(), norms.GeometricMedian(), norms.Random(),
+        norms.Magnitude(), norms.L1(), norms.L2(), norms.BatchNormScale(), norms.GeometricMedian(), norms.Delta(),
+        norms.Movement(), norms.Random(),
         saliency.Snip(), saliency.Grasp(), saliency.GraspHalves(), saliency.SynFlow(), taylor.Taylor(),
         activations.HRank(), activations.ExpectedAbs(), similarity.Cka(), similarity.KlDivergence(),
     )

@@ -15,7 +15,7 @@ from tickdsl.graph.model import Block, ChannelGroup, Slice
 from tickdsl.pruning.criteria.protocol import Criterion, Sample, ScoringContext, run_network
 from tickdsl.pruning.criteria.score_aggregation import average_scores, producer_slices
 
-_CHANNELS_LAST = (nn.Linear, nn.LayerNorm)
+_CHANNELS_LAST = (nn.Linear, nn.LayerNorm, nn.Embedding)
 
 
 class _ActivationCriterion(Criterion):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from tickdsl.errors import TickdslError
 from tickdsl.graph.model import Block, ChannelGroup
 from tickdsl.pruning.criteria.protocol import Criterion, ScoringContext
 from tickdsl.pruning.criteria.score_aggregation import average_scores, block_scores, flatten_rows, producer_slices
@@ -141,6 +142,41 @@ class GeometricMedian(Criterion):
 def _mean_distances(filters: Tensor) -> Tensor:
     apart = torch.cdist(filters, filters).fill_diagonal_(0)
     return apart.sum(1) / max(1, len(filters) - 1)
+
+
+class Delta(Criterion):
+    """The absolute change of a weight since initialisation, or since the pretrained weights of its network.
+
+    "Movement" in Zhou et al. 2019, table 1: |w_final - w_init|.
+    """
+
+    name = "delta"
+    units = ("weights",)
+    needs = ("training",)
+
+    def weights(self, context: ScoringContext, names: Sequence[str]) -> list[Tensor]:
+        if context.origin is None:
+            raise TickdslError(
+                "`by delta` needs the weights from which changes are measured", "give the context an `origin`"
+            )
+        return [
+            (context.state[name].detach().double().cpu() - context.origin[name].double().cpu()).abs().flatten()
+            for name in names
+        ]
+
+
+class Movement(Criterion):
+    """Movement is summed up while a network trains gradually sparser (Sanh et al. 2020); a network alone has none."""
+
+    name = "movement"
+    units = ("weights",)
+    needs = ("training",)
+
+    def weights(self, context: ScoringContext, names: Sequence[str]) -> list[Tensor]:
+        raise TickdslError(
+            "`by movement` ranks by what a training did to every weight, and not by a network",
+            "prune gradually (`from … to … every …`), or use `by delta`",
+        )
 
 
 class Random(Criterion):

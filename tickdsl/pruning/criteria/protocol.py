@@ -53,7 +53,8 @@ class ScoringContext:
     which the criterion may change. `batches` returns the batches of a sample, the same ones at each call, on the device
     of `network`. `shape` is that of an input, (C, H, W) of an image. `generator` is for random rankings. `loss` maps
     the outputs of the network and the targets of a batch to their mean loss; `logits` tells whether these outputs are
-    logits, which a temperature divides.
+    logits, which a temperature divides. `origin` is the state dict that changes of weights are measured from, for the
+    same compact network.
     """
 
     graph: ModelGraph
@@ -65,6 +66,7 @@ class ScoringContext:
     batches: Callable[[Sample], Sequence[Batch]] = _no_batches
     loss: Callable[[Any, Any], Tensor] = F.cross_entropy
     logits: bool = True
+    origin: Mapping[str, Tensor] | None = None
 
     def __attrs_post_init__(self) -> None:
         object.__setattr__(self, "state", masked_state(self.graph, self.structure, self.state))

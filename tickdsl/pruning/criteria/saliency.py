@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tickdsl.errors import TickdslError
@@ -28,6 +30,7 @@ from tickdsl.pruning.criteria.score_aggregation import (
     flatten_rows,
     producer_slices,
 )
+from tickdsl.training.catalogue.input_shapes import InputShape, is_tokens
 
 #: The sample of SNIP and GraSP: 10 images per class, as in the configurations of GraSP's authors and in Tanaka et al.
 #: (2020). SNIP's own code uses 100 images of CIFAR-10.
@@ -146,9 +149,9 @@ class GraspHalves(Grasp):
     name = "grasp-halves"
 
     def batches(self, context: ScoringContext) -> Sequence[Batch]:
-        if not context.logits:
-            raise TickdslError("`by grasp-halves` halves the classes, but the data have none", "use `by grasp`")
         drawn = super().batches(context)
+        if not context.logits or any(labels.dim() != 1 for _, labels in drawn):
+            raise TickdslError("`by grasp-halves` halves the classes, but the data have none", "use `by grasp`")
         images, labels = (torch.cat(parts) for parts in zip(*drawn, strict=True))
         order = labels.argsort(stable=True)
         half = len(order) // 2
@@ -174,6 +177,8 @@ def _second_derivatives(mean: ByName, flow: ByName, weights: ByName) -> ByName:
 class SynFlow(Saliency):
     """Synaptic flow |w · dR/dw|, where R is the sum of the outputs for an input of ones (Tanaka et al. 2020, alg. 1).
 
+    Tokens have no ones: every embedding of them gives the sum of all its rows, as for an input that is one in each
+    place of the vocabulary.
     All parameters and buffers are replaced by their absolute values, and batch norm uses its running statistics,
     including the running means, as in the authors' code. Before training, batch norm is then a constant factor and the
     total flow of all layers is equal, so no layer is emptied before the others. Use it in many rounds: `to 95% x 100`.
@@ -192,9 +197,8 @@ class SynFlow(Saliency):
                     tensor.abs_()
         weights = prunable_weights(context, module)
         device = next(iter(weights.values())).device
-        ones = torch.ones(1, *context.shape, dtype=torch.float64, device=device)
         try:
-            flow = module(ones).sum()
+            flow = _flow(module, context.shape, device)
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
@@ -204,3 +208,31 @@ class SynFlow(Saliency):
             ) from error
         found = gradients(flow, weights)
         return {name: (weights[name] * gradient).detach().abs() for name, gradient in found.items()}
+
+
+def _flow(module: nn.Module, shape: InputShape, device: torch.device) -> Tensor:
+    """The sum of a network's outputs for an input of ones; for tokens, with the sum of all rows of their embeddings."""
+    if not is_tokens(shape):
+        total: Tensor = module(torch.ones(1, *shape, dtype=torch.float64, device=device)).sum()
+        return total
+    tokens = torch.ones(1, shape[0], dtype=torch.long, device=device).clamp_max(shape[1] - 1)
+    found: list[str] = []
+
+    def sum_of_rows(layer: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
+        if not args or args[0] is not tokens:
+            return None  # an embedding of something else, such as of positions
+        found.append("tokens")
+        assert isinstance(layer, nn.Embedding)
+        return layer.weight.sum(0).expand_as(output)
+
+    with ExitStack() as stack:
+        for layer in module.modules():
+            if isinstance(layer, nn.Embedding):
+                stack.callback(layer.register_forward_hook(sum_of_rows).remove)
+        total = module(tokens).sum()
+    if not found:
+        raise TickdslError(
+            "`by synflow` replaces the embedding of the tokens, but no `nn.Embedding` of the network reads them",
+            "embed the network's inputs by `nn.Embedding`, or use another criterion",
+        )
+    return total

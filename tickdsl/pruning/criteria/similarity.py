@@ -12,6 +12,9 @@ from tickdsl.errors import TickdslError
 from tickdsl.graph.model import Block
 from tickdsl.pruning.criteria.protocol import Criterion, Sample, ScoringContext, run_network
 
+#: Probabilities of this many images or tokens are compared at once.
+_ROWS = 1 << 16
+
 
 class _LayerRemovalCriterion(Criterion):
     """The change of a network's output when a layer is bypassed, in eval mode.
@@ -70,17 +73,23 @@ class Cka(_LayerRemovalCriterion):
 
 
 class KlDivergence(_LayerRemovalCriterion):
-    """KL(q, p) of the class probabilities without the layer (q) and with it (p) (CURL, Luo & Wu 2020)."""
+    """KL(q, p) of the class probabilities without the layer (q) and with it (p) (CURL, Luo & Wu 2020).
+
+    For outputs [N, T, V] of sequences, the classes are the last dimension, and the mean is over tokens.
+    """
 
     name = "kl"
 
     def outputs(self, context: ScoringContext, module: nn.Module) -> Tensor:
-        return torch.cat(
-            [run_network(module, images).double() for images, _ in context.batches(self.sample)]
-        ).log_softmax(1)
+        outputs = [run_network(module, images) for images, _ in context.batches(self.sample)]
+        if outputs[0].dim() == 3:  # [N, T, V] of sequences, of which there are many numbers
+            return torch.cat([one.log_softmax(-1).flatten(0, 1) for one in outputs])
+        return torch.cat([one.double() for one in outputs]).log_softmax(1)
 
     def distance(self, whole: Tensor, without: Tensor) -> Tensor:
-        return (without.exp() * (without - whole)).sum(1).mean()
+        parts = zip(torch.split(whole, _ROWS), torch.split(without, _ROWS), strict=True)
+        sums = [(one.double().exp() * (one.double() - other.double())).sum(1) for other, one in parts]
+        return torch.cat(sums).mean()
 
 
 def linear_cka(x: Tensor, y: Tensor) -> Tensor:

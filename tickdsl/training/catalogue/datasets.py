@@ -65,6 +65,24 @@ _SYNTHETIC_OPTIONS = _COMMON_OPTIONS | {
     "test": Option(int, 500, "number of test images", least=1, most=MAX_IMAGES),
 }
 
+#: The longest sequences, and the most that are drawn.
+MAX_LENGTH, MAX_SEQUENCES = 8192, 200_000
+
+_TEXT_OPTIONS = {"samples": Option(int, 0, "use only this many training texts, a fixed random choice", least=1)}
+_TOKENIZER_OPTION = {"tokenizer": Option(str, "", "a Hugging Face tokenizer.json; without it, tokens are bytes")}
+
+
+def _drawn(train: int, test: int, noun: str) -> dict[str, Option]:
+    return {
+        "train": Option(int, train, f"number of training {noun}", least=1, most=MAX_SEQUENCES),
+        "test": Option(int, test, f"number of test {noun}", least=1, most=MAX_SEQUENCES),
+    }
+
+
+def _length(default: int) -> dict[str, Option]:
+    return {"length": Option(int, default, "tokens per text", least=1, most=MAX_LENGTH)}
+
+
 _DATASETS = {
     info.name: info
     for info in (
@@ -88,6 +106,30 @@ _DATASETS = {
         DatasetInfo(
             "synthetic", "one random pattern per class; for tests and benchmarks",
             (3, 32, 32), 10, 2_000, 500, options=_SYNTHETIC_OPTIONS,
+        ),
+        DatasetInfo(
+            "corpus", "text drawn from a small grammar of English, as bytes; to predict the next one",
+            (64, 256), 256, 2_000, 250, task="language",
+            options=_TEXT_OPTIONS | _length(64) | _drawn(2_000, 250, "sequences"),
+        ),
+        DatasetInfo(
+            "text", "your own text: a file, or a folder of files; to predict the next token", task="language",
+            options=_TEXT_OPTIONS | _PATH_OPTION | _length(64) | _TOKENIZER_OPTION | {
+                "test": Option(float, 0.0, "test on this share, at the end (default: 10%)", is_share=True),
+            },
+        ),
+        DatasetInfo(
+            "sentences", "sentences drawn from a small grammar, as words; to tell who acts",
+            (12, 25), 4, 2_000, 500, options=_TEXT_OPTIONS | _drawn(2_000, 500, "sentences"),
+        ),
+        DatasetInfo(
+            "table", "your own texts with labels: a .csv, .tsv or .jsonl file, or a folder with train.csv and test.csv",
+            task=None,
+            options=_TEXT_OPTIONS | _PATH_OPTION | _length(128) | _TOKENIZER_OPTION | _TEST_OPTION | {
+                "text": Option(str, "text", "the column of the texts"),
+                "label": Option(str, "label", "the column of the labels"),
+                "task": Option(str, "classify", "what the labels are: `classify`, or `regress` for numbers"),
+            },
         ),
     )
 }  # fmt: skip

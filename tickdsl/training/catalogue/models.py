@@ -71,6 +71,27 @@ def _builtin_model(name: str, family: str, summary: str, min_size: int, **fields
     return ModelInfo(name, summary, family, size=(min_size, min_size), options=_BUILTIN_OPTIONS, **fields)
 
 
+#: The largest transformer: GPT-2 XL has 48 layers of 25 heads and 1600 dims.
+MAX_LAYERS, MAX_HEADS, MAX_DIM = 64, 64, 4096
+
+
+def _transformer(name: str, summary: str, **fields: Any) -> ModelInfo:
+    options = {
+        "layers": Option(
+            int, 2, "number of layers, each of attention and a feed-forward network", least=1, most=MAX_LAYERS
+        ),
+        "heads": Option(int, 4, "heads of attention per layer; they divide `dim`", least=1, most=MAX_HEADS),
+        "dim": Option(
+            int, 64, "channels per token; feed-forward networks have four times as many", least=1, most=MAX_DIM
+        ),
+        "dropout": Option(float, 0.0, "the share of values that dropout zeroes in training", least=0.0, most=0.95),
+        "weights": _BUILTIN_OPTIONS["weights"],
+    }
+    return ModelInfo(
+        name, summary, "transformer", batch_norm=False, residual=True, inputs="tokens", options=options, **fields
+    )
+
+
 _BUILTIN_MODELS = (
     _builtin_model("small-cnn", "plain", "3 convolutions with batch norm, 16-32-32; trains in seconds on a CPU", 4),
     _builtin_model("lenet-300-100", "lenet", "fully connected 300-100, for MNIST (LeCun 1998)", 1, batch_norm=False),
@@ -90,6 +111,8 @@ _BUILTIN_MODELS = (
     _builtin_model(
         "resnet18-cifar", "resnet", "ResNet-18, 64-512 channels, 3x3 stem for small images", 8, residual=True
     ),
+    _transformer("gpt", "decoder that predicts the next token (GPT-2: Radford 2019)", tasks=("language",)),
+    _transformer("bert", "encoder with one answer for a text (BERT: Devlin 2019)"),
 )
 
 #: torchvision's classification models, by their names in its registry (a test compares the two lists).

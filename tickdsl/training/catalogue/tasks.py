@@ -62,23 +62,47 @@ def _builtin(
     return TaskInfo(name, metrics, classes, label_smoothing=smooth, temperature=soft, alike=(name,))
 
 
+_LOSS_IN_NATS = TaskMetric("loss", higher_is_better=False, unit="nats")
+_LOSS = TaskMetric("loss", higher_is_better=False)
 TASK_INFOS: Mapping[str, TaskInfo] = {
     info.name: info
     for info in (
         _builtin(
             "classify",
             TaskMetric("accuracy", higher_is_better=True, unit="share", per_sample=1.0),
-            TaskMetric("loss", higher_is_better=False, unit="nats"),
+            _LOSS_IN_NATS,
             classes=True,
             soft=True,
             smooth=True,
         ),
         _builtin(
-            "regress",
-            TaskMetric("rmse", higher_is_better=False),
-            TaskMetric("r2", higher_is_better=True),
-            TaskMetric("loss", higher_is_better=False),
+            "tag",
+            TaskMetric("map", higher_is_better=True, unit="share"),
+            TaskMetric("f1", higher_is_better=True, unit="share"),
+            _LOSS_IN_NATS,
+            soft=True,
         ),
+        _builtin("regress", TaskMetric("rmse", higher_is_better=False), TaskMetric("r2", higher_is_better=True), _LOSS),
+        _builtin(
+            "segment",
+            TaskMetric("miou", higher_is_better=True, unit="share"),
+            TaskMetric("pixel-accuracy", higher_is_better=True, unit="share"),
+            _LOSS_IN_NATS,
+            soft=True,
+            smooth=True,
+        ),
+        _builtin("reconstruct", TaskMetric("mse", higher_is_better=False), _LOSS),
+        _builtin(
+            "vae",
+            TaskMetric("elbo", higher_is_better=True, unit="nats"),
+            TaskMetric("cross-entropy", higher_is_better=False, unit="nats"),
+            TaskMetric("kl", higher_is_better=False, unit="nats"),
+            TaskMetric("mse", higher_is_better=False),
+            _LOSS_IN_NATS,
+            soft=True,
+        ),
+        _builtin("generate", TaskMetric("frechet-distance", higher_is_better=False), _LOSS_IN_NATS, soft=True),
+        _builtin("language", TaskMetric("perplexity", higher_is_better=False), _LOSS_IN_NATS, soft=True, smooth=True),
     )
 }
 
@@ -86,11 +110,28 @@ TASK_INFOS: Mapping[str, TaskInfo] = {
 METRIC_SUMMARIES: Mapping[str, str] = {
     "accuracy": "test accuracy",
     "loss": "mean loss on the test set: for classifiers the cross-entropy",
+    "map": "mean average precision over the labels, on the test set",
+    "f1": "mean F1 over the labels, on the test set",
     "rmse": "root mean squared error on the test set",
     "r2": "share of the variance of the test targets that is explained (R²)",
+    "miou": "mean intersection over union of the classes, on the test set",
+    "pixel-accuracy": "share of the test pixels that are classified correctly",
+    "mse": "mean squared error of the test images that are reconstructed",
+    "elbo": "evidence lower bound of the test images",
+    "cross-entropy": "reconstruction error of the test images, a term of the ELBO",
+    "kl": "divergence of the code from its prior, a term of the ELBO",
+    "frechet-distance": "Fréchet distance of generated and test images, in the features of a network trained on the data",
+    "perplexity": "exponential of the mean loss of a test token",
 }
 #: The least and the largest value of metrics that are no shares.
-_BOUNDS = {"rmse": (0.0, math.inf), "mse": (0.0, math.inf), "r2": (-math.inf, 1.0), "perplexity": (1.0, math.inf)}
+_BOUNDS = {
+    "rmse": (0.0, math.inf),
+    "mse": (0.0, math.inf),
+    "kl": (0.0, math.inf),
+    "frechet-distance": (0.0, math.inf),
+    "perplexity": (1.0, math.inf),
+    "r2": (-math.inf, 1.0),
+}
 #: Tasks whose loss is a cross-entropy or a squared error.
 _NON_NEGATIVE_LOSSES = ("classify", "tag", "regress", "segment", "language")
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tickdsl.errors import TickdslError
 from tickdsl.training.data.preprocess import Preprocess
 from tickdsl.training.devices import to_device
 
@@ -28,6 +29,8 @@ class AugmentedBatches:
     """
 
     def __init__(self, inputs: Tensor, preprocess: Preprocess, augment: tuple[str, ...]) -> None:
+        if augment and inputs.dim() != 4:
+            raise TickdslError("`augment=` changes images, but the data has none", "leave out `augment=`")
         self._preprocess = preprocess
         self._augment = frozenset(augment)
         self.inputs = inputs

@@ -28,6 +28,8 @@ from tickdsl.training.tasks import CLASSIFY, BadTargets, Task, find_task
 from tickdsl.training.tasks.probe import probe
 
 _FINGERPRINT_VERSION = 1
+#: The options that name files, whose contents are part of the digest.
+_PATHS = ("path", "tokenizer")
 
 
 @attrs.frozen(eq=False)
@@ -246,9 +248,9 @@ def _check_option(name: str, key: str, value: Any, option: Option) -> None:
 
 
 def _fingerprint(name: str, files_digest: str, rules: tuple[str, ...], options: Mapping[str, Any]) -> str:
-    """The fingerprint from the files' digest and the options, without `path`: moving files does not change it."""
+    """The fingerprint from the files' digest and the options, without paths: moving files does not change it."""
     defaults = DATASETS[name].options
-    changed = {k: v for k, v in sorted(options.items()) if k != "path" and v != defaults[k].default}
+    changed = {k: v for k, v in sorted(options.items()) if k not in _PATHS and v != defaults[k].default}
     text = json.dumps([_FINGERPRINT_VERSION, name, files_digest, changed, *([list(rules)] if rules else [])])
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -14,9 +14,11 @@ import numpy as np
 from tickdsl.errors import TickdslError
 from tickdsl.training.catalogue import DATASETS
 from tickdsl.training.data.file_digests import files_digest
-from tickdsl.training.data.readers import embedded, idx, plugin, synthetic
+from tickdsl.training.data.readers import corpus, embedded, idx, plugin, sentences, synthetic
 from tickdsl.training.data.readers.folder import ImageFolder
 from tickdsl.training.data.readers.raw_dataset import RawDataset
+from tickdsl.training.data.readers.text_files import TextFiles
+from tickdsl.training.data.readers.text_table import TextTable
 from tickdsl.training.torchvision_import import import_torchvision
 
 #: The subfolder of the data folder that caches the arrays of decoded image folders.
@@ -30,6 +32,7 @@ _CIFAR = {
     "cifar10": ("CIFAR10", "cifar-10-batches-py", [*(f"data_batch_{n}" for n in range(1, 6)), "test_batch"]),
     "cifar100": ("CIFAR100", "cifar-100-python", ["train", "test"]),
 }
+_TEXTS = ("corpus", "text", "sentences", "table")
 _TINY_IMAGENET = "tiny-imagenet-200"
 
 
@@ -60,6 +63,8 @@ def find_source(name: str, root: Path, options: Mapping[str, Any], *, download: 
     if name == "synthetic":
         shape = {key: options[key] for key in ("classes", "size", "channels", "train", "test")}
         return Source(partial(synthetic.read, **shape), synthetic_digest, reader_options=("size", "channels"))
+    if name in _TEXTS:
+        return _text_source(name, path, options)
     if name not in DATASETS.builtin:
         return _plugin_source(name, root, options)
     if name in _IDX:
@@ -70,6 +75,23 @@ def find_source(name: str, root: Path, options: Mapping[str, Any], *, download: 
         raise TickdslError("`data folder` needs a path", 'add path="…" with a folder or an archive')
     images = ImageFolder(path or _tiny_imagenet(root), options["size"], options.get("test", 0.0), root / DECODED_FOLDER)
     return Source(images.read, images.digest, rules=images.rules, skipped=images.skipped, reader_options=("test",))
+
+
+def _text_source(name: str, path: Path | None, options: Mapping[str, Any]) -> Source:
+    sizes = {key: options[key] for key in ("train", "test", "length") if key in options}
+    if name == "corpus":
+        return Source(partial(corpus.read, **sizes), lambda: corpus.VERSION)
+    if name == "sentences":
+        return Source(partial(sentences.read, **sizes), lambda: sentences.VERSION)
+    if path is None:
+        what = "a text file, or a folder of them" if name == "text" else "a .csv, .tsv or .jsonl file"
+        raise TickdslError(f"`data {name}` needs a path", f'add path="…" with {what}')
+    if name == "text":
+        text = TextFiles(path, options["length"], options["tokenizer"], options["test"])
+        return Source(text.read, text.digest)
+    columns = {key: options[key] for key in ("text", "label", "task", "length", "tokenizer")}
+    table = TextTable(path, **columns, test_share=options["test"])
+    return Source(table.read, table.digest)
 
 
 def _plugin_source(name: str, root: Path, options: Mapping[str, Any]) -> Source:

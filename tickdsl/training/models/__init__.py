@@ -13,7 +13,7 @@ from tickdsl.errors import TickdslError
 from tickdsl.plurals import plural
 from tickdsl.training.catalogue import DEFAULT_WEIGHTS, MODELS, PLUGIN_FAMILY, ModelInfo, architecture_options
 from tickdsl.training.catalogue.input_shapes import InputShape, is_tokens, shape_in_words
-from tickdsl.training.models import conv_n, lenet, plain_cnns, plugin, resnet, torchvision_zoo, vgg
+from tickdsl.training.models import conv_n, lenet, plain_cnns, plugin, resnet, torchvision_zoo, transformers, vgg
 from tickdsl.training.models.fresh_weights import redraw
 from tickdsl.training.models.initialisation import classifier_like, initialise, new_classifier
 from tickdsl.training.models.initialiser_record import Origin
@@ -31,6 +31,8 @@ _BUILDERS: dict[str, Builder] = {
     **{f"vgg{depth}": partial(vgg.vgg, depth) for depth in (11, 13, 16, 19)},
     **{f"resnet{depth}": partial(resnet.resnet_cifar, depth) for depth in (20, 32, 44, 56, 110)},
     "resnet18-cifar": resnet.resnet18_cifar,
+    "gpt": transformers.gpt,
+    "bert": transformers.bert,
 }
 
 

@@ -1,5 +1,7 @@
 """Initial weights: Kaiming normal (He 2015, fan-in) for convolutions and linear layers, biases 0, norms 1 and 0.
 
+A layer with an attribute `initial_std` has normal weights of this standard deviation instead; embeddings have 0.02.
+
 Every parameter is drawn from a random stream of its own name, so networks that differ in one layer share all others.
 """
 
@@ -13,27 +15,34 @@ from torch import nn
 from tickdsl.training.rng import generator
 
 _LAYERS_WITH_WEIGHT = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.Linear)
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_NORMS = (*_BATCH_NORMS, nn.LayerNorm)
+#: The standard deviation of initial embeddings, and of all weights of transformers, as in GPT-2 and BERT.
+TRANSFORMER_STD = 0.02
 
 
 def initialise(module: nn.Module, seed: int, role: str = "init") -> None:
     """Initialise all parameters of a network in place, and reset the running statistics of its norms.
 
-    Raises TypeError if a layer with parameters is neither a convolution, nor linear, nor batch norm.
+    Raises TypeError if a layer with parameters is none of convolutions, linear layers, embeddings and norms.
     """
     for path, layer in module.named_modules():
-        if isinstance(layer, _NORMS):
+        if isinstance(layer, _BATCH_NORMS):
             layer.reset_running_stats()
         for name, parameter in layer.named_parameters(recurse=False):
             with torch.no_grad():
                 if isinstance(layer, _NORMS):
                     parameter.fill_(1.0 if name == "weight" else 0.0)
-                elif isinstance(layer, _LAYERS_WITH_WEIGHT):
-                    fan_in = parameter[0].numel()
+                elif isinstance(layer, (*_LAYERS_WITH_WEIGHT, nn.Embedding)):
                     stream = generator(seed, role, f"{path}.{name}")
-                    _fill(parameter, stream, math.sqrt(2 / max(1, fan_in)) if name == "weight" else 0.0)
+                    _fill(parameter, stream, _deviation(layer, parameter) if name == "weight" else 0.0)
                 else:
                     raise TypeError(f"cannot initialise {path}.{name} of {type(layer).__name__}")
+
+
+def _deviation(layer: nn.Module, weight: torch.Tensor) -> float:
+    own: float | None = getattr(layer, "initial_std", TRANSFORMER_STD if isinstance(layer, nn.Embedding) else None)
+    return math.sqrt(2 / max(1, weight[0].numel())) if own is None else own
 
 
 def _fill(parameter: torch.Tensor, stream: torch.Generator, deviation: float) -> None:
@@ -63,6 +72,8 @@ def new_classifier(layer: nn.Module, classes: int, seed: int) -> nn.Module:
     layers.
     """
     fresh = classifier_like(layer, classes)
+    if hasattr(layer, "initial_std"):
+        fresh.initial_std = layer.initial_std
     bound = 1 / math.sqrt(max(1, fresh.weight[0].numel()))
     with torch.no_grad():
         for name, parameter in fresh.named_parameters():

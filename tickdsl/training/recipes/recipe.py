@@ -92,6 +92,7 @@ class Recipe:
     after the warm-up, except that milestones always count from the start of the training.
     precision: `fp32` is IEEE single precision on every device, `tf32` lets CUDA round what it multiplies to 10 bits,
     and `auto` is bf16 on CUDA and fp32 on a CPU.
+    bn_l1: the strength of an L1 penalty on the scales of batch norm (network slimming, Liu et al. 2017).
     compile: whether torch compiles the network for full batches, with results equal up to rounding; with `auto`, the
     caller of `train` decides.
 
@@ -120,6 +121,7 @@ class Recipe:
     compile: str = "off"
     augment: tuple[str, ...] = attrs.field(default=(), converter=_string_tuple)
     label_smoothing: float = attrs.field(default=0.0, converter=float)
+    bn_l1: float = attrs.field(default=0.0, converter=float)
 
     def __attrs_post_init__(self) -> None:
         for name, value, known in (
@@ -146,6 +148,7 @@ class Recipe:
         _require(
             0 <= self.label_smoothing < 1, f"label_smoothing={self.label_smoothing:g}: must be at least 0 and below 1"
         )
+        _require(math.isfinite(self.bn_l1) and self.bn_l1 >= 0, f"bn_l1={self.bn_l1:g}: must be at least 0")
         _require(0 < self.pct_start < 1, f"pct_start={self.pct_start:g}: must be above 0 and below 1")
         _require(self.div >= 1 and self.final_div >= 1, "div and final_div must be at least 1")
         _require(

@@ -37,6 +37,7 @@ def retraining_recipe(
 
     Raises ValueError if a value is out of range.
     """
+    base = attrs.evolve(base, bn_l1=0.0)  # it prepares a prune: a retraining has it only if it asks for it
     overrides = dict(options or {})
     length = length or base.length
     if schedule == "scratch":

@@ -45,6 +45,10 @@ def stacking_obstacle(jobs: Sequence[TrainingJob], choices: MeasuredChoices, dev
             return reason
     if any(job.distillation is not None for job in jobs):
         return "they learn from a teacher"
+    if any(job.sparsifier is not None for job in jobs):
+        return "their masks or weights change between steps"
+    if any(job.recipe.bn_l1 for job in jobs):
+        return "they penalise the scales of batch norm"
     if any(job.should_compile for job in jobs):
         return "their networks are compiled by torch"
     dataset = DeviceDataset(first.data, first.recipe, device)

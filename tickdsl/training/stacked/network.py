@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _NormBase
 
-# Global pooling in channels_last has no batching rule; its result is small, so the fallback costs little.
-warnings.filterwarnings("ignore", message=r".*batching rule for aten::as_strided_\.")
+# Global pooling in channels_last and attention on a CPU have no batching rules; their fallbacks cost little.
+for _operator in (r"as_strided_\.", "_scaled_dot_product"):
+    warnings.filterwarnings("ignore", message=rf".*batching rule for aten::{_operator}")
 
 
 class StackedNetwork(nn.Module):
@@ -36,8 +37,11 @@ class StackedNetwork(nn.Module):
                 tensors[name].data = tensor.data[index]
 
     def forward(self, images: Tensor) -> Tensor:
-        """The logits [B, K, classes] for images [B, K, C, H, W], or for images [B, C, H, W] that all networks share."""
-        images_dim = 1 if images.dim() == 5 else None
+        """The outputs [B, K, …] for images [B, K, C, H, W] or tokens [B, K, T].
+
+        Images [B, C, H, W] and tokens [B, T] are those of all networks.
+        """
+        images_dim = 1 if images.dim() in (3, 5) else None
         logits: Tensor = torch.vmap(self._forward_member, in_dims=(0, images_dim), out_dims=1)(
             _tensors(self.template), images
         )

@@ -13,6 +13,8 @@ from tickdsl.training.tasks import CLASSIFY, Task
 
 #: Batch size for precomputing the teacher's outputs.
 _BATCH_SIZE = 1000
+#: The most bytes of precomputed outputs; if a teacher has more, it runs on every batch.
+_MAX_PRECOMPUTED_BYTES = 2 << 30
 
 
 @attrs.frozen(eq=False)
@@ -57,8 +59,13 @@ class Distiller:
         return self.distillation.until is None or step < self.distillation.until
 
     def precompute(self, inputs: Tensor, preprocess: Callable[[Tensor], Tensor]) -> None:
-        """Compute the teacher's outputs for all training images (uint8 [N, C, H, W]), used without augmentation."""
-        self._precomputed = torch.cat([self._softened(preprocess(batch)) for batch in torch.split(inputs, _BATCH_SIZE)])
+        """Compute the teacher's outputs for all training inputs [N, …], used without augmentation, if they fit."""
+        computed: list[Tensor] = []
+        for batch in torch.split(inputs, self._task.evaluation_batch(inputs, _BATCH_SIZE)):
+            computed.append(self._softened(preprocess(batch)))
+            if len(inputs) * computed[0][0].nbytes > _MAX_PRECOMPUTED_BYTES:
+                return
+        self._precomputed = torch.cat(computed)
 
     def soft_targets(self, images: Tensor, indices: Tensor) -> Tensor:
         """What the student learns from the teacher for a batch, [B, …]: see `Task.soften`.

@@ -33,6 +33,26 @@ class Masks:
             for name, parameter in zip(self._names, self._parameters, strict=True)
         ]
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The parameters with a mask."""
+        return tuple(self._names)
+
+    def kept(self, name: str) -> Tensor:
+        """The mask of a parameter as it is now, bool."""
+        return self._kept[self._names.index(name)] != 0
+
+    def current(self) -> dict[str, Tensor]:
+        """All masks as they are now."""
+        return {name: self.kept(name) for name in self._names}
+
+    @torch.no_grad()
+    def replace(self, masks: Mapping[str, Tensor]) -> None:
+        """Set the masks of some parameters, in place, since a CUDA graph reads them, and set pruned weights to zero."""
+        for name, mask in masks.items():
+            self._kept[self._names.index(name)].copy_(mask)
+        self.apply()
+
     @torch.no_grad()
     def apply(self) -> None:
         """Set all pruned weights to zero, in one operation."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -16,6 +16,7 @@ from tickdsl.training.step.captured_step import CapturedStep, should_capture
 from tickdsl.training.step.compilation import compile_model
 from tickdsl.training.step.cuda_graphs import CudaGraphRecorder
 from tickdsl.training.step.distillation import Distiller
+from tickdsl.training.step.gradient_terms import BatchNormL1, GradientTerm
 from tickdsl.training.step.masks import Masks
 from tickdsl.training.tasks import CLASSIFY, Loss, Task
 
@@ -44,6 +45,7 @@ class OptimiserStep:
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = optimisers.build(self._parameters, recipe)
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+        self._terms: list[GradientTerm] = [BatchNormL1(model, recipe.bn_l1)] if recipe.bn_l1 else []
         self._loss_gradient: Tensor | None = None  # the loss's gradient in `backward`; None for a scalar loss
         # The last, smaller batch of an epoch runs uncompiled.
         self._forward: Callable[[Tensor], Tensor] = compile_model(model) if compile else model
@@ -60,6 +62,10 @@ class OptimiserStep:
                 self._compute, batch=recipe.batch, mutated=self._mutated_tensors, reseed=self._seed_dropout,
                 recorder=CudaGraphRecorder(self.optimizer),
             )  # fmt: skip
+
+    def add_terms(self, terms: Sequence[GradientTerm]) -> None:
+        """Add terms to the gradients of all steps; call this before the first one."""
+        self._terms.extend(terms)
 
     def take(
         self,
@@ -92,7 +98,30 @@ class OptimiserStep:
         """Free the GPU memory of captured steps, which are in a reference cycle with it; call after the last step."""
         self._captured = None
 
+    def gradients(
+        self, images: Tensor, targets: Tensor, soft_targets: Tensor | None, *, seed: int
+    ) -> dict[str, Tensor]:
+        """The gradients of a batch by parameter, those of pruned weights too; its loss counts, and no weight changes.
+
+        The arguments are those of `take`.
+        """
+        self._seed = seed
+        self._seed_dropout()
+        self._backward(images, targets, soft_targets)
+        gradients = {name: p.grad for name, p in self._model.named_parameters() if p.grad is not None}
+        for parameter in self._parameters:
+            parameter.grad = None
+        return gradients
+
     def _compute(self, images: Tensor, targets: Tensor, soft_targets: Tensor | None = None) -> None:
+        self._backward(images, targets, soft_targets)
+        for term in self._terms:
+            term.apply()
+        optimisers.update(self.optimizer)
+        self._masks.apply()
+
+    def _backward(self, images: Tensor, targets: Tensor, soft_targets: Tensor | None = None) -> None:
+        """Compute the gradients of a batch, and add its loss to `loss_sum`."""
         with self._autocast_context():
             outputs = (self._forward if len(images) == self._recipe.batch else self._model)(images)
             loss = self._loss(outputs, targets)
@@ -101,8 +130,6 @@ class OptimiserStep:
         for parameter in self._parameters:
             parameter.grad = None
         torch.autograd.backward(loss, self._loss_gradient)
-        optimisers.update(self.optimizer)
-        self._masks.apply()
         self.loss_sum.add_(loss.detach(), alpha=self._weight(targets))
 
     def _bind_loss(self, task: Task) -> Loss:
@@ -126,6 +153,8 @@ class OptimiserStep:
         yield from (tensor.detach() for tensor in itertools.chain(self._model.parameters(), self._model.buffers()))
         for state in self.optimizer.state.values():
             yield from (value for value in state.values() if isinstance(value, Tensor))
+        for term in self._terms:
+            yield from term.mutated()
         yield self.loss_sum
 
     def _seed_dropout(self) -> None:

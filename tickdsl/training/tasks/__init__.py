@@ -1,6 +1,7 @@
 """Tasks: what a network learns, and what it is judged by. `find_task` finds one by its name."""
 
 from tickdsl.training.tasks.classify import CLASSIFY, Classify
+from tickdsl.training.tasks.language import Language
 from tickdsl.training.tasks.protocol import BadTargets, Loss, Outputs, Task, TaskMetric, as_float32
 from tickdsl.training.tasks.registry import TASKS, find_task
 from tickdsl.training.tasks.regress import Regress
@@ -10,6 +11,7 @@ __all__ = [
     "TASKS",
     "BadTargets",
     "Classify",
+    "Language",
     "Loss",
     "Outputs",
     "Regress",

@@ -28,6 +28,7 @@ class Classify(Task):
         TaskMetric("loss", higher_is_better=False, unit="nats"),
     )
     has_classes = True
+    has_logits = True
     score_dtype = torch.bool
 
     def as_targets(self, targets: NDArray[Any], names: Sequence[str]) -> NDArray[Any]:

@@ -46,6 +46,8 @@ class Task:
     metrics: tuple[TaskMetric, ...] = ()
     #: Whether targets are classes, and outputs their logits.
     has_classes: bool = False
+    #: Whether outputs are logits, which a temperature divides; those of classifiers always are.
+    has_logits: bool = False
     #: The type of a sample's score; None if samples have no score of their own.
     score_dtype: torch.dtype | None = None
     #: Whether the targets are the inputs themselves, as they are stored (uint8 images), so that any data set will do.
@@ -107,6 +109,10 @@ class Task:
         return losses
 
     # -- evaluation
+
+    def evaluation_batch(self, inputs: Tensor, most: int) -> int:
+        """The number of inputs [N, …] that networks evaluate at once: at most `most`, fewer if outputs are large."""
+        return most
 
     def sums(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The sums of a batch, float64 [m], on its device; those of an evaluation set are added up."""

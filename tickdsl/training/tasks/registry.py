@@ -10,11 +10,12 @@ from tickdsl.errors import TickdslError
 from tickdsl.plugins import PluginError, call_plugin, code_identity, is_plugin, load_plugin, require_plugin
 from tickdsl.plugins.loading import type_in_words
 from tickdsl.training.tasks.classify import CLASSIFY
+from tickdsl.training.tasks.language import Language
 from tickdsl.training.tasks.protocol import Task
 from tickdsl.training.tasks.regress import Regress
 
 #: The built-in tasks.
-TASKS: Mapping[str, Task] = {task.name: task for task in (CLASSIFY, Regress())}
+TASKS: Mapping[str, Task] = {task.name: task for task in (CLASSIFY, Regress(), Language())}
 
 
 def find_task(name: str) -> Task:

@@ -21,9 +21,14 @@ def pointwise(call: OperatorCall) -> list[Families]:
     if call.op not in ZERO_AT_ZERO and not _adds_alike_tensors(call, values):
         for family in families:
             call.constraints.mark_nonzero(family)
-    if any(value.node is None and value.origin is None and math.prod(value.shape) == 1 for value in values):
+    if any(_is_unseen_number(value) for value in values):
         call.analysis.value_dependent_modules.add(call.module)
     return [families for _ in call.outputs]
+
+
+def _is_unseen_number(value: TensorInfo) -> bool:
+    """Whether an operand is one number that depends on neither inputs nor parameters, and is not recorded."""
+    return value.node is None and value.origin is None and math.prod(value.shape) == 1 and not value.is_literal
 
 
 def _adds_alike_tensors(call: OperatorCall, values: Sequence[TensorInfo]) -> bool:

@@ -70,6 +70,11 @@ def digest(raw: RawDataset) -> str:
 
 def _wrong_inputs(inputs: NDArray[Any], vocabulary: int) -> tuple[str, str] | None:
     """What is wrong with inputs, and what they should be; None if they are as they should be."""
+    if inputs.dtype.kind in "OSU":
+        hint = (
+            "turn texts into tokens: return integers [N, T] with `vocabulary`, such as the bytes of the texts and 256"
+        )
+        return f"is {inputs.dtype} {list(inputs.shape)}", hint
     if not vocabulary:
         if inputs.ndim == 4 and inputs.dtype == np.uint8:
             return None

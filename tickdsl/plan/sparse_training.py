@@ -1,0 +1,78 @@
+"""The arguments of trainings that change their masks or weights between steps, and of `grow` steps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from typing import Any
+
+from tickdsl.moments import Moment
+from tickdsl.plan.model import Evolve, Gradual, Grow, Options, Penalty, Zeroing
+from tickdsl.training.recipes.recipe import Recipe
+
+#: Converts a percentage to the unit of a recipe.
+Canonical = Callable[[Moment], Moment]
+
+
+def gradual_args(gradual: Gradual, canonical: Canonical, prune: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a training in which a prune with these arguments removes its units in parts."""
+    args = {
+        "from": str(canonical(gradual.start)),
+        "to": str(canonical(gradual.end)),
+        "every": str(canonical(gradual.every)),
+        "prune": dict(prune),
+    }
+    return {"gradual": args if gradual.curve == "cubic" else {**args, "curve": gradual.curve}}
+
+
+def zeroing_args(zeroing: Zeroing, canonical: Canonical, prune: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a training in which what a prune would remove is set to zero from time to time."""
+    return {"soft": {"every": str(canonical(zeroing.every)), "prune": dict(prune)}}
+
+
+def evolve_args(evolve: Evolve, canonical: Canonical) -> dict[str, Any]:
+    """The arguments of a training in which weights are exchanged."""
+    args = {
+        "share": float(evolve.share),
+        "grow": evolve.grow,
+        "every": str(canonical(evolve.every)),
+        "until": str(canonical(evolve.until)),
+    }
+    return {"evolve": args if evolve.fan_in == "free" else {**args, "fan_in": evolve.fan_in}}
+
+
+def penalty_args(penalty: Penalty) -> dict[str, Any]:
+    """The arguments of a training with a growing penalty."""
+    return {"penalty": {"step": penalty.step, "every": str(penalty.every), "to": penalty.to}}
+
+
+def penalty_recipe(penalty: Penalty, recipe: Options) -> Options:
+    """The recipe of a training with a growing penalty: it ends once the whole penalty was held for its time.
+
+    The rate is constant: `lr=`, or else the highest of the arm's recipe.
+    """
+    base, length = Recipe.from_dict(recipe), penalty_length(penalty)
+    kept = ("optimizer", "batch", "momentum", "nesterov", "decay", "precision", "compile", "augment", "label_smoothing")
+    fields: dict[str, Any] = {name: getattr(base, name) for name in kept}
+    fields["lr"] = base.peak_lr if penalty.lr is None else penalty.lr
+    if penalty.batch is not None:
+        fields["batch"] = penalty.batch
+    return Recipe(length=length, **fields).to_dict()
+
+
+def penalty_length(penalty: Penalty) -> Moment:
+    """How long a training with a growing penalty is: until its factor is reached, and as long as it is held."""
+    increments = math.ceil(Fraction(str(penalty.to)) / Fraction(str(penalty.step)))
+    return Moment(penalty.every.amount * increments + penalty.hold.amount, penalty.every.unit)
+
+
+def grow_args(grow: Grow) -> dict[str, Any]:
+    """The arguments of a step that puts weights back."""
+    match grow.amount:
+        case None:
+            return {"unit": grow.unit}
+        case Fraction():
+            return {"unit": grow.unit, "share": float(grow.amount), "by": grow.by}
+        case _:
+            return {"unit": grow.unit, "count": grow.amount, "by": grow.by}

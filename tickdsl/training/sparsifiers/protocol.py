@@ -1,0 +1,101 @@
+"""The interface of sparsifiers: what a training is told, and what works on its network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import attrs
+import torch
+from torch import Tensor, nn
+
+from tickdsl.training.step.gradient_terms import GradientTerm
+from tickdsl.training.step.masks import Masks
+
+#: A step, and how many weights left the network and how many entered it there.
+Change = tuple[int, int, int]
+
+
+@attrs.frozen(eq=False)
+class SparseNetwork:
+    """A network in training, as a sparsifier sees it.
+
+    parameters: by name, those with a mask, and those that the sparsifier names. masks: theirs, applied after every
+    step. optimizer: whose state of a weight that enters the network is reset. seed: of the training's random choices.
+    """
+
+    model: nn.Module
+    parameters: Mapping[str, nn.Parameter]
+    masks: Masks
+    optimizer: torch.optim.Optimizer
+    seed: int
+
+    @torch.no_grad()
+    def reset_state(self, name: str, entries: Tensor) -> None:
+        """Set the optimiser's state (momentum, Adam's moments) of some entries of a parameter to 0.
+
+        entries: bool, in the shape of the parameter.
+        """
+        parameter = self.parameters[name]
+        for value in self.optimizer.state.get(parameter, {}).values():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                value.masked_fill_(entries, 0)
+
+    def momentum(self, name: str) -> Tensor | None:
+        """The optimiser's momentum of a parameter (Adam: the first moment), None before the first step."""
+        state = self.optimizer.state.get(self.parameters[name], {})
+        momentum = state.get("momentum_buffer", state.get("exp_avg"))
+        return momentum if isinstance(momentum, Tensor) else None
+
+
+class ActiveSparsifier:
+    """Works on one network in training. The base class changes nothing.
+
+    `gradient_terms` run in every step. `changes` are those made so far.
+    """
+
+    gradient_terms: Sequence[GradientTerm] = ()
+
+    def __init__(self, network: SparseNetwork) -> None:
+        self.network = network
+        self.changes: list[Change] = []
+
+    def before_step(self, step: int) -> None:
+        """Called before step `step` (counted from 0)."""
+
+    def replaces(self, step: int) -> bool:
+        """Whether step `step` updates no weight: its batch only gives the gradients for `change`."""
+        return False
+
+    def is_due(self, step: int) -> bool:
+        """Whether `change` has to be called once `step` steps are taken."""
+        return False
+
+    def change(self, step: int, gradients: Mapping[str, Tensor] | None = None) -> None:
+        """Change the network. gradients: by parameter, those of the replaced step, of pruned weights too."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the remaining steps depend on, besides weights, masks and the optimiser."""
+        return {"changes": [list(change) for change in self.changes]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.changes = [(int(step), int(left), int(entered)) for step, left, entered in state["changes"]]
+
+
+class Sparsifier(Protocol):
+    """What a training is told: when and how its masks or weights change."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The parameters that it works on, besides those that have masks from the start."""
+
+    @property
+    def changes_masks(self) -> bool:
+        """Whether the network has other masks at the end of the training than at its start."""
+
+    def identity(self) -> str:
+        """Everything that the training's outcome depends on, as text."""
+
+    def start(self, network: SparseNetwork) -> ActiveSparsifier:
+        """What works on a network."""

@@ -1,0 +1,100 @@
+"""Terms that are added to the gradients of a step before the optimiser reads them, and sums over gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+#: The layers whose scale `bn-l1=` penalises.
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+class GradientTerm(Protocol):
+    """Reads or changes the gradients of every step, after the backward pass and before the update.
+
+    It reads tensors that stay in place, since a CUDA graph records it.
+    """
+
+    def apply(self) -> None:
+        """Read or change the gradients."""
+
+    def mutated(self) -> Iterable[Tensor]:
+        """The tensors of its own that it changes."""
+
+
+class BatchNormL1:
+    """An L1 penalty on the scales of batch norm, which makes them sparse (network slimming, Liu et al. 2017).
+
+    Adds `strength` x sign(scale) to their gradients, as the authors' code does.
+    """
+
+    def __init__(self, model: nn.Module, strength: float) -> None:
+        self._strength = strength
+        self._scales: list[nn.Parameter] = batch_norm_scales(model)
+
+    @torch.no_grad()
+    def apply(self) -> None:
+        scales = [scale for scale in self._scales if scale.grad is not None]
+        if scales:
+            gradients = [scale.grad for scale in scales]
+            signs = [scale.sign() for scale in scales]
+            torch._foreach_add_(gradients, signs, alpha=self._strength)  # type: ignore[arg-type]
+
+    def mutated(self) -> Iterable[Tensor]:
+        return ()
+
+
+def batch_norm_scales(model: nn.Module) -> list[nn.Parameter]:
+    """The trainable scales of the batch norms of a network, each once."""
+    scales = [module.weight for module in model.modules() if isinstance(module, _BATCH_NORMS)]
+    return list(dict.fromkeys(scale for scale in scales if scale is not None and scale.requires_grad))
+
+
+class GrowingPenalty:
+    """An L2 penalty on chosen weights: adds `factor` x weight to their gradients.
+
+    `factor` is a tensor [] on the device, to be filled between steps.
+    """
+
+    def __init__(self, parameters: Sequence[nn.Parameter], chosen: Sequence[Tensor]) -> None:
+        self._parameters = list(parameters)
+        self._chosen = [
+            torch.empty_like(parameter, requires_grad=False).copy_(mask)
+            for parameter, mask in zip(parameters, chosen, strict=True)
+        ]
+        self.factor = torch.zeros((), device=self._parameters[0].device)
+
+    @torch.no_grad()
+    def apply(self) -> None:
+        for parameter, chosen in zip(self._parameters, self._chosen, strict=True):
+            if parameter.grad is not None:
+                parameter.grad.addcmul_(parameter * chosen, self.factor)
+
+    def mutated(self) -> Iterable[Tensor]:
+        return ()
+
+
+class MovementScores:
+    """The movement of weights: the sum of -weight x gradient over all steps (Sanh, Wolf & Rush 2020, equation 5).
+
+    A weight that moves away from 0 has a high score. `scores` are in the order of the parameters. The paper's scores
+    have the learning rate as a factor, which does not change their order while it is constant.
+    """
+
+    def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
+        self._parameters = list(parameters)
+        self.scores = [torch.zeros_like(parameter, requires_grad=False) for parameter in parameters]
+
+    @torch.no_grad()
+    def apply(self) -> None:
+        moving = [(p, score) for p, score in zip(self._parameters, self.scores, strict=True) if p.grad is not None]
+        if moving:
+            parameters, scores = [p for p, _ in moving], [score for _, score in moving]
+            gradients = [p.grad for p in parameters]
+            torch._foreach_addcmul_(scores, parameters, gradients, value=-1.0)  # type: ignore[arg-type]
+
+    def mutated(self) -> Iterable[Tensor]:
+        return self.scores
