@@ -44,7 +44,7 @@ class PruneLoss:
             raise TickdslError(f"the loss is {_described(loss)}, not a single number", "return the mean over the batch")
         if not bool(torch.isfinite(loss.detach()).all()):
             raise TickdslError(
-                f"the loss is {float(loss):g}, so no gradient of it ranks anything",
+                f"the loss is {loss.detach().item():g}, so no gradient of it ranks anything",
                 "check the weights of the network, and the inputs and targets of the loader",
             )
         return loss
