@@ -11,6 +11,7 @@ import pytest
 from regression_data import PLUGIN
 from step_runner import StepRunner, step_runner
 
+from tickdsl.engine.scheduler.event_builders import plan_resolved_event
 from tickdsl.errors import TickdslError
 from tickdsl.plugins import PluginError, permission
 from tickdsl.training.data import datasets
@@ -206,3 +207,29 @@ def test_a_figure_that_goes_missing_later_is_named(sandbox: Any, tmp_path: Path)
 def test_the_built_in_tasks_have_their_own_names() -> None:
     assert {name: task.name for name, task in TASKS.items()} == {name: name for name in TASKS}
     assert all(task.metrics and task.primary is task.metrics[0] for task in TASKS.values())
+
+
+def test_the_compared_metric_is_one_of_the_task(sandbox: Any, tmp_path: Path) -> None:
+    """`check` finds it with its place; what skips `check` stops before the first step."""
+    data = sandbox.module(PLUGIN.format(change="pass"))
+    head = HEAD.format(module=data)
+    rest = "seeds 3\nprune weights 50%; rewind lr\ncompare all within=1% metric="
+    (found,) = (finding for finding in sandbox.check(f"{head}{rest}rmsee").diagnostics if finding.severity == "error")
+    assert (found.code, found.label) == ("TD470", "did you mean `rmse`?")
+    assert "its task is regress" in found.message and found.help is not None and "rmse, r2 or loss" in found.help
+    for metric in ("rmse", "r2", "loss"):
+        assert not [f for f in sandbox.check(f"{head}{rest}{metric}").diagnostics if f.severity == "error"]
+    with pytest.raises(TickdslError, match="has no metric `accuracy`: its task is regress"):
+        runner(sandbox, tmp_path, f"{rest}accuracy")
+
+
+def test_another_metric_needs_no_other_steps(sandbox: Any, tmp_path: Path) -> None:
+    text = "prune weights 50%; rewind lr\ncompare all within=1%"
+    module = sandbox.module(PLUGIN.format(change="pass"))
+    one, two = (
+        step_runner(tmp_path, text + option, head=HEAD.format(module=module)).study for option in ("", " metric=r2")
+    )
+    assert set(one.graph) == set(two.graph)
+    events = [plan_resolved_event(study, lambda key: False) for study in (one, two)]
+    assert [event.metric for event in events] == ["", "r2"]
+    assert {task.name for event in events for task in event.tasks.values()} == {"regress"}

@@ -149,6 +149,8 @@ def test_hover(tmp_path: Path) -> None:
 
 COMPLETIONS = [
     ("|", {*STATEMENTS}, set()),
+    ("compare all |", {"within=", "metric="}, {"lr="}),
+    ("compare all metric=|", {"accuracy", "loss", "rmse", "r2"}, {"within="}),
     ("pru|", {"prune"}, {"x"}),
     ("arm a { |", {"prune", "train", "rewind"}, {"compare", "let", "arm"}),
     ("cycle 3 { |", {"prune"}, {"train", "arm"}),

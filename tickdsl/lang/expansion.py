@@ -96,6 +96,7 @@ def _signature(plan: model.Plan, arms: tuple[model.Arm, ...]) -> Any:
         plan.rival_budget,
         plan.within,
         plan.matched_by,
+        plan.metric,
         plan.metrics or DEFAULT_METRICS,
         plan.measuring,
         plan.stops,
@@ -198,6 +199,8 @@ class _PlanWriter:
             options.append(f"budget={plan.rival_budget}")
         if len(plan.arms) > 1:
             options.append(f"at={plan.matched_by}")
+        if plan.metric:
+            options.append(f"metric={format_name(plan.metric)}")
         yield " ".join([f"compare {', '.join([*compared, 'dense', *controls])}", *options])
         measuring = unparse.report_options(plan.metrics, plan.measuring)
         yield " ".join([f"report {', '.join(map(format_name, plan.metrics or DEFAULT_METRICS))}", *measuring])

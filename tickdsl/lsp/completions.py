@@ -15,7 +15,7 @@ from tickdsl.plugins import PluginError, Registry
 from tickdsl.training import catalogue
 from tickdsl.training.catalogue.input_shapes import is_tokens
 from tickdsl.training.catalogue.purposes import data_purpose, fits, model_purpose
-from tickdsl.training.catalogue.tasks import TASK_INFOS
+from tickdsl.training.catalogue.tasks import TASK_INFOS, TASK_METRICS
 from tickdsl.training.recipes.recipe import SCHEDULES
 
 _NOT_YET = "not supported in this version"
@@ -196,7 +196,7 @@ def _condition_metrics(names: DefinedNames) -> Iterator[CompletionEntry]:
     task = (model.task if model is not None else "") or (data.task if data is not None else None) or ""
     own = TASK_INFOS[task].metric_names if task in TASK_INFOS else ()
     for word in dict.fromkeys([*own, vocabulary.DROP, *vocabulary.SIZE_METRICS, *vocabulary.CONDITION_METRICS]):
-        metric = TASK_INFOS[task].metric(word) if word in own else vocabulary.TASK_METRICS.get(word)
+        metric = TASK_INFOS[task].metric(word) if word in own else TASK_METRICS.get(word)
         unit = "" if metric is None else {"share": "a percentage", "": "a number"}.get(metric.unit, f"in {metric.unit}")
         better = "" if metric is None else f", {'more' if metric.higher_is_better else 'less'} is better"
         meaning = vocabulary.WORD_SUMMARIES[word]
@@ -259,6 +259,8 @@ def _value_form(option: OptionType | catalogue.Option, default: Any) -> str:
 def _values(option: OptionType | catalogue.Option | None) -> list[CompletionEntry]:
     if not isinstance(option, OptionType):
         return []
+    if option.kind == "metric":
+        return _meanings(dict.fromkeys(TASK_METRICS, True))
     if option.kind == "schedule":
         known = [CompletionEntry(word, "EnumMember", meaning=text) for word, text in SCHEDULES.builtin.items()]
         return [*known, *_added(SCHEDULES, "EnumMember")]

@@ -418,12 +418,15 @@ class Plan:
     within: Fraction = Fraction(0)
     #: Which levels of two arms are compared: `weights`, `flops`, `params` (equal shares left) or `level`.
     matched_by: str = "weights"
+    #: The metric of the task that networks are compared by; empty for its primary one.
+    metric: str = ""
     #: The metrics of `report`; empty for the default choice.
     metrics: tuple[str, ...] = ()
     measuring: MeasurementOptions = MeasurementOptions()
     stops: tuple[Condition, ...] = ()
     helpers: tuple[Arm, ...] = ()
     compare_span: Any = _source_location()
+    metric_span: Any = _source_location()
     report_span: Any = _source_location()
 
     def find_arm(self, name: str, referrer: Arm) -> Arm | None:

@@ -212,8 +212,8 @@ def _metrics(result: Result, choice: Choice) -> dict[str, Any]:
     """The figures of a ticket: those of its result, of its level over all seeds, and of the dense network."""
     standing = choice.standing
     metrics: dict[str, Any] = {name: result.metrics[name] for name in _KEPT_METRICS if name in result.metrics}
-    if standing.accuracy is not None:
-        metrics["interval"] = attrs.asdict(standing.accuracy)
+    if standing.score is not None:
+        metrics["interval"] = attrs.asdict(standing.score)
     if standing.to_dense is not None:
         metrics["to_dense"] = attrs.asdict(standing.to_dense)
     if standing.verdict is not None:

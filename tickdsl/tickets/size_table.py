@@ -9,6 +9,7 @@ from tickdsl.engine.steps.network_size import structure_metrics
 from tickdsl.graph.structure import Structure
 from tickdsl.metrics.latency import LATENCY, measure_latency
 from tickdsl.results.formatting import count, percent, quantity
+from tickdsl.results.scores import stored
 from tickdsl.tickets.choice import DENSE
 from tickdsl.tickets.exporting import Exported
 from tickdsl.tickets.from_run import TicketOfRun
@@ -25,10 +26,11 @@ def size_table(taken: TicketOfRun, exported: Exported) -> list[str]:
     The latency is that of one input on one core of this machine's CPU, with weights of float32; it is measured now.
     """
     ticket = taken.ticket
+    name, _ = stored(ticket.metrics) or ("accuracy", "")
     score = ticket.score if exported.verified.score is None else exported.verified.score
     unit = "image" if len(ticket.preprocessing.shape) == 3 else "sequence"
     rows = [
-        (ticket.metric, _value(ticket, score)),
+        (name, _value(ticket, score)),
         ("parameters", count(ticket.metrics.get("params"))),
         ("multiply-adds", count(ticket.metrics.get("macs"))),
         ("bytes", quantity(exported.bytes, "B")),

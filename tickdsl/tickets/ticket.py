@@ -9,6 +9,7 @@ import attrs
 from torch import Tensor, nn
 
 from tickdsl.graph.structure import Structure
+from tickdsl.results.scores import stored
 from tickdsl.tickets.network_source import NetworkSource
 from tickdsl.tickets.outputs import OutputInfo
 from tickdsl.tickets.preprocessing import InputPreprocessing
@@ -92,12 +93,7 @@ class Ticket:
         return self.preprocessing(inputs)
 
     def __repr__(self) -> str:
+        score = stored(self.metrics)
         place = f"{self.origin.arm}, round {self.origin.level}, seed {self.origin.seed}" if self.origin.arm else ""
-        known = [self.source.title, place, self._score_in_words]
+        known = [self.source.title, place, "" if score is None else " ".join(score)]
         return f"<Ticket: {', '.join(part for part in known if part)}>"
-
-    @property
-    def _score_in_words(self) -> str:
-        if self.score is None:
-            return ""
-        return f"{self.metric} {self.score:.2%}" if self.metric == "accuracy" else f"{self.metric} {self.score:.4g}"

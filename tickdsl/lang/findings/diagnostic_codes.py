@@ -114,6 +114,7 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD455": ("evolving-masks", "error"),
     "TD456": ("no-scales-to-penalise", "warning"),
     "TD457": ("nothing-to-grow", "error"),
+    "TD470": ("unknown-task-metric", "error"),
     "TD472": ("task-mismatch", "error"),
     "TD473": ("metric-of-another-task", "error"),
     "TD474": ("recipe-of-another-task", "error"),

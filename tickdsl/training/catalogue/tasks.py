@@ -120,7 +120,7 @@ METRIC_SUMMARIES: Mapping[str, str] = {
     "elbo": "evidence lower bound of the test images",
     "cross-entropy": "reconstruction error of the test images, a term of the ELBO",
     "kl": "divergence of the code from its prior, a term of the ELBO",
-    "frechet-distance": "Fréchet distance of generated and test images, in the features of a network trained on the data",
+    "frechet-distance": "Fréchet distance of generated and test images, in features of a network trained on the data",
     "perplexity": "exponential of the mean loss of a test token",
 }
 #: The least and the largest value of metrics that are no shares.
