@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import task_cases
 from command_line import CliHarness
-from task_cases import PLUGIN_CASES, TASK_CASES, TaskCase
+from plugin_task_cases import PLUGIN_CASES
+from task_cases import TASK_CASES, TaskCase
 
 CASES = {f"{case.task}: {case.head.split()[1]}": case for case in (*TASK_CASES, *PLUGIN_CASES)}
 DATA = {

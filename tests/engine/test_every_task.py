@@ -12,8 +12,9 @@ from typing import Any
 import attrs
 import pytest
 import torch
+from plugin_task_cases import PLUGIN_CASES
 from step_runner import StepRunner, equal_states, step_runner
-from task_cases import PLUGIN_CASES, TASK_CASES, TaskCase
+from task_cases import TASK_CASES, TaskCase
 
 from tickdsl.engine.hooks import Hooks
 from tickdsl.engine.steps.context import Context

@@ -25,12 +25,3 @@ class TaskCase:
 
 
 TASK_CASES = (TaskCase("classify", "model small-cnn width=0.5\ndata digits samples=200\ntrain 3ep batch=50 lr=0.05"),)
-#: Cases with data and networks of a plug-in, `tests/helpers/task_plugins.py`: their plans need permission to run code.
-PLUGIN_CASES = (
-    TaskCase("regress", 'model small-cnn width=0.5\ndata "task_plugins:spots"\ntrain 3ep batch=32 lr=0.01'),
-    TaskCase(
-        "classify",
-        'model "task_plugins:reader"\ndata "task_plugins:words"\ntrain 3ep batch=32 lr=0.1',
-        units=("weights", "neurons"),
-    ),
-)

@@ -13,8 +13,9 @@ import fake_device
 import pytest
 import torch
 from device_plans import PLANS
+from plugin_task_cases import PLUGIN_CASES
 from regression_data import spots
-from task_cases import PLUGIN_CASES, TASK_CASES, TaskCase
+from task_cases import TASK_CASES, TaskCase
 from torch import nn
 
 import tickdsl
