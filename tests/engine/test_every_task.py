@@ -177,3 +177,13 @@ def test_a_student_learns_from_its_teacher(case: TaskCase, tmp_path: Path) -> No
         assert case.task == "classify" or metrics["metric"] == task.primary.name
 
     refused_or(case, "distill", work)
+
+
+@every_case
+def test_a_loss_that_is_not_finite_is_one_message(case: TaskCase, tmp_path: Path) -> None:
+    """A learning rate so large that the weights overflow: the result would be worth nothing."""
+    head = re.sub(r"lr=\S+", "lr=1e30", case.head)
+    found = runner(tmp_path, attrs.evolve(case, head=head), f"prune {case.units[0]} global 30%\nrewind lr\n")
+    with pytest.raises(TickdslError, match=r"the training diverged: the loss is (nan|inf|-inf) in epoch 1") as raised:
+        found.run_step(found.measured_step("dense", 0))
+    assert raised.value.hint
