@@ -148,7 +148,7 @@ def model_misfit(model: Model, data: Data, known: DataKnowledge) -> Diagnostic |
     problem = None
     if shape is not None and info.inputs not in (inputs, "any"):
         problem = f"{model.name} takes {info.inputs}, but the inputs of {data.name} are {inputs}"
-    elif task is not None and info.tasks and task.alike and not set(task.alike) & set(info.tasks):
+    elif task is not None and not info.task and info.tasks and task.alike and not set(task.alike) & set(info.tasks):
         problem = f"{model.name} is made for {join_or(info.tasks, 8)}, but the task of {data.name} is {task.name}"
     if problem is None:
         return None
