@@ -270,7 +270,7 @@ def test_a_file_is_judged_by_the_metric_of_its_task(suffix: str, tmp_path: Path)
     assert set(found.figures) == {"rmse", "r2", "loss"} and found.images == len(data.test_inputs)
     other = attrs.evolve(subject, ticket=attrs.evolve(ticket, metrics={**ticket.metrics, "score": 1.3 * found.score}))
     if suffix != ".safetensors":
-        with pytest.raises(VerificationError, match=r"has a rmse .* on the test set, and its run a rmse"):
+        with pytest.raises(VerificationError, match=r"has a RMSE .* on the test set, and its run a RMSE"):
             form.verify(path, other, ExportOptions())
 
 

@@ -36,6 +36,7 @@ from tickdsl.plugins import PluginError
 from tickdsl.plurals import agreeing
 from tickdsl.training import catalogue, weights_files
 from tickdsl.training.catalogue.input_shapes import is_tokens, shape_in_words
+from tickdsl.training.part_map import PartMap
 from tickdsl.training.weights_fit import require_fit
 
 _CHECKS: tuple[Callable[[TracedPrune], Iterator[Diagnostic]], ...] = (
@@ -145,10 +146,11 @@ def stops(plan: Plan, data: Path | None) -> Iterator[Diagnostic]:
     if not plan.stops:
         return
     try:
-        ranges = [conditions.metric_ranges(arm, dense_graph(arm, data)) for arm in plan.arms]
+        pruned = [arm for arm in plan.arms if arm.rounds]
+        ranges = [conditions.metric_ranges(arm, dense_graph(arm, data)) for arm in pruned]
     except TickdslError:
         return  # an arm has a finding of its own
-    for stop in plan.stops:
+    for stop in plan.stops if ranges else ():
         yield from conditions.check_stop(stop, ranges)
 
 
@@ -177,6 +179,10 @@ def _check_recalibration(arm: Arm, graph: ModelGraph) -> Iterator[Diagnostic]:
 def _require_weights(arm: Arm) -> None:
     """Raise TickdslError if the initial weights of the arm's network cannot be loaded."""
     weights_file = arm.model.weights_file
+    try:
+        PartMap.of_model(arm.model.options)
+    except TickdslError as error:
+        raise UnreadableWeightsError(error.message, error.hint) from error
     if weights_file is not None:
         weights_files.inspect(Path(weights_file))
     downloads = arm.model.options.get("weights") == catalogue.DEFAULT_WEIGHTS
@@ -196,14 +202,15 @@ def require_fitting_weights(arm: Arm, graph: ModelGraph) -> None:
         return
     found = weights_files.read_shapes(Path(weights_file))
     heads = [info.module for info in graph.weights.values() if info.is_output]
-    if found is None or len(heads) != 1:
+    part = PartMap.of_model(arm.model.options)
+    if found is None or (len(heads) != 1 and part is None):
         return
     shapes = {**graph.parameters, **graph.buffers}
     expected = shapes | {alias: shapes[name] for alias, name in graph.aliases.items() if name in shapes}
     # The graph does not tell which buffers are in a state dict.
     optional = {*graph.buffers, *graph.aliases}
     try:
-        require_fit(weights_file, arm.model.name, found, expected, heads[0], optional)
+        require_fit(weights_file, arm.model.name, found, expected, heads[0] if heads else "", optional, part)
     except TickdslError as error:
         raise UnreadableWeightsError(error.message, error.hint) from error
 

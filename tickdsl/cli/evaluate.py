@@ -43,7 +43,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from tickdsl.inspect.graph_subject import data_of_text
     from tickdsl.results.formatting import count, percent, quantity
     from tickdsl.tickets.evaluating import evaluate_file
-    from tickdsl.tickets.verification import metric_in_words
+    from tickdsl.tickets.verification import metric_value
     from tickdsl.training.catalogue.input_shapes import is_tokens
     from tickdsl.training.data import datasets
     from tickdsl.training.tasks import find_task
@@ -58,7 +58,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     metrics = {metric.name: metric for metric in find_task(found.task).metrics}
 
     def value(name: str, number: float) -> str:
-        return metric_in_words(metrics[name], number).removeprefix(f"{name} ") if name in metrics else f"{number:.4g}"
+        return metric_value(metrics[name], number) if name in metrics else f"{number:.4g}"
 
     stored = "" if found.stored is None else f"; stored in the file: {value(found.metric, found.stored)}"
     interval = "" if found.low is None else f"95% interval {percent(found.low, 2)} to {percent(found.high, 2)}, "

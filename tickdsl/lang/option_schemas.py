@@ -39,6 +39,10 @@ class OptionType:
         return next((reason for reason in self.idle if reason.holds(settings, written)), None)
 
 
+_ADAM_ONLY = NoEffect(
+    "with `opt={opt}`, which has no betas", "use `opt=adam`, or remove it",
+    {"opt": Is(("sgd",)), "schedule": Is(no_effect.SCHEDULES)},
+)  # fmt: skip
 TRAIN_OPTIONS: dict[str, OptionType] = {
     "opt": OptionType("word", "optimizer", ("sgd", "adam", "adamw")),
     "lr": OptionType(
@@ -66,6 +70,18 @@ TRAIN_OPTIONS: dict[str, OptionType] = {
         ),
     ),
     "nesterov": OptionType("flag", "use Nesterov momentum"),
+    "beta1": OptionType(
+        "float", "Adam: decay rate of the average gradient", least=0, below=1,
+        idle=(
+            _ADAM_ONLY,
+            NoEffect(
+                "with `schedule=one-cycle`, which sets it itself", "remove it", {"schedule": Is(("one-cycle",))},
+            ),
+        ),
+    ),
+    "beta2": OptionType(
+        "float", "Adam: decay rate of the average squared gradient", least=0, below=1, idle=(_ADAM_ONLY,)
+    ),
     "decay": OptionType("float", "weight decay", least=0),
     "schedule": OptionType("schedule", "learning rate schedule", no_effect.SCHEDULES),
     "milestones": OptionType(
@@ -96,6 +112,8 @@ _COMMON_RETRAIN_OPTIONS = (
     "batch",
     "momentum",
     "nesterov",
+    "beta1",
+    "beta2",
     "decay",
     "precision",
     "compile",
@@ -157,6 +175,12 @@ COMPARE_OPTIONS: dict[str, OptionType] = {
         "what a control's training matches the ticket's in",
         ("epochs", "flops", "total"),
         idle=(no_effect.NO_PRUNED_CONTROL,),
+    ),
+    "match": OptionType(
+        "word",
+        "what `random-structure` has in common with the ticket: the units of every layer, or the cost",
+        ("units", "flops", "params"),
+        idle=(no_effect.NO_RANDOM_STRUCTURE,),
     ),
     "at": OptionType(
         "word",

@@ -44,12 +44,17 @@ class Event:
 
 @attrs.frozen(kw_only=True, field_transformer=_printable_fields)
 class ArmInfo:
-    """An arm of the resolved plan; `levels` is the number of rounds, without the dense level 0."""
+    """An arm of the resolved plan; `levels` is the number of rounds, without the dense level 0.
+
+    `target` maps `flops` or `params` to the share of the dense network's that is to be gone after the last round, if
+    the arm prunes to such a target.
+    """
 
     id: str
     name: str
     sweep: Mapping[str, Any]
     levels: int
+    target: Mapping[str, Any] = attrs.field(factory=dict)
 
 
 @attrs.frozen(kw_only=True, field_transformer=_printable_fields)

@@ -180,6 +180,7 @@ def _table(
     won = [outcome for _, outcome in shown if outcome.winner is not None]
     rows = [tuple(map(as_cell, _row(source, outcome, controls, symbols, several))) for source, outcome in shown]
     best = scores.superlative(metric)
+    tested = "Test images choose" if metric == scores.ACCURACY else "The test set chooses"
     kind = "Smallest winning ticket" if won else f"{best.capitalize()} ticket"
     rest = f"; if there is none, the {best} ticket" if 0 < len(won) < len(shown) else ""
     return Table(
@@ -193,7 +194,7 @@ def _table(
         frozenset({0, 1}),
         f"Winning: shown to be {_margin([source for source, _ in shown], metric)} dense, with differences paired by "
         "seed and corrected for the number of rounds (Holm). ± is half the 95% confidence interval of a mean over "
-        "seeds, for a single comparison. Test images choose the ticket that is shown, so the "
+        f"seeds, for a single comparison. {tested} the ticket that is shown, so the "
         f"{scores.label(metric)} of the {best} one is optimistic.",
     )  # fmt: skip
 

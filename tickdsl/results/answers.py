@@ -86,7 +86,7 @@ def _how_often(won: Sequence[MatchedLevels], difference: ArmDifference) -> str:
 def _size(level: MatchedLevels, difference: ArmDifference) -> str:
     shares = [share for share in (level.first_left, level.second_left) if share is not None]
     if not shares:
-        return f"round {level.first_level}"
+        return f"round {level.first_level}" if level.first_level else "full size"
     share = percent(sum(shares) / len(shares))
     if difference.matched_by == "level":
         low, high = min(shares), max(shares)

@@ -1,7 +1,8 @@
 """Compares the arms of a run with each other: the scores of their tickets, level by level.
 
 Two levels are compared if as much is left of both networks (`compare … at=weights|flops|params`), or if they have the
-same number (`at=level`). docs/reference/verdicts.md states the rule.
+same number (`at=level`). The network of an arm that is not pruned is compared with all of them.
+docs/reference/verdicts.md states the rule.
 """
 
 from __future__ import annotations
@@ -118,6 +119,9 @@ class _Comparer:
         """The difference of two arms at all levels that match."""
         left = self._left(first.id), self._left(second.id)
         pairs = match_levels(*left, same_level=self._state.matched_by == "level")
+        if not first.levels or not second.levels:  # a network that is not pruned is compared with every round
+            left = self._left_beside_unpruned(first), self._left_beside_unpruned(second)
+            pairs = list(itertools.product(sorted(left[0]), sorted(left[1])))
         tests, reasons = self._tests(first.id, second.id, pairs)
         context, first_name, second_name = _names(first, second)
         return ArmDifference(
@@ -143,11 +147,16 @@ class _Comparer:
             if (owner, contestant) == (arm, "ticket") and standing.n
         }
 
+    def _left_beside_unpruned(self, arm: ArmInfo) -> dict[int, float | None]:
+        """`_left`, and of an arm that is not pruned its only network, at level 0."""
+        dense = self._standings.get((arm.id, "dense", 0))
+        return self._left(arm.id) if arm.levels else {0: None} if dense is not None and dense.n else {}
+
     def _tests(
         self, first: str, second: str, pairs: Sequence[tuple[int, int]]
     ) -> tuple[dict[int, LevelTest], list[str | None]]:
         """The tests by index of the pair of levels, and why a pair gets no verdict."""
-        keys = [((first, "ticket", a), (second, "ticket", b)) for a, b in pairs]
+        keys = [((first, _contestant(a), a), (second, _contestant(b), b)) for a, b in pairs]
         network = self._measurements.network
         measured = {index: (network(one), network(other)) for index, (one, other) in enumerate(keys)}
         reasons = [
@@ -161,6 +170,10 @@ class _Comparer:
     def _levels_to_come(self, *arms: str) -> int:
         """How many pairs of levels may still be added: each level that the plan has and that is not measured."""
         return max(len(self._planned.get((arm, "ticket"), set()) - self._left(arm).keys()) for arm in arms)
+
+
+def _contestant(level: int) -> str:
+    return "ticket" if level else "dense"
 
 
 def match_levels(

@@ -10,6 +10,7 @@ from tickdsl.results.resolution import resolves_by_samples
 from tickdsl.results.scores import label
 from tickdsl.results.standings import compute_standings
 from tickdsl.results.state import RunState
+from tickdsl.results.target_notes import target_notes
 
 
 def alarms(state: RunState) -> list[str]:
@@ -46,4 +47,4 @@ def caveats(state: RunState) -> list[str]:
             "some results do not tell which test images are classified correctly (they were stored by an earlier "
             "version): their verdicts assume that networks err independently"
         )
-    return [*notes, *nearly_gone_notes(state)]
+    return [*notes, *target_notes(state), *nearly_gone_notes(state)]

@@ -25,6 +25,8 @@ def conclusions(state: RunState) -> dict[str, str]:
 
 def _conclusion(arm: ArmInfo, standings: Mapping[tuple[str, str, int], Standing], state: RunState) -> str:
     tickets = _levels(standings, arm.id, "ticket")
+    if not tickets and not arm.levels and (dense := standings.get((arm.id, "dense", 0))) is not None and dense.n:
+        return f"{arm.id}: a network that is not pruned"
     if not tickets:
         return f"{arm.id}: no measurements"
     if all(ticket.verdict is None for ticket in tickets):

@@ -50,6 +50,7 @@ _COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("robustness.cifar-10.2", "CIFAR-10.2\n%", _percent),
     ),
     "train-time": (Column("train-time.step", "step\ntime", _seconds),),
+    "train-flops": (Column("train-flops", "training\nMACs", formatting.count),),
     "latency": (
         Column("latency", "latency,\n1 image", _seconds),
         Column("latency.batch", "latency,\n1 batch", _seconds),

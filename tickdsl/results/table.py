@@ -170,6 +170,7 @@ def _legend(
     if note := estimation_note(extra_values):
         parts.append(note)
     if any(standing.verdict == WINNING and standing.contestant == "ticket" for standing in standings.values()):
+        tested = "test images" if metrics == [scores.ACCURACY] else "the test set"
         superlative = " or ".join(dict.fromkeys(map(scores.superlative, metrics)))
-        parts.append(f"{BEST_MARK} {superlative} winning ticket, chosen on test images")
+        parts.append(f"{BEST_MARK} {superlative} winning ticket, chosen on {tested}")
     return " · ".join(parts)

@@ -91,10 +91,11 @@ def _named(outputs: Outputs) -> Iterator[tuple[str, Tensor]]:
 
 def test_figures(task: Task, outputs: Outputs, targets: Tensor) -> dict[str, float]:
     """The figures of a test by name, for all its outputs [N, …], float32, and targets [N, …]."""
+    size = len(targets) if task.keeps_outputs else _BATCH
     total = torch.zeros(())
-    for first in range(0, len(targets), _BATCH):
-        part = pytree.tree_map(lambda tensor, first=first: tensor[first : first + _BATCH], outputs)
-        total = total + task.sums(part, targets[first : first + _BATCH])
+    for first in range(0, len(targets), size):
+        part = pytree.tree_map(lambda tensor, first=first: tensor[first : first + size], outputs)
+        total = total + task.sums(part, targets[first : first + size])
     return dict(task.figures(total.tolist(), len(targets)))
 
 

@@ -16,7 +16,7 @@ from tickdsl.tickets.from_run import TicketOfRun
 from tickdsl.tickets.preprocessing import InputPreprocessing
 from tickdsl.tickets.rebuilding import probe_inputs
 from tickdsl.tickets.ticket import Ticket
-from tickdsl.tickets.verification import metric_in_words
+from tickdsl.tickets.verification import metric_value
 from tickdsl.training.tasks import find_task
 
 
@@ -64,7 +64,7 @@ def _value(ticket: Ticket, score: float | None) -> str:
     if score is None or ticket.metric == "accuracy":
         return percent(score, 2)
     metric = next((known for known in find_task(ticket.task).metrics if known.name == ticket.metric), None)
-    return f"{score:.4g}" if metric is None else metric_in_words(metric, score).removeprefix(f"{metric.name} ")
+    return f"{score:.4g}" if metric is None else metric_value(metric, score)
 
 
 def _weight_bytes(module: nn.Module) -> int:

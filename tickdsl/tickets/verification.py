@@ -16,8 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from tickdsl.plurals import agreeing, plural
+from tickdsl.records.events import MetricInfo
 from tickdsl.records.image_flags import decode_flags, encode_flags
 from tickdsl.results.formatting import percent
+from tickdsl.results.scores import label, number
 from tickdsl.tickets.errors import VerificationError
 from tickdsl.tickets.export_format import ExportOptions, Subject, TestConditions, TestInputs, Verified
 from tickdsl.tickets.outputs import joined, leaves, like, test_figures
@@ -195,10 +197,13 @@ def compare_figures(path: Path, subject: Subject, outputs: Outputs, *, exact: bo
 
 
 def metric_in_words(metric: TaskMetric, value: float) -> str:
-    """A value of a metric with its name: `miou 61.20%`, `rmse 0.512`."""
-    if metric.unit == "share":
-        return f"{metric.name} {percent(value, 2)}"
-    return " ".join(part for part in (metric.name, f"{value:.4g}", metric.unit) if part)
+    """A value of a metric with its name: `mIoU 61.20%`, `RMSE 0.512`."""
+    return f"{label(MetricInfo(**attrs.asdict(metric)))} {metric_value(metric, value)}"
+
+
+def metric_value(metric: TaskMetric, value: float) -> str:
+    """A value of a metric with its unit: `61.20%`, `0.512`."""
+    return number(MetricInfo(**attrs.asdict(metric)), value)
 
 
 def compare_accuracy(path: Path, subject: Subject, correct: Tensor, *, exact: bool = True) -> Verified:

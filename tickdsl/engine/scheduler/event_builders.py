@@ -11,7 +11,7 @@ from tickdsl.engine.scheduler.forecast import epochs, steps_to_run
 from tickdsl.lang.vocabulary import is_test_result
 from tickdsl.lang.writing.unparse import condition as condition_text
 from tickdsl.metrics.training_metrics import TRAINING_METRICS, training_figures
-from tickdsl.plan.model import MeasurementOptions
+from tickdsl.plan.model import Arm, MeasurementOptions, ToCost
 from tickdsl.plan.step_builder import DEFAULT_TASK
 from tickdsl.plan.steps import Step, changes_masks
 from tickdsl.plan.study import Measurement, Study
@@ -60,7 +60,9 @@ def plan_resolved_event(
         )
     return events.PlanResolved(
         arms=tuple(
-            events.ArmInfo(id=arm.id, name=arm.name, sweep=dict(arm.sweep), levels=last_level[arm.id])
+            events.ArmInfo(
+                id=arm.id, name=arm.name, sweep=dict(arm.sweep), levels=last_level[arm.id], target=_target(arm)
+            )
             for arm in study.plan.arms
         ),
         contestants=("ticket", "dense", *(control for control in study.plan.rivals if control != "dense")),
@@ -78,6 +80,12 @@ def plan_resolved_event(
         metric=study.plan.metric,
         tasks={arm: task_info(find_task(spec.get("task", DEFAULT_TASK))) for arm, spec in test_data.items()},
     )
+
+
+def _target(arm: Arm) -> dict[str, float]:
+    """The target of an arm's last prune in FLOPs or parameters, if it has one."""
+    amount = arm.rounds[-1].prune.amount if arm.rounds else None
+    return {amount.cost: float(amount.share)} if isinstance(amount, ToCost) else {}
 
 
 def _test_data(study: Study) -> dict[str, Mapping[str, Any]]:

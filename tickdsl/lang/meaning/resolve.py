@@ -120,6 +120,7 @@ class _Resolver:
             rivals=controls,
             rival_levels=options.get("levels", "all"),
             rival_budget=options.get("budget", "epochs"),
+            rival_match=options.get("match", "units"),
             within=Fraction(str(options.get("within", 0))),
             matched_by=options.get("at", "weights"),
             metric=options.get("metric", ""),

@@ -1,0 +1,1 @@
+"""A plan for each task (imported as `tickdsl.plans.tasks`)."""
