@@ -9,12 +9,14 @@ import attrs
 class TaskCase:
     """A plan without arms that runs in seconds on a CPU.
 
-    head: its `model`, `data` and `train` lines. units: what of its network can be pruned.
+    head: its `model`, `data` and `train` lines. units: what of its network can be pruned. refuses: what a plan of the
+    task cannot do, which must be refused with a reason: criteria by name, `distill`, `stack`, `export`, `pt2`.
     """
 
     task: str
     head: str
     units: tuple[str, ...] = ("weights", "filters")
+    refuses: tuple[str, ...] = ()
 
     @property
     def plan(self) -> str:

@@ -128,8 +128,8 @@ Amount = Share | Count | To | ToCost | Rates | Stages | Matching
 class Condition:
     """A condition on a metric, e.g. accuracy < 0.9.
 
-    `percentage`: the bound of a metric that is no share itself was written as a percentage: of what the dense network
-    has for `params` and `flops`, in points of the primary metric for `drop`.
+    `percentage`: the bound of a metric that is no share itself, or not known to be one, was written as a percentage: of
+    what the dense network has for `params` and `flops`, in points of the primary metric for `drop`.
     """
 
     metric: str
@@ -289,6 +289,8 @@ class Distill:
     weight: float
     until: Moment | None = None
     span: Any = _source_location()
+    #: Where the temperature was written; None if it was not.
+    temperature_span: Any = _source_location()
 
 
 @attrs.frozen
