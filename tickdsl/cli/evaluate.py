@@ -52,8 +52,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     dataset = datasets.load(data.name, root=arguments.data or DEFAULT_DATA_DIR, options=dict(data.options))
     found = evaluate_file(arguments.file, dataset, data.name)
     if arguments.json:
-        shown = {**attrs.asdict(found), "path": str(found.path), "metric": found.metric.name}
-        echo(json.dumps({"v": 1, **shown, "data": arguments.on}))
+        echo(json.dumps({"v": 1, **attrs.asdict(found), "path": str(found.path), "data": arguments.on}))
         return OK
     kind = "sequence" if is_tokens(dataset.shape) else "image"
     metrics = {metric.name: metric for metric in find_task(found.task).metrics}

@@ -61,8 +61,6 @@ class Evaluation:
     bytes: int
     latency: float
     notes: tuple[str, ...] = ()
-    score: float
-    metric: MetricInfo
 
 
 @attrs.frozen(eq=False)
