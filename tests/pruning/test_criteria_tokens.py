@@ -39,7 +39,9 @@ def finite(scores: Sequence[Tensor]) -> bool:
 
 
 @pytest.mark.parametrize("make", DATA)
-@pytest.mark.parametrize("name", [name for name in CRITERIA if name not in ("grasp-halves", "hrank", "bn-scale", "movement")])
+@pytest.mark.parametrize(
+    "name", [name for name in CRITERIA if name not in ("grasp-halves", "hrank", "bn-scale", "movement")]
+)
 def test_every_criterion_ranks_the_units_of_networks_on_tokens(name: str, make) -> None:
     data = make()
     criterion, context = get_criterion(name), context_of(network_for(data, layers=2), data)
