@@ -24,7 +24,7 @@ _DEFAULT_DATA_BY_FAMILY = {
     "resnet": "cifar10",
     PLUGIN_FAMILY: "digits",
 }
-_DEFAULT_DATA_BY_MODEL = {"small-cnn": "digits", "conv3": "cifar10"}
+_DEFAULT_DATA_BY_MODEL = {"small-cnn": "digits", "conv3": "cifar10", "gpt": "corpus", "bert": "sentences"}
 #: torchvision's networks are made for ImageNet.
 _IMAGENET: tuple[InputShape, int] = ((3, 224, 224), 1000)
 
