@@ -37,6 +37,10 @@ from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.history import EpochReport
 from tickdsl.training.memory_layouts import preferred_memory_format, set_memory_format
 from tickdsl.training.recipes.recipe import Recipe, steps_per_epoch
+from tickdsl.training.sparsifiers.evolving import Evolution
+from tickdsl.training.sparsifiers.gradual import GradualPruning
+from tickdsl.training.sparsifiers.protocol import ActiveSparsifier, SparseNetwork, Sparsifier
+from tickdsl.training.tasks import UNLABELLED
 from tickdsl.training.torchvision_import import import_torchvision
 
 
@@ -69,6 +73,8 @@ CASES = (
     Case("gpt", "corpus", {"train": 2000}, 32),
     Case("gpt", "corpus", {"train": 2000}, 32, masked=True),
     Case("bert", "sentences", {"train": 2000}, 32),
+    Case("unet", "shapes", {"train": 640, "test": 50}, 32, steps=19),
+    Case("unet", "shapes", {"train": 640, "test": 50}, 32, masked=True, steps=19),
 )
 #: Steps on CUDA between two synchronisations.
 BLOCK = 10
@@ -153,7 +159,13 @@ def _by_hand(images: Dataset, device: torch.device) -> tuple[Callable[[Tensor], 
         return Tensor.long, of_tokens
     mean = (images.mean * 255).view(1, -1, 1, 1).to(device)
     scale = 1 / (images.std * 255).view(1, -1, 1, 1).to(device)
-    return lambda x: x.float().sub_(mean).mul_(scale), F.cross_entropy
+    loss = _pixel_loss if images.task.name == "segment" else F.cross_entropy
+    return lambda x: x.float().sub_(mean).mul_(scale), loss
+
+
+def _pixel_loss(logits: Tensor, masks: Tensor) -> Tensor:
+    """The cross-entropy of the labelled pixels, as torch has it."""
+    return F.cross_entropy(logits, masks.long(), ignore_index=UNLABELLED)
 
 
 def script_loop(network: Network, images: Dataset, recipe: Recipe, steps: int) -> list[float]:
@@ -348,10 +360,102 @@ def _forward_backward(name: str, x: Tensor, memory_format: torch.memory_format) 
     return turn
 
 
+class Timed:
+    """A sparsifier whose changes are timed, in seconds of `now`."""
+
+    def __init__(self, sparsifier: Sparsifier, now: Callable[[], float]) -> None:
+        self._sparsifier, self._now = sparsifier, now
+        self.seconds: list[float] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sparsifier, name)
+
+    def start(self, network: SparseNetwork) -> ActiveSparsifier:
+        active = self._sparsifier.start(network)
+        change = active.change
+
+        def timed(step: int, gradients: Any = None) -> None:
+            start = self._now()
+            change(step, gradients)
+            self.seconds.append(self._now() - start)
+
+        active.change = timed  # type: ignore[method-assign]
+        return active
+
+
+def _sparsifiers(case: Case, built: Network, steps: int) -> dict[str, Sparsifier]:
+    """Sparsifiers that change the masks a few times in a short training, whatever their interval in a real one."""
+    every = max(1, steps // 6)
+    names = [name for name, parameter in built.model.named_parameters() if parameter.dim() > 1]
+    sizes = [parameter.numel() for parameter in built.model.parameters() if parameter.dim() > 1]
+    left = {step: [sum(sizes) - sum(sizes) * step // (2 * steps)] for step in range(every, steps, every)}
+    return {
+        "RigL": Evolution(0.3, every, 2 * steps, "gradient"),
+        "SET": Evolution(0.3, every, 2 * steps, "random"),
+        "SNFS": Evolution(0.3, every, 2 * steps, "momentum"),
+        "gradual, by magnitude": GradualPruning(names, left),
+        "gradual, by movement": GradualPruning(names, left, "movement"),
+    }
+
+
+def _sparse(rounds: int, steps: int, device: torch.device) -> None:
+    """Print the cost of a change of the masks, and what it adds to a step if there is one every 100 steps."""
+    print(
+        "\n| masks that change | a change, ms | a step, ms | a step between changes | added by one every 100 steps |\n"
+        "|---|---|---|---|---|"
+    )
+    for case in (case for case in CASES if case.masked):
+        images = datasets.load(case.data, options=case.options)
+        length = case.steps or steps
+        for kind in _sparsifiers(case, network(case, images, device), length):
+            changes, ratios_between, ordinary = [], [], []
+            for _ in range(rounds):
+                change, between, step = _sparse_round(case, images, kind, length, device)
+                changes.append(change)
+                ratios_between.append(between / step)
+                ordinary.append(step)
+            change, step = statistics.median(changes) * 1e3, statistics.median(ordinary) * 1e3
+            ratio = statistics.median(ratios_between)
+            # Only movement is summed up in every step.
+            added = (max(0.0, ratio - 1) if "movement" in kind else 0.0) + change / (100 * step)
+            print(
+                f"| {kind}: {case.model}, batch {case.batch} | {change:.2f} | {step:.2f} | {ratio:.3f} | {added:.2%} |",
+                flush=True,
+            )
+
+
+def _sparse_round(
+    case: Case, images: Dataset, kind: str, length: int, device: torch.device
+) -> tuple[float, float, float]:
+    """Seconds of a change, of a step between changes, and of a step with masks that do not change."""
+    recipe = Recipe(length=f"{length}it", lr=0.01, batch=case.batch)
+    now = time.process_time if device.type == "cpu" else partial(_synchronised, device)
+
+    def steps(built: Network, sparsifier: Sparsifier | None) -> list[float]:
+        ticks = Ticks(device, steps_per_epoch(len(images.train_targets), recipe.batch))
+        loop.train(
+            built.model, images, recipe, seed=0, masks=built.masks, device=device, sparsifier=sparsifier,
+            before_step=ticks,
+        )  # fmt: skip
+        return ticks.steps()
+
+    built = network(case, images, device)
+    timed = Timed(_sparsifiers(case, built, length)[kind], now)
+    between = min(steps(Network(built.model, {}, device) if kind.startswith("gradual") else built, timed))
+    ordinary = min(steps(network(case, images, device), None))
+    return statistics.median(timed.seconds), between, ordinary
+
+
+def _synchronised(device: torch.device) -> float:
+    torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tables", nargs="*", default=["bare", "script", "layouts"], help="bare, script, layouts")
+    tables = ["bare", "script", "layouts", "sparse"]
+    parser.add_argument("tables", nargs="*", default=tables, help=", ".join(tables))
     parser.add_argument("--rounds", type=int, default=9, help="number of rounds (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--threads", type=int, default=1)
@@ -372,6 +476,8 @@ def main() -> None:
         )
     if "layouts" in arguments.tables and device.type == "cpu":
         _layouts(arguments.rounds)
+    if "sparse" in arguments.tables:
+        _sparse(arguments.rounds, arguments.steps, device)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,8 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "lr": (0.05, 0.2),
     "batch": (16, 64),
     "momentum": (0.0, 0.5, 0.9),
+    "beta1": (0.9, 0.5),
+    "beta2": (0.999, 0.9),
     "decay": (0.0, 1e-4),
     "schedule": ("constant", "milestones", "cosine", "one-cycle", "linear"),
     "milestones": (["3ep"], ["2ep", "6ep"]),
@@ -50,7 +52,9 @@ def what_is_trained(recipe: Recipe) -> Any:
     momenta = recipe.momenta(PER_EPOCH).tolist() if cycled or recipe.optimizer == "sgd" else []
     rates = recipe.learning_rates(PER_EPOCH).tolist()
     others = (recipe.optimizer, recipe.batch, recipe.decay, recipe.precision, recipe.compile, recipe.augment)
-    return rates, momenta, *others, recipe.label_smoothing, recipe.bn_l1
+    beta1 = recipe.beta1 if recipe.schedule != "one-cycle" else None  # which sets it itself
+    betas = (beta1, recipe.beta2) if recipe.optimizer != "sgd" else ()
+    return rates, momenta, betas, *others, recipe.label_smoothing, recipe.bn_l1
 
 
 def recipes_with(values: dict[str, Any], option: str, **fixed: Any) -> Iterator[Recipe]:

@@ -22,7 +22,7 @@ from tickdsl.checks import (
 from tickdsl.checks.schedules import arm_steps_per_epoch
 from tickdsl.checks.traced_prune import TracedPrune
 from tickdsl.engine.drop_units import drop_problem
-from tickdsl.engine.graph_cache import DEFAULT_DATA_DIR, data_facts, dense_graph, image_shape_and_classes
+from tickdsl.engine.graph_cache import DEFAULT_DATA_DIR, dense_graph, image_shape_and_classes, task_of
 from tickdsl.engine.plan_tickets import is_ticket
 from tickdsl.errors import NetworkTooLargeError, TickdslError, TicketError, UnreadableDataError, UnreadableWeightsError
 from tickdsl.graph.model import ModelGraph
@@ -30,9 +30,9 @@ from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.lang.syntax import Span
 from tickdsl.lang.vocabulary import DROP
 from tickdsl.plan.model import Arm, Condition, Grow, Plan, Recalibrate
-from tickdsl.plan.step_builder import DEFAULT_TASK
 from tickdsl.plugins import PluginError
 from tickdsl.training import catalogue, weights_files
+from tickdsl.training.part_map import PartMap
 from tickdsl.training.weights_fit import require_fit
 
 _CHECKS: tuple[Callable[[TracedPrune], Iterator[Diagnostic]], ...] = (
@@ -138,10 +138,11 @@ def stops(plan: Plan, data: Path | None) -> Iterator[Diagnostic]:
     if not plan.stops:
         return
     try:
-        ranges = [conditions.metric_ranges(arm, dense_graph(arm, data)) for arm in plan.arms]
+        pruned = [arm for arm in plan.arms if arm.rounds]
+        ranges = [conditions.metric_ranges(arm, dense_graph(arm, data)) for arm in pruned]
     except TickdslError:
         return  # an arm has a finding of its own
-    for stop in plan.stops:
+    for stop in plan.stops if ranges else ():
         yield from conditions.check_stop(stop, ranges)
     for arm in plan.arms:
         yield from _check_drops(arm, plan.stops, data or DEFAULT_DATA_DIR)
@@ -152,7 +153,7 @@ def _check_drops(arm: Arm, tested: Iterable[Condition | None], root: Path) -> It
     drops = [condition for condition in tested if condition is not None and condition.metric == DROP]
     if not drops:
         return
-    task = DEFAULT_TASK if arm.data.name in catalogue.DATASETS.builtin else data_facts(arm.data, root).task
+    task = task_of(arm.model, arm.data, root)
     for condition in drops:
         if (problem := drop_problem(condition, task)) is not None:
             yield Diagnostic("TD439", problem.message, condition.span, help=problem.hint)
@@ -183,6 +184,10 @@ def _check_recalibration(arm: Arm, graph: ModelGraph) -> Iterator[Diagnostic]:
 def _require_weights(arm: Arm) -> None:
     """Raise TickdslError if the initial weights of the arm's network cannot be loaded."""
     weights_file = arm.model.weights_file
+    try:
+        PartMap.of_model(arm.model.options)
+    except TickdslError as error:
+        raise UnreadableWeightsError(error.message, error.hint) from error
     if weights_file is not None:
         weights_files.inspect(Path(weights_file))
     downloads = arm.model.options.get("weights") == catalogue.DEFAULT_WEIGHTS
@@ -202,14 +207,15 @@ def require_fitting_weights(arm: Arm, graph: ModelGraph) -> None:
         return
     found = weights_files.read_shapes(Path(weights_file))
     heads = [info.module for info in graph.weights.values() if info.is_output]
-    if found is None or len(heads) != 1:
+    part = PartMap.of_model(arm.model.options)
+    if found is None or (len(heads) != 1 and part is None):
         return
     shapes = {**graph.parameters, **graph.buffers}
     expected = shapes | {alias: shapes[name] for alias, name in graph.aliases.items() if name in shapes}
     # The graph does not tell which buffers are in a state dict.
     optional = {*graph.buffers, *graph.aliases}
     try:
-        require_fit(weights_file, arm.model.name, found, expected, heads[0], optional)
+        require_fit(weights_file, arm.model.name, found, expected, heads[0] if heads else "", optional, part)
     except TickdslError as error:
         raise UnreadableWeightsError(error.message, error.hint) from error
 

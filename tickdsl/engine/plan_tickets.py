@@ -16,8 +16,9 @@ from tickdsl.graph.structure import Structure
 from tickdsl.plan.model import Arm, Model
 from tickdsl.plugins import code_identity, is_plugin
 from tickdsl.pruning import ticket_header
-from tickdsl.pruning.transfer import transfer_structure
+from tickdsl.pruning.transfer import transfer_part, transfer_structure
 from tickdsl.training.catalogue import MODELS, architecture_options
+from tickdsl.training.part_map import PartMap
 
 
 @attrs.frozen
@@ -45,6 +46,8 @@ def plan_ticket(arm: Arm, data: Path | None) -> PlanTicket | None:
     path = Path(str(arm.model.weights_file))
     about, _ = _read(path, _file_state(path))
     shape, classes = image_shape_and_classes(arm.data, data or DEFAULT_DATA_DIR)
+    if PartMap.of_model(arm.model.options) is not None:  # another network, of which one part has to fit
+        return PlanTicket(path, about, base_structure(arm.model, dense_graph(arm, data)))
     if misfits := list(_misfits(about, arm, shape, classes)):
         raise TicketError(f"the ticket {path} does not fit: {'; '.join(misfits)}", _way_out(about))
     return PlanTicket(path, about, base_structure(arm.model, dense_graph(arm, data)))
@@ -59,13 +62,17 @@ def base_structure(model: Model, graph: ModelGraph) -> Structure:
         return Structure.dense(graph)
     path = Path(str(model.weights_file))
     _, structure = _read(path, _file_state(path))
+    part = PartMap.of_model(model.options)
     theirs, ours = structure.extent.shapes, graph.parameters
+    if part is not None:
+        theirs = part.rename(theirs, str(path))
+        ours = {name: size for name, size in ours.items() if part.holds(name)}
     for name in dict.fromkeys((*ours, *theirs)):
         if theirs.get(name) != ours.get(name):
             shapes = f"`{name}` is {_shape(theirs.get(name))} in the ticket and {_shape(ours.get(name))} here"
             raise _changed(path, model, shapes)
     try:
-        return transfer_structure(structure, graph)
+        return transfer_structure(structure, graph) if part is None else transfer_part(structure, graph, part)
     except TickdslError as error:
         raise _changed(path, model, error.message) from error
 

@@ -11,7 +11,7 @@ import networkx as nx
 from tickdsl.moments import INIT, Moment
 from tickdsl.plan.model import Arm, Data, Model, Options, as_json
 from tickdsl.plan.plugin_code import plugin_identities
-from tickdsl.plan.steps import Step
+from tickdsl.plan.steps import JUDGING_OPERATIONS, TASKS_WITH_FEATURES, Step
 from tickdsl.plan.study import LoweringError
 
 Fingerprint = Callable[[Data | Model], str]
@@ -99,6 +99,11 @@ class StepBuilder:
         """Whether the network that the plan starts from is a ticket."""
         return self.arm.model.weights_file is not None and self.is_ticket(self.arm.model)
 
+    @property
+    def starts_trained(self) -> bool:
+        """Whether the network that the plan starts from is a whole ticket, which was trained before."""
+        return self.from_ticket and not self.arm.model.has_mapped_weights
+
     def base(self) -> str | None:
         """The structure that the plan starts from: that of a ticket, which is added; None for a dense network."""
         if not self.from_ticket:
@@ -143,9 +148,9 @@ class StepBuilder:
         init = self.init(part)
         if moment.amount == 0:
             return init
-        if self.from_ticket:
+        if self.starts_trained:
             raise LoweringError(f"arm {self.arm.id} starts from a ticket, which has no training to rewind to")
-        return self.train(init, None, part, training, stop=moment, label=f"dense to {moment.brief}")
+        return self.train(init, self.base(), part, training, stop=moment, label=f"dense to {moment.brief}")
 
     def train(
         self,
@@ -196,10 +201,17 @@ class StepBuilder:
         )
         return self.add("train", args, roles, label, seeded=True)
 
+    def _features(self, data: Mapping[str, Any]) -> str:
+        """Add the classifier that generated images are judged by; it depends on the whole data set and nothing else."""
+        whole = {name: value for name, value in data.items() if name not in ("task", "part")}
+        return self.add("features", {"data": whole}, {}, "features to judge by")
+
     def add(
         self, operation: str, args: dict[str, Any], roles: Mapping[str, str], label: str, seeded: bool = False
     ) -> str:
         """Add a step unless it exists, record that the arm and seed use it, and return its key."""
+        if operation in JUDGING_OPERATIONS and args["data"].get("task") in TASKS_WITH_FEATURES:
+            roles = {**roles, "features": self._features(args["data"])}
         needs_seed = seeded or "round" in args
         if identities := plugin_identities(args):
             args = {**args, "code": identities}

@@ -12,6 +12,7 @@ from tickdsl.records.canonical import digest
 
 #: The version of each operation. Raise it when the same arguments give another result.
 OPERATIONS: dict[str, int] = {
+    "features": 1,
     "init": 2,
     "train": 2,
     "prune": 3,
@@ -29,6 +30,10 @@ OPERATIONS: dict[str, int] = {
     "pruned": 1,
     "metric": 2,
 }
+
+#: The tasks whose networks are judged in features of a classifier: the parent `features` of the steps that judge them.
+TASKS_WITH_FEATURES = ("generate",)
+JUDGING_OPERATIONS = ("train", "evaluate", "pruned", "barrier")
 
 
 @attrs.frozen(eq=False)

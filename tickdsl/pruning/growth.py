@@ -18,6 +18,7 @@ from tickdsl.plurals import plural
 from tickdsl.pruning.amounts import round_half_up
 from tickdsl.pruning.criteria.protocol import ScoringContext, run_network
 from tickdsl.pruning.selection import lowest_of_pools
+from tickdsl.training.tasks import joint_loss
 
 #: The images that the gradients of pruned weights are taken on.
 GRADIENT_IMAGES, GRADIENT_BATCH = 1_024, 256
@@ -82,7 +83,11 @@ def _scores(
             ]
     module = context.network(context.structure).eval()
     for inputs, targets in batches:
-        (context.loss(run_network(module, inputs), targets) * (len(targets) / len(batches))).backward()
+        if context.phases:
+            loss = joint_loss(module, inputs, targets, context.phases)
+        else:
+            loss = context.loss(run_network(module, inputs), targets)
+        (loss * (len(targets) / len(batches))).backward()
     parameters = dict(module.named_parameters())
     found = [parameters[name].grad for name in pruned]
     if any(gradient is None or not bool(torch.isfinite(gradient).all()) for gradient in found):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import attrs
 
 from tickdsl.printable import printable
 from tickdsl.records.paths import RunPaths
 from tickdsl.results.liveness import effective_status, file_age
-from tickdsl.results.state import RunState
+from tickdsl.results.pictures import read_pictures
+from tickdsl.results.state import MetricKey, RunState
 from tickdsl.results.state_builder import read_run
 
 
@@ -18,12 +19,14 @@ class ReportSource:
     """A run to report on: its state and the text of its plan.
 
     `status` is the effective status, which includes crashed engines; `name` is the name of the run and its folder.
+    `pictures` are those that networks make, as PNG files.
     """
 
     state: RunState
     plan: str
     status: str
     name: str = attrs.field()
+    pictures: Mapping[MetricKey, bytes] = attrs.field(factory=dict, kw_only=True, repr=False)
 
     @name.default
     def _default_name(self) -> str:
@@ -41,7 +44,8 @@ def source_from_state(state: RunState, paths: RunPaths) -> ReportSource:
         plan = printable(paths.plan.read_text(encoding="utf-8", errors="replace"))
     except OSError:
         plan = ""  # a partly copied folder may lack the plan
-    return ReportSource(state, plan, effective_status(state, file_age(paths.events)))
+    status = effective_status(state, file_age(paths.events))
+    return ReportSource(state, plan, status, pictures=read_pictures(state, paths))
 
 
 def with_short_names(sources: Sequence[ReportSource]) -> list[ReportSource]:

@@ -34,6 +34,7 @@ from tickdsl.training.sparsifiers.protocol import ActiveSparsifier, SparseNetwor
 from tickdsl.training.step.distillation import Distiller
 from tickdsl.training.step.masks import Masks
 from tickdsl.training.step.optimiser_step import OptimiserStep
+from tickdsl.training.step.phased_step import PhasedStep
 from tickdsl.training.step.sparse_layers import SparseLayers, choose_sparse_layers
 
 _EVALUATION_BATCH = 1000
@@ -175,6 +176,11 @@ class TrainingRun:
         distillation, device = self.job.distillation, self.device
         if distillation is None:
             return None
+        if self.task.phases:
+            raise TickdslError(
+                f"the task `{self.task.name}` trains parts of a network in turn, by losses that know no teacher",
+                "leave out `distill`",
+            )
         teacher = distillation.teacher.to(device)
         set_memory_format(teacher, preferred_memory_format(teacher, device, self.autocast, self._probe_images()))
         distiller = Distiller(distillation, device, self.autocast, self.task)
@@ -209,9 +215,7 @@ class TrainingRun:
             sparse_names = self.choose_sparse_layers(choices)
         self.sparse_layers = SparseLayers(self.model, self.masks, sparse_names)
         masks = Masks(self.model, self.sparse_layers.remaining_masks(self._masks_with_sparsified()))
-        optimiser_step = self.optimiser_step = OptimiserStep(
-            self.model, self.recipe, masks, distiller, self.device, self.autocast, self.compile, self.task
-        )
+        optimiser_step = self.optimiser_step = self._make_step(masks, distiller)
         if self.job.sparsifier is not None:
             names = {*masks.names, *self.job.sparsifier.names}
             parameters = {name: p for name, p in self.model.named_parameters() if name in names}
@@ -221,6 +225,14 @@ class TrainingRun:
         if checkpoint_state is not None:
             self.restore(checkpoint_state)
         return optimiser_step
+
+    def _make_step(self, masks: Masks, distiller: Distiller | None) -> OptimiserStep:
+        """The step of the task: all parameters by one loss, or parts of the network in turn."""
+        if self.task.phases:
+            return PhasedStep(self.model, self.recipe, masks, self.device, self.autocast, self.compile, self.task)
+        return OptimiserStep(
+            self.model, self.recipe, masks, distiller, self.device, self.autocast, self.compile, self.task
+        )
 
     def _masks_with_sparsified(self) -> dict[str, Tensor]:
         """The masks, with one that keeps everything for each parameter that the sparsifier will prune."""
@@ -350,6 +362,7 @@ class TrainingRun:
             self.start, self.stop, self.steps_per_epoch, tuple(self.reports),
             self.sparse_layers.names, self.layout, self.compile, stack_size, scores,
             masks=self._final_masks(), changes=() if self.sparsifier is None else tuple(self.sparsifier.changes),
+            left=() if self.sparsifier is None else tuple(self.sparsifier.left),
         )  # fmt: skip
 
     def _final_masks(self) -> dict[str, Tensor] | None:

@@ -6,6 +6,7 @@ import operator
 from collections.abc import Collection, Iterable, Mapping
 
 from tickdsl.errors import TickdslError
+from tickdsl.training.part_map import PartMap
 
 Shapes = Mapping[str, tuple[int, ...]]
 #: What to do with the plain weights of a pruned network, which do not say which units they belong to.
@@ -15,15 +16,25 @@ _AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
 
 
 def require_fit(
-    weights: str, name: str, found: Shapes, expected: Shapes, head: str, optional: Collection[str] = ()
+    weights: str,
+    name: str,
+    found: Shapes,
+    expected: Shapes,
+    head: str,
+    optional: Collection[str] = (),
+    part: PartMap | None = None,
 ) -> list[str]:
     """The names of the weights to load: all that the network has, without the head if that is of other classes.
 
     weights: the file, as messages name it. name: the network. found, expected: the shapes in the file and in the
-    network. head: the module path of the classifier. optional: names that the file may lack.
+    network. head: the module path of the classifier. optional: names that the file may lack. part: the part of the
+    weights that is loaded, and where it goes.
 
     Raises TickdslError if the weights are those of another network.
     """
+    if part is not None:
+        found, head = part.rename(found, weights), ""
+        expected = {key: shape for key, shape in expected.items() if part.holds(key)}
     unexpected = [key for key in found if key not in expected and not key.startswith(_AUXILIARY)]
     missing = [
         key for key in expected if key not in found and key not in optional and not key.endswith("num_batches_tracked")

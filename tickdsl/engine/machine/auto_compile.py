@@ -43,7 +43,7 @@ def should_compile(
     step, and the number of steps that pay off a compilation. The time that compilation saves per step is assumed to be
     proportional to the multiply-adds. `auto` compiles only on a CPU in fp32; on a GPU, steps run as CUDA graphs.
     """
-    if trial.recipe.compile != "auto":
+    if trial.recipe.compile != "auto" or trial.data.task.phases:  # phases run parts of the network by themselves
         return trial.recipe.compile == "on"
     if device.type != "cpu" or autocast_type(trial.recipe.precision, device) is not None:
         return False

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tickdsl.engine.dense_networks import DenseNetwork
 from tickdsl.engine.steps.context import Context
+from tickdsl.engine.steps.fixed_noise import fixed_noise
 from tickdsl.engine.steps.scoring_context import make_scoring_context
 from tickdsl.graph.structure import Structure
 from tickdsl.plan.model import Condition
@@ -41,7 +42,8 @@ def prune_when_settled(step: Step, context: Context, network: DenseNetwork, stru
     distances: list[tuple[int, float]] = []
     for role in sorted((role for role in step.parents if role.startswith("epoch ")), key=_epoch_of_role):
         weights = context.weights(step.parents[role], structure, network.graph)
-        selected = prune(make_scoring_context(step, context, network, structure, weights), step.args)
+        with fixed_noise(step, context, "prune"):
+            selected = prune(make_scoring_context(step, context, network, structure, weights), step.args)
         max_distance = detector.max_distance(selected)
         if max_distance is not None:
             distances.append((_epoch_of_role(role), max_distance))

@@ -10,12 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from tickdsl.engine.dense_networks import DenseNetwork
 from tickdsl.engine.steps.context import Context
+from tickdsl.engine.steps.judging_features import judged_data
 from tickdsl.errors import TickdslError
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import compact
@@ -173,8 +173,8 @@ class _MeasuredNetwork:
         self._network: DenseNetwork = context.dense_network(step)
         self._structure: Structure = context.structure(step.parents.get("structure"), self._network.graph)
         if step.args.get("masks") == "own":
-            self._structure = without_masks(self._structure)
-        self.data: Dataset = context.dataset(step.args["data"], step.seed)
+            self._structure = self._structure.without_masks()
+        self.data: Dataset = judged_data(step, context)
         self.autocast = autocast_type(step.args.get("precision", "fp32"), context.device)
 
     def state(self, role: str) -> dict[str, Tensor]:
@@ -204,11 +204,6 @@ class _MeasuredNetwork:
             preferred_memory_format(module, self._context.device, self.autocast, self.random_inputs(PROBE_IMAGES)),
         )
         return module
-
-
-def without_masks(structure: Structure) -> Structure:
-    """The structure with all weights of the units that it keeps."""
-    return structure.with_masks({name: np.ones_like(mask) for name, mask in structure.masks.items()})
 
 
 def _shifted_test_sets(step: Step, context: Context, data: Dataset) -> Iterator[shifted_test_sets.ShiftedTestSet]:

@@ -12,12 +12,14 @@ from torch import Tensor, nn
 
 from tickdsl.engine.dense_networks import DenseNetwork
 from tickdsl.engine.machine.precision import precision_of
-from tickdsl.engine.steps import measurements, trainings
+from tickdsl.engine.steps import judging_features, measurements, trainings
 from tickdsl.engine.steps.context import Context, Metrics, required_seed
 from tickdsl.engine.steps.early_bird import prune_when_settled
+from tickdsl.engine.steps.fixed_noise import fixed_noise
 from tickdsl.engine.steps.initial_weights import verify_weights
 from tickdsl.engine.steps.network_size import structure_metrics
 from tickdsl.engine.steps.result_files import STRUCTURE, save_data_description, save_weights
+from tickdsl.engine.steps.samples import save_samples
 from tickdsl.engine.steps.scoring_context import make_scoring_context
 from tickdsl.engine.steps.tested_images import judged_images, result_figures
 from tickdsl.engine.steps.ticket_start import starts_from_ticket, ticket_structure, ticket_weights
@@ -27,6 +29,7 @@ from tickdsl.graph.surgery.compact import compact
 from tickdsl.plan.plugin_code import verify_plugin_code
 from tickdsl.plan.steps import Step
 from tickdsl.pruning.criteria.protocol import Sample, masked_state
+from tickdsl.pruning.equal_cost import equal_cost_structure
 from tickdsl.pruning.growth import GRADIENT_BATCH, GRADIENT_IMAGES, grow_weights
 from tickdsl.pruning.overlap import overlap
 from tickdsl.pruning.random_structure import random_structure
@@ -141,7 +144,8 @@ def _prune(step: Step, context: Context, folder: Path, prefixes: Mapping[str, St
     if "origin" in step.parents:
         origin = context.weights(step.parents["origin"], structure, network.graph)
     scoring = attrs.evolve(make_scoring_context(step, context, network, structure, state), origin=origin)
-    pruned = prune(scoring, step.args, matched)
+    with fixed_noise(step, context, "prune"):
+        pruned = prune(scoring, step.args, matched)
     return _save_structure(pruned, context, step, folder)
 
 
@@ -163,7 +167,9 @@ def _grow(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Ste
         origin = context.weights(step.parents["origin"], structure, network.graph)
     sample = Sample(total=GRADIENT_IMAGES, batch=GRADIENT_BATCH)
     batches = scoring.batches(sample) if step.args.get("by") == "gradient" else ()
-    return _save_structure(grow_weights(scoring, step.args, origin, batches), context, step, folder)
+    with fixed_noise(step, context, "grow"):
+        grown = grow_weights(scoring, step.args, origin, batches)
+    return _save_structure(grown, context, step, folder)
 
 
 def _random_structure(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Step]) -> Metrics:
@@ -171,6 +177,9 @@ def _random_structure(step: Step, context: Context, folder: Path, prefixes: Mapp
     structure = context.structure(step.parents["structure"], network.graph)
     stream = generator(required_seed(step), "random-structure")
     base = context.structure(step.parents.get("base"), network.graph)
+    if "match" in step.args:
+        drawn = equal_cost_structure(network.graph, structure, stream, step.args["scope"], step.args["match"], base)
+        return _save_structure(drawn, context, step, folder)
     drawn = random_structure(network.graph, structure, stream, step.args.get("layers", ()), base)
     return _save_structure(drawn, context, step, folder)
 
@@ -205,7 +214,8 @@ def _recalibrate(step: Step, context: Context, folder: Path, prefixes: Mapping[s
         batch=STATISTICS_BATCH,
         device=context.device,
     )
-    recompute_statistics(module, (images for images, _ in sample))
+    with fixed_noise(step, context, "recalibrate"):
+        recompute_statistics(module, (images for images, _ in sample))
     save_weights(folder, module.state_dict())
     return structure_metrics(network.graph, structure)
 
@@ -221,7 +231,7 @@ def _masked_module(step: Step, context: Context) -> nn.Module:
 def _evaluate(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Step]) -> Metrics:
     network = context.dense_network(step)
     structure = context.structure(step.parents.get("structure"), network.graph)
-    data = context.dataset(step.args["data"], step.seed)
+    data = judging_features.judged_data(step, context)
     module = _masked_module(step, context)
     result = evaluate(
         module,
@@ -234,11 +244,13 @@ def _evaluate(step: Step, context: Context, folder: Path, prefixes: Mapping[str,
     )
     save_weights(folder, module.state_dict())
     save_data_description(folder, data)
+    save_samples(folder, module, data, context.device)
     tested = judged_images(result.scores, data.test_targets, module.state_dict(), data.task)
     return {**result_figures(data.task, result.figures), **tested, **structure_metrics(network.graph, structure)}
 
 
 _OPERATIONS: dict[str, Operation] = {
+    "features": judging_features.features,
     "init": _init,
     "train": _train,
     "prune": _prune,

@@ -53,5 +53,5 @@ def make_scoring_context(
     task = context.dataset(step.args["data"], step.seed).task
     return ScoringContext(
         network.graph, structure, state, random_draw, network.shape, build_network, draw_images,
-        loss=task.loss, logits=task.has_logits,
+        loss=task.loss, logits=task.has_logits, phases=task.phases,
     )  # fmt: skip

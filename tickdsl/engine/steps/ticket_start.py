@@ -16,9 +16,10 @@ from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import compact, slice_state_dict
 from tickdsl.plan.steps import Step
 from tickdsl.pruning import ticket_content
-from tickdsl.pruning.transfer import transfer_structure
+from tickdsl.pruning.transfer import transfer_part, transfer_structure
 from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.models import classifier_path
+from tickdsl.training.part_map import PartMap
 
 #: The largest difference of means and deviations that rounding can explain.
 _ROUNDING = 1e-4
@@ -34,7 +35,9 @@ def ticket_structure(step: Step, context: Context, network: DenseNetwork) -> Str
 
     Raises TicketError if the ticket is damaged or does not fit the network.
     """
-    content = _read(step.args["model"])
+    content, part = _read(step.args["model"]), PartMap.of_model(step.args["model"]["options"])
+    if part is not None:
+        return transfer_part(content.structure, network.graph, part)
     for difference in _differences(content.about, context.dataset(step.args["data"], step.seed)):
         context.hooks.step_warning(step.key, difference)
     return transfer_structure(content.structure, network.graph)
@@ -48,6 +51,8 @@ def ticket_weights(
     fresh: the dense network with fresh weights, which the classifier keeps if the ticket has other classes.
     """
     content = _read(step.args["model"])
+    if (part := PartMap.of_model(step.args["model"]["options"])) is not None:
+        return _part_weights(step, network, fresh, target, content, part)
     base = transfer_structure(content.structure, network.graph)
     state = compact(fresh, network.graph, base).state_dict()
     head = f"{classifier_path(network.module)}."
@@ -65,6 +70,30 @@ def ticket_weights(
     fresh_names = sorted(name for name in state if differing and name.startswith(head))
     state |= {name: tensor for name, tensor in content.weights.items() if name not in fresh_names and name in state}
     return slice_state_dict(network.graph, state, base, target), fresh_names
+
+
+def _part_weights(
+    step: Step,
+    network: DenseNetwork,
+    fresh: nn.Module,
+    target: Structure,
+    content: ticket_content.TicketContent,
+    part: PartMap,
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Fresh weights, with those of the ticket in the part that they are mapped to."""
+    base = transfer_part(content.structure, network.graph, part)
+    state = compact(fresh, network.graph, base).state_dict()
+    options = step.args["model"]["options"]
+    known = part.rename(content.weights, options["weights"])
+    for name in {*known, *(name for name in state if part.holds(name))}:
+        if name not in known or name not in state or known[name].shape != state[name].shape:
+            raise TicketError(
+                f"the part `{part.source}` of the ticket {options['weights']} does not fit `{part.target}` of "
+                f"{step.args['model']['name']}: `{name}` differs",
+                "use networks whose parts have the same layers and sizes, such as equal `width` and `latent`",
+            )
+    fresh_names = sorted(name for name in state if name not in known)
+    return slice_state_dict(network.graph, state | known, base, target), fresh_names
 
 
 def _read(model: Mapping[str, Any]) -> ticket_content.TicketContent:

@@ -15,10 +15,13 @@ from tickdsl.engine.machine.auto_compile import should_compile
 from tickdsl.engine.machine.memory_layout import choose_layout
 from tickdsl.engine.machine.speed_trial import SpeedTrial
 from tickdsl.engine.steps.context import Context, Metrics, required_seed
+from tickdsl.engine.steps.judging_features import judged_data
 from tickdsl.engine.steps.network_size import structure_metrics
 from tickdsl.engine.steps.result_files import STRUCTURE, result_record, save_data_description, save_weights
+from tickdsl.engine.steps.samples import save_samples
 from tickdsl.engine.steps.sparsifiers import make_sparsifier
 from tickdsl.engine.steps.tested_images import judged_images, result_figures
+from tickdsl.engine.steps.training_cost import path_macs, training_macs
 from tickdsl.errors import TickdslError
 from tickdsl.graph.costs import cost
 from tickdsl.graph.structure import Structure
@@ -82,6 +85,7 @@ class PreparedTraining:
         state = self.job.model.state_dict()
         save_weights(folder, state)
         save_data_description(folder, self.job.data)
+        save_samples(folder, self.job.model, self.job.data, self.context.device)
         stacked = {"stacked": history.stack_size} if history.stack_size > 1 else {}
         choices = {"sparse": list(history.sparse), "layout": history.layout, "compiled": history.compiled, **stacked}
         energy_used = self.job.usage.energy()
@@ -89,7 +93,10 @@ class PreparedTraining:
         changes = {"changes": [list(change) for change in history.changes]} if history.changes else {}
         steps = history.stop - history.start
         tested = judged_images(history.scores, self.job.data.test_targets, state, self.job.data.task)
-        counted = {"steps": steps, **self._budget(steps)}
+        budget = self._budget(steps)
+        macs = training_macs(self.step, self.network.graph, self.structure, history, budget["images"])
+        path = path_macs(self.step, macs, self.network.graph, self.context, lambda parts: _images(parts, self.context))
+        counted = {"steps": steps, **budget, "train_macs": macs, "path_macs": path}
         trained = {**_history_metrics(history, self.job.data.task), **tested}
         return {**trained, **counted, **choices, **energy_used, **size, **changes}
 
@@ -115,7 +122,7 @@ def prepare_training(step: Step, context: Context, prefixes: Mapping[str, Step])
     """
     network = context.dense_network(step)
     structure = context.structure(step.parents.get("structure"), network.graph)
-    data = context.dataset(step.args["data"], step.seed)
+    data = judged_data(step, context)
     recipe = _budgeted_recipe(step, context, network, structure)
     module = context.module(network, structure, context.weights(step.parents["weights"], structure, network.graph))
     clock = _StepClock(recipe, len(data.train_targets))

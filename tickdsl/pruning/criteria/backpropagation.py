@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,11 +10,10 @@ from torch import Tensor, nn
 from tickdsl.errors import TickdslError
 from tickdsl.graph.indexing import removed_parameters
 from tickdsl.pruning.criteria.protocol import Batch, ScoringContext, run_network
+from tickdsl.training.tasks import joint_loss
 
 #: Tensors by the name of a weight.
 ByName = dict[str, Tensor]
-#: The mean loss of a batch's outputs and labels.
-Loss = Callable[[Any, Any], Tensor]
 
 
 def prunable_weights(context: ScoringContext, module: nn.Module) -> ByName:
@@ -37,21 +35,34 @@ def gradients(output: Tensor, weights: Mapping[str, Tensor], *, create_graph: bo
 
 
 def mean_gradients(
-    module: nn.Module, weights: Mapping[str, Tensor], batches: Sequence[Batch], loss: Loss, temperature: float = 1.0
+    context: ScoringContext,
+    module: nn.Module,
+    weights: Mapping[str, Tensor],
+    batches: Sequence[Batch],
+    temperature: float = 1.0,
 ) -> ByName:
     """The gradients of the mean loss over all images."""
     totals: ByName = {}
-    for batch_loss in batch_losses(module, batches, loss, temperature):
+    for batch_loss in batch_losses(context, module, batches, temperature):
         add_to(totals, gradients(batch_loss, weights))
     return totals
 
 
-def batch_losses(module: nn.Module, batches: Sequence[Batch], loss: Loss, temperature: float = 1.0) -> Iterable[Tensor]:
-    """The loss of the outputs / temperature, batch by batch; their sum is the mean over all images."""
+def batch_losses(
+    context: ScoringContext, module: nn.Module, batches: Sequence[Batch], temperature: float = 1.0
+) -> Iterable[Tensor]:
+    """The loss of the outputs / temperature, batch by batch; their sum is the mean over all images.
+
+    With phases, the losses of all phases, each of which has a gradient for the weights that the phase trains alone.
+    """
     count = sum(len(labels) for _, labels in batches)
     for images, labels in batches:
+        share = len(labels) / count
+        if context.phases:
+            yield joint_loss(module, images, labels, context.phases) * share
+            continue
         outputs = run_network(module, images)
-        yield loss(outputs if temperature == 1 else outputs / temperature, labels) * (len(labels) / count)
+        yield context.loss(outputs if temperature == 1 else outputs / temperature, labels) * share
 
 
 def add_to(totals: ByName, addends: Mapping[str, Tensor]) -> None:

@@ -14,6 +14,7 @@ from tickdsl.errors import TickdslError
 from tickdsl.graph.model import Block, ChannelGroup, ModelGraph
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import compact_masks
+from tickdsl.training.tasks import Phase
 
 #: Normalised images [N, C, H, W] and their targets: labels [N], or what else the task takes.
 Batch = tuple[Tensor, Tensor]
@@ -54,7 +55,8 @@ class ScoringContext:
     of `network`. `shape` is that of an input, (C, H, W) of an image. `generator` is for random rankings. `loss` maps
     the outputs of the network and the targets of a batch to their mean loss; `logits` tells whether these outputs are
     logits, which a temperature divides. `origin` is the state dict that changes of weights are measured from, for the
-    same compact network.
+    same compact network. With `phases`, parts of the network are trained in turn; a weight is scored by the loss of the
+    phase that trains it.
     """
 
     graph: ModelGraph
@@ -67,6 +69,7 @@ class ScoringContext:
     loss: Callable[[Any, Any], Tensor] = F.cross_entropy
     logits: bool = True
     origin: Mapping[str, Tensor] | None = None
+    phases: Sequence[Phase] = ()
 
     def __attrs_post_init__(self) -> None:
         object.__setattr__(self, "state", masked_state(self.graph, self.structure, self.state))

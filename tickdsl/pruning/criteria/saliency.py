@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._pytree import tree_leaves
 
 from tickdsl.errors import TickdslError
 from tickdsl.graph.model import Block, ChannelGroup
@@ -23,6 +24,7 @@ from tickdsl.pruning.criteria.backpropagation import (
     require_scores,
     use_batch_statistics,
 )
+from tickdsl.pruning.criteria.flow_mode import FlowMode
 from tickdsl.pruning.criteria.protocol import Batch, Criterion, Sample, ScoringContext
 from tickdsl.pruning.criteria.score_aggregation import (
     average_scores,
@@ -100,7 +102,7 @@ class Snip(Saliency):
         if has_initial_statistics(module):
             use_batch_statistics(module)
         weights = prunable_weights(context, module)
-        found = mean_gradients(module, weights, context.batches(TEN_PER_CLASS), context.loss)
+        found = mean_gradients(context, module, weights, context.batches(TEN_PER_CLASS))
         return {name: (weights[name] * gradient).detach().abs() for name, gradient in found.items()}
 
 
@@ -131,9 +133,9 @@ class Grasp(Saliency):
         # Other implementations of attention have no second derivative.
         with sdpa_kernel(SDPBackend.MATH):
             temperature = self.temperature if context.logits else 1.0
-            mean = mean_gradients(module, weights, batches, context.loss, temperature)
+            mean = mean_gradients(context, module, weights, batches, temperature)
             products: ByName = {name: torch.zeros_like(weights[name]) for name in mean}
-            for loss in batch_losses(module, batches, context.loss, temperature):
+            for loss in batch_losses(context, module, batches, temperature):
                 flow = gradients(loss, weights, create_graph=True)
                 add_to(products, _second_derivatives(mean, flow, weights))
         return {name: (weights[name] * product).detach() for name, product in products.items()}
@@ -182,7 +184,9 @@ class SynFlow(Saliency):
     All parameters and buffers are replaced by their absolute values, and batch norm uses its running statistics,
     including the running means, as in the authors' code. Before training, batch norm is then a constant factor and the
     total flow of all layers is equal, so no layer is emptied before the others. Use it in many rounds: `to 95% x 100`.
-    Computed in float64, since the flow grows with each layer.
+    Computed in float64, since the flow grows with each layer. A network with several outputs is scored by the sum of
+    all. Noise that it draws counts as an input, so it is replaced by ones, and a generator's tanh, which the flow would
+    saturate, is left out.
     """
 
     name = "synflow"
@@ -198,7 +202,8 @@ class SynFlow(Saliency):
         weights = prunable_weights(context, module)
         device = next(iter(weights.values())).device
         try:
-            flow = _flow(module, context.shape, device)
+            with FlowMode(open_tanh=bool(context.phases)):
+                flow = _flow(module, context.shape, device)
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
@@ -213,8 +218,7 @@ class SynFlow(Saliency):
 def _flow(module: nn.Module, shape: InputShape, device: torch.device) -> Tensor:
     """The sum of a network's outputs for an input of ones; for tokens, with the sum of all rows of their embeddings."""
     if not is_tokens(shape):
-        total: Tensor = module(torch.ones(1, *shape, dtype=torch.float64, device=device)).sum()
-        return total
+        return _sum_of_outputs(module(torch.ones(1, *shape, dtype=torch.float64, device=device)))
     tokens = torch.ones(1, shape[0], dtype=torch.long, device=device).clamp_max(shape[1] - 1)
     found: list[str] = []
 
@@ -229,10 +233,15 @@ def _flow(module: nn.Module, shape: InputShape, device: torch.device) -> Tensor:
         for layer in module.modules():
             if isinstance(layer, nn.Embedding):
                 stack.callback(layer.register_forward_hook(sum_of_rows).remove)
-        total = module(tokens).sum()
+        total = _sum_of_outputs(module(tokens))
     if not found:
         raise TickdslError(
             "`by synflow` replaces the embedding of the tokens, but no `nn.Embedding` of the network reads them",
             "embed the network's inputs by `nn.Embedding`, or use another criterion",
         )
     return total
+
+
+def _sum_of_outputs(outputs: Any) -> Tensor:
+    """The sum of all tensors that a network returns."""
+    return torch.stack([leaf.sum() for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)]).sum()

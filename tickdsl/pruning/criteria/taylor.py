@@ -59,5 +59,5 @@ class Taylor(Criterion):
         module = context.network(context.structure).eval()
         weights = prunable_weights(context, module)
         for batch in context.batches(self.sample):
-            found = mean_gradients(module, weights, [batch], context.loss)
+            found = mean_gradients(context, module, weights, [batch])
             yield {name: (weights[name] * gradient).detach() for name, gradient in found.items()}

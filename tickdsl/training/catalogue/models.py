@@ -67,10 +67,41 @@ _TORCHVISION_OPTIONS = {
 }
 
 
+#: The most levels of a U-Net, whose lowest one then has 64 times the channels of its highest.
+_MAX_DEPTH = 6
+_UNET_OPTIONS = {
+    **_BUILTIN_OPTIONS,
+    "depth": Option(int, 2, "how often the resolution is halved", least=1, most=_MAX_DEPTH),
+}
+
+
 def _builtin_model(name: str, family: str, summary: str, min_size: int, **fields: Any) -> ModelInfo:
-    return ModelInfo(name, summary, family, size=(min_size, min_size), options=_BUILTIN_OPTIONS, **fields)
+    return ModelInfo(name, summary, family, size=(min_size, min_size), **{"options": _BUILTIN_OPTIONS, **fields})
 
 
+def _generative_model(name: str, task: str, summary: str, *further: str) -> ModelInfo:
+    """A model that learns from images alone; further: its options besides those that all have."""
+    options = {**_BUILTIN_OPTIONS, **{option: _GENERATIVE_OPTIONS[option] for option in ("latent", *further, "map")}}
+    convolutional = name.startswith(("conv-", "dcgan"))
+    size, multiple = ((4, 4), 4) if convolutional else ((1, 1), 1)
+    return ModelInfo(
+        name, summary, "generative", size=size, multiple=multiple, batch_norm=convolutional,
+        task=task, tasks=(task,), options=options,
+    )  # fmt: skip
+
+
+_GENERATIVE_OPTIONS = {
+    "latent": Option(int, 32, "numbers in a code, from which images are made", least=1, most=4096),
+    "map": Option(str, "", "load one part of `weights` into one of the network, e.g. decoder=generator"),
+    "beta": Option(float, 1.0, "weight of the KL divergence in the training loss (beta-VAE)", least=0, most=1e6),
+}
+_GENERATIVE_MODELS = (
+    _generative_model("autoencoder", "reconstruct", "linear autoencoder, 256-128-latent-128-256"),
+    _generative_model("conv-autoencoder", "reconstruct", "convolutional autoencoder, 32-64-latent-64-32"),
+    _generative_model("vae", "vae", "linear variational autoencoder, 256-128-latent-128-256", "beta"),
+    _generative_model("conv-vae", "vae", "convolutional variational autoencoder, 32-64-latent-64-32", "beta"),
+    _generative_model("dcgan", "generate", "DCGAN (Radford 2016): `generator` and `discriminator`, 32-64 channels"),
+)
 #: The largest transformer: GPT-2 XL has 48 layers of 25 heads and 1600 dims.
 MAX_LAYERS, MAX_HEADS, MAX_DIM = 64, 64, 4096
 
@@ -111,6 +142,15 @@ _BUILTIN_MODELS = (
     _builtin_model(
         "resnet18-cifar", "resnet", "ResNet-18, 64-512 channels, 3x3 stem for small images", 8, residual=True
     ),
+    _builtin_model(
+        "unet",
+        "unet",
+        "U-Net (Ronneberger 2015) with batch norm: 16 channels, doubled at each of 2 levels",
+        4,
+        tasks=("segment",),
+        options=_UNET_OPTIONS,
+    ),
+    *_GENERATIVE_MODELS,
     _transformer("gpt", "decoder that predicts the next token (GPT-2: Radford 2019)", tasks=("language",)),
     _transformer("bert", "encoder with one answer for a text (BERT: Devlin 2019)"),
 )
@@ -181,5 +221,5 @@ MODELS: Registry[ModelInfo] = Registry("model", _models(), _plugin_model)
 
 
 def architecture_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that a model's graph depends on: all except `weights`."""
-    return {name: value for name, value in options.items() if name != "weights"}
+    """The options that a model's graph depends on: all except `weights`, and which part of them is meant."""
+    return {name: value for name, value in options.items() if name not in ("weights", "map")}

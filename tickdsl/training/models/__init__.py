@@ -13,12 +13,24 @@ from tickdsl.errors import TickdslError
 from tickdsl.plurals import plural
 from tickdsl.training.catalogue import DEFAULT_WEIGHTS, MODELS, PLUGIN_FAMILY, ModelInfo, architecture_options
 from tickdsl.training.catalogue.input_shapes import InputShape, is_tokens, shape_in_words
-from tickdsl.training.models import conv_n, lenet, plain_cnns, plugin, resnet, torchvision_zoo, transformers, vgg
+from tickdsl.training.models import (
+    conv_n,
+    generative,
+    lenet,
+    plain_cnns,
+    plugin,
+    resnet,
+    torchvision_zoo,
+    transformers,
+    unet,
+    vgg,
+)
 from tickdsl.training.models.fresh_weights import redraw
 from tickdsl.training.models.initialisation import classifier_like, initialise, new_classifier
 from tickdsl.training.models.initialiser_record import Origin
 from tickdsl.training.models.pretrained import load_pretrained
 from tickdsl.training.models.without_memory import WithoutMemory
+from tickdsl.training.part_map import PartMap
 
 Builder = Callable[..., nn.Module]  # (classes, input shape, **options)
 
@@ -31,6 +43,12 @@ _BUILDERS: dict[str, Builder] = {
     **{f"vgg{depth}": partial(vgg.vgg, depth) for depth in (11, 13, 16, 19)},
     **{f"resnet{depth}": partial(resnet.resnet_cifar, depth) for depth in (20, 32, 44, 56, 110)},
     "resnet18-cifar": resnet.resnet18_cifar,
+    "unet": unet.unet,
+    "autoencoder": generative.autoencoder,
+    "conv-autoencoder": generative.conv_autoencoder,
+    "vae": generative.vae,
+    "conv-vae": generative.conv_vae,
+    "dcgan": generative.dcgan,
     "gpt": transformers.gpt,
     "bert": transformers.bert,
 }
@@ -66,7 +84,7 @@ def create(
     module = _builtin_architecture(info, classes, shape, options or {})
     initialise(module, seed)
     if weights:
-        load_pretrained(module, classifier_path(module), name, weights)
+        load_pretrained(module, classifier_path(module), name, weights, PartMap.of_model(options or {}))
     return module
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from tickdsl.errors import TickdslError, UnreadableWeightsError
 from tickdsl.training import weights_files
 from tickdsl.training.catalogue import DEFAULT_WEIGHTS, TORCHVISION_PREFIX
+from tickdsl.training.part_map import PartMap
 from tickdsl.training.torchvision_import import import_torchvision
 from tickdsl.training.weights_fit import require_fit
 
@@ -24,12 +25,15 @@ StateDict = Mapping[str, Tensor]
 _REFUSED_CODE = re.compile(r"GLOBAL ([\w.]+)")
 
 
-def load_pretrained(module: nn.Module, classifier_path: str, name: str, weights: str) -> None:
+def load_pretrained(
+    module: nn.Module, classifier_path: str, name: str, weights: str, part: PartMap | None = None
+) -> None:
     """Load pretrained weights into a network, in place.
 
     classifier_path: the classifier's module path; if its number of outputs differs from the weights', it keeps its
     initial weights. weights: `default` for torchvision's best weights of the model `name`, or the path of a
-    `.safetensors` file or of a state dict saved with `torch.save`.
+    `.safetensors` file or of a state dict saved with `torch.save`. part: the part of the weights that is loaded, and
+    where it goes; everything else keeps its initial weights.
 
     Raises TickdslError if the weights cannot be downloaded or read, or are those of another network.
     """
@@ -37,7 +41,9 @@ def load_pretrained(module: nn.Module, classifier_path: str, name: str, weights:
     found, expected = (
         {key: tuple(tensor.shape) for key, tensor in each.items()} for each in (state, module.state_dict())
     )
-    loadable = require_fit(weights, name, found, expected, classifier_path)
+    if part is not None:
+        state = part.rename(state, weights)
+    loadable = require_fit(weights, name, found, expected, classifier_path, part=part)
     module.load_state_dict({key: state[key] for key in loadable}, strict=False)
 
 

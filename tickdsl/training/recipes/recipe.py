@@ -90,6 +90,7 @@ class Recipe:
     rise: the form of the warm-up. `linear` starts at 0 (step i of W: i / W) and is multiplied with the schedule.
     `cosine` rises from `rise_from` to `lr` step by step and `cosine-epochs` once per epoch; the schedule then starts
     after the warm-up, except that milestones always count from the start of the training.
+    beta1, beta2: the decay rates of Adam's averages of the gradient and of its square; `one-cycle` sets beta1.
     precision: `fp32` is IEEE single precision on every device, `tf32` lets CUDA round what it multiplies to 10 bits,
     and `auto` is bf16 on CUDA and fp32 on a CPU.
     bn_l1: the strength of an L1 penalty on the scales of batch norm (network slimming, Liu et al. 2017).
@@ -122,6 +123,8 @@ class Recipe:
     augment: tuple[str, ...] = attrs.field(default=(), converter=_string_tuple)
     label_smoothing: float = attrs.field(default=0.0, converter=float)
     bn_l1: float = attrs.field(default=0.0, converter=float)
+    beta1: float = attrs.field(default=0.9, converter=float)
+    beta2: float = attrs.field(default=0.999, converter=float)
 
     def __attrs_post_init__(self) -> None:
         for name, value, known in (
@@ -143,7 +146,8 @@ class Recipe:
             _require(math.isfinite(number) and number > 0, f"{name}={number:g}: must be above 0")
         for name, number in (("rise_from", self.rise_from), ("min_lr", self.min_lr)):
             _require(0 <= number <= peak, f"{name}={number:g}: must be between 0 and the highest rate, {peak:g}")
-        _require(0 <= self.momentum < 1, f"momentum={self.momentum:g}: must be at least 0 and below 1")
+        for name, number in (("momentum", self.momentum), ("beta1", self.beta1), ("beta2", self.beta2)):
+            _require(0 <= number < 1, f"{name}={number:g}: must be at least 0 and below 1")
         _require(math.isfinite(self.decay) and self.decay >= 0, f"decay={self.decay:g}: must be at least 0")
         _require(
             0 <= self.label_smoothing < 1, f"label_smoothing={self.label_smoothing:g}: must be at least 0 and below 1"

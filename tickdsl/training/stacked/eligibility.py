@@ -45,6 +45,8 @@ def stacking_obstacle(jobs: Sequence[TrainingJob], choices: MeasuredChoices, dev
             return reason
     if any(job.distillation is not None for job in jobs):
         return "they learn from a teacher"
+    if first.data.task.phases:
+        return "their parts are trained in turn"
     if any(job.sparsifier is not None for job in jobs):
         return "their masks or weights change between steps"
     if any(job.recipe.bn_l1 for job in jobs):

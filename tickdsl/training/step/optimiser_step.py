@@ -43,7 +43,7 @@ class OptimiserStep:
         self._device, self._autocast = device, autocast
         self._loss, self._weight = self._bind_loss(task), task.weight
         self._parameters = [p for p in model.parameters() if p.requires_grad]
-        self.optimizer = optimisers.build(self._parameters, recipe)
+        self.optimizer = self._build_optimizer(recipe, task)
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         self._terms: list[GradientTerm] = [BatchNormL1(model, recipe.bn_l1)] if recipe.bn_l1 else []
         self._loss_gradient: Tensor | None = None  # the loss's gradient in `backward`; None for a scalar loss
@@ -131,6 +131,9 @@ class OptimiserStep:
             parameter.grad = None
         torch.autograd.backward(loss, self._loss_gradient)
         self.loss_sum.add_(loss.detach(), alpha=self._weight(targets))
+
+    def _build_optimizer(self, recipe: Recipe, task: Task) -> torch.optim.Optimizer:
+        return optimisers.build(self._parameters, recipe)
 
     def _bind_loss(self, task: Task) -> Loss:
         return task.bind(label_smoothing=self._recipe.label_smoothing)

@@ -50,9 +50,13 @@ def build(parameters: list[nn.Parameter], recipe: Recipe) -> torch.optim.Optimiz
         case "sgd":
             return FusedSGD(parameters, recipe)
         case "adam":
-            return torch.optim.Adam(parameters, recipe.lr, weight_decay=recipe.decay, fused=True)
+            return torch.optim.Adam(parameters, recipe.lr, _betas(recipe), weight_decay=recipe.decay, fused=True)
         case _:
-            return torch.optim.AdamW(parameters, recipe.lr, weight_decay=recipe.decay, fused=True)
+            return torch.optim.AdamW(parameters, recipe.lr, _betas(recipe), weight_decay=recipe.decay, fused=True)
+
+
+def _betas(recipe: Recipe) -> tuple[float, float]:
+    return recipe.beta1, recipe.beta2
 
 
 def update(optimizer: torch.optim.Optimizer) -> None:

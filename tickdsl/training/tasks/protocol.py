@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from torch.utils._pytree import tree_map_only
 
 from tickdsl.errors import TickdslError
+from tickdsl.training.tasks.phases import Phase
 
 #: What a network returns: a tensor [B, …], or a tuple, a named one too, or a dictionary of such tensors.
 Outputs = Any
@@ -23,6 +24,10 @@ Loss = Callable[[Outputs, Tensor], Tensor]
 def as_float32(outputs: Outputs) -> Outputs:
     """Outputs with every tensor in them as float32."""
     return outputs.float() if isinstance(outputs, Tensor) else tree_map_only(Tensor, Tensor.float, outputs)
+
+
+#: The value of a mask's pixel that has no label: it counts neither in the loss nor in a figure.
+UNLABELLED = 255
 
 
 class BadTargets(Exception):
@@ -77,6 +82,14 @@ class Task:
     learns_from_inputs: bool = False
     #: Whether networks draw random numbers in a test too, from torch's generators; each test then draws the same ones.
     draws_in_tests: bool = False
+    #: Whether targets are masks [B, H, W], one value per pixel: augmentation moves them with their images (nearest
+    #: neighbour, `UNLABELLED` outside), and the options of `data` resize them with their images.
+    spatial_targets: bool = False
+    #: Whether `sums` needs the outputs for a whole test set at once, for figures that are no sums over its samples.
+    #: They are kept on the device, at most `evaluation.MAX_KEPT_BYTES` of them.
+    keeps_outputs: bool = False
+    #: The mean and the deviation of pixel values in [0, 1] that images are normalised by; None: those of the data.
+    pixel_statistics: tuple[float, float] | None = None
 
     @property
     def primary(self) -> TaskMetric:
@@ -105,6 +118,14 @@ class Task:
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The mean loss of a batch, a scalar. Criteria use it too."""
         raise NotImplementedError
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """What is trained in turn within a step, each with an optimiser of its own; empty for all by `loss` at once.
+
+        A criterion then scores the weights of a part by the loss of the phase that trains it.
+        """
+        return ()
 
     def weight(self, targets: Tensor) -> int:
         """The number of terms whose mean `loss` is; it follows from shapes, so that nothing waits for the device."""
@@ -138,7 +159,10 @@ class Task:
         return most
 
     def sums(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """The sums of a batch, float64 [m], on its device; those of an evaluation set are added up."""
+        """The sums of a batch, float64 [m], on its device; those of an evaluation set are added up.
+
+        With `keeps_outputs`, the batch is the whole evaluation set, whatever batches the network ran on.
+        """
         raise NotImplementedError
 
     def scores(self, outputs: Tensor, targets: Tensor) -> Tensor | None:
@@ -157,6 +181,10 @@ class Task:
     def figures(self, sums: Sequence[float], count: int) -> Mapping[str, float]:
         """The figures of an evaluation by name: the metrics, and the mean `loss`. count: the number of samples."""
         raise NotImplementedError
+
+    def pictures(self, outputs: Outputs, targets: Tensor) -> Tensor | None:
+        """Pictures of what a network makes of a few test images, uint8 [N, C, H, W], eight in a row; None if none."""
+        return None
 
     # -- distillation
 

@@ -10,12 +10,19 @@ from tickdsl.errors import TickdslError
 from tickdsl.plugins import PluginError, call_plugin, code_identity, is_plugin, load_plugin, require_plugin
 from tickdsl.plugins.loading import type_in_words
 from tickdsl.training.tasks.classify import CLASSIFY
+from tickdsl.training.tasks.generate import Generate
 from tickdsl.training.tasks.language import Language
 from tickdsl.training.tasks.protocol import Task
+from tickdsl.training.tasks.reconstruct import Reconstruct
 from tickdsl.training.tasks.regress import Regress
+from tickdsl.training.tasks.segment import Segment
+from tickdsl.training.tasks.tag import Tag
+from tickdsl.training.tasks.vae import Vae
 
 #: The built-in tasks.
-TASKS: Mapping[str, Task] = {task.name: task for task in (CLASSIFY, Regress(), Language())}
+TASKS: Mapping[str, Task] = {
+    task.name: task for task in (CLASSIFY, Tag(), Regress(), Segment(), Language(), Reconstruct(), Vae(), Generate())
+}
 
 
 def find_task(name: str) -> Task:
