@@ -22,6 +22,8 @@ _DEFAULT_DATA_BY_FAMILY = {
     "convs": "cifar10",
     "vgg": "cifar10",
     "resnet": "cifar10",
+    "unet": "shapes",
+    "generative": "mnist-small",
     PLUGIN_FAMILY: "digits",
 }
 _DEFAULT_DATA_BY_MODEL = {"small-cnn": "digits", "conv3": "cifar10", "gpt": "corpus", "bert": "sentences"}
