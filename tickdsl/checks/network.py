@@ -11,6 +11,7 @@ from tickdsl.checks import (
     cost_targets,
     data_sets,
     network_size,
+    phases,
     plugins,
     prune_amounts,
     prune_targets,
@@ -103,6 +104,7 @@ def diagnostics(arm: Arm, data: Path | None, *, has_random_structure: bool = Fal
     yield from _check_drops(arm, [group.prune.ends for group in arm.distinct_rounds.values()], root)
     yield from plugins.diagnostics(arm, arm_steps_per_epoch(arm), root)
     yield from _check_recalibration(arm, graph)
+    yield from phases.diagnostics(arm)
     for index, group in arm.distinct_rounds.items():
         traced = TracedPrune(
             arm,

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from tickdsl.engine.graph_cache import DEFAULT_DATA_DIR, dense_graph, task_of
+from tickdsl.engine.judging_labels import require_labels
 from tickdsl.engine.machine.precision import resolve_precision
 from tickdsl.engine.plan_tickets import base_structure, is_ticket
 from tickdsl.engine.steps.measurements import measurement_context
@@ -73,6 +74,7 @@ def prepare_study(plan: Plan, data: Path | None = None, device: torch.device | N
         return cost_metrics(graph, Structure.dense(graph))
 
     require_fit(plan, task)
+    require_labels(plan, root)
     return lower(
         plan,
         fingerprint=fingerprint_of,

@@ -33,6 +33,8 @@ OPERATIONS: dict[str, int] = {
 
 #: The tasks whose networks are judged in features of a classifier: the parent `features` of the steps that judge them.
 TASKS_WITH_FEATURES = ("generate",)
+#: The tasks whose networks have parts that are trained in turn.
+TASKS_IN_PHASES = ("generate",)
 JUDGING_OPERATIONS = ("train", "evaluate", "pruned", "barrier")
 
 

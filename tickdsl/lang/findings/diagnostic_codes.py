@@ -114,6 +114,7 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD455": ("evolving-masks", "error"),
     "TD456": ("no-scales-to-penalise", "warning"),
     "TD457": ("nothing-to-grow", "error"),
+    "TD490": ("trained-in-turn", "error"),
     # the experiment
     "TD501": ("overlap-without-split", "error"),
     "TD502": ("overlap-k-range", "error"),
