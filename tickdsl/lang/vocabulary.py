@@ -165,7 +165,7 @@ ALL_ARMS = "all"
 #: Built-in metrics of `report`.
 METRICS = (
     "accuracy", "loss", "sparsity", "params", "flops", "rounds", "train-time", "latency", "memory", "energy", "carbon",
-    "early-stop", "pruned", "robustness", "barrier",
+    "early-stop", "pruned", "robustness", "barrier", "fid",
 )  # fmt: skip
 #: Metric or control -> what it means.
 WORD_SUMMARIES: dict[str, str] = {
@@ -185,6 +185,7 @@ WORD_SUMMARIES: dict[str, str] = {
     "pruned": "test accuracy straight after the prune, before any retraining",
     "robustness": "accuracy on corrupted images and under adversarial attack",
     "barrier": "increase in test error along the line to the same network trained with another data order",
+    "fid": "Fréchet inception distance of generated images, by the weights of Inception in `inception`",
     "dense": "the unpruned network; always included",
     "random-init": "the same structure, trained from new random weights",
     "random-structure": "the same number of units per layer, chosen at random, with the original initial weights",

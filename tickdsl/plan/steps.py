@@ -29,6 +29,7 @@ OPERATIONS: dict[str, int] = {
     "barrier": 2,
     "pruned": 1,
     "metric": 2,
+    "fid": 1,
 }
 
 #: The tasks whose networks are judged in features of a classifier: the parent `features` of the steps that judge them.
@@ -90,7 +91,7 @@ def structure_of(key: str, operation: str, args: Mapping[str, Any], parents: Map
 def _keyed_args(args: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments that enter the key: data and weights count by their fingerprint, not by their path."""
     keyed = dict(args)
-    for subject, place in (("data", "path"), ("model", "weights")):
+    for subject, place in (("data", "path"), ("model", "weights"), ("inception", "path")):
         value = args.get(subject)
         if value is not None and "fingerprint" in value:
             options = {name: option for name, option in value["options"].items() if name != place}

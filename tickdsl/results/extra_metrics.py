@@ -64,6 +64,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("early-stop", "early stop,\nepoch", lambda epoch: f"{epoch:.1f}".removesuffix(".0")),
         Column("early-stop.accuracy", "early stop,\naccuracy %", _percent),
     ),
+    "fid": (Column("fid", "FID", lambda distance: f"{distance:.4g}"),),
     "pruned": (Column("pruned", "just pruned,\naccuracy %", _percent),),
     "barrier": (
         Column("barrier", "barrier,\npoints", _percent),

@@ -263,4 +263,5 @@ _OPERATIONS: dict[str, Operation] = {
     "barrier": measurements.barrier,
     "pruned": measurements.pruned,
     "metric": measurements.plugin_metric,
+    "fid": measurements.fid,
 }
