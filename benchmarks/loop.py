@@ -4,7 +4,8 @@ Both loops alternate in one process. A round's time is that of its fastest step,
 median and the range of the rounds' ratios. tickdsl's loop writes events and makes its measured choices as in
 `tickdsl run`.
 
-    python benchmarks/loop.py [--rounds N] [--steps N] [--data FOLDER] [--device cuda] [TABLE …]
+    python benchmarks/loop.py [--rounds N] [--steps N] [--data FOLDER] [--device cuda]
+                              [--models NAME …] [TABLE …]
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import pairwise
@@ -36,6 +37,10 @@ from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.history import EpochReport
 from tickdsl.training.memory_layouts import preferred_memory_format, set_memory_format
 from tickdsl.training.recipes.recipe import Recipe, steps_per_epoch
+from tickdsl.training.sparsifiers.evolving import Evolution
+from tickdsl.training.sparsifiers.gradual import GradualPruning
+from tickdsl.training.sparsifiers.protocol import ActiveSparsifier, SparseNetwork, Sparsifier
+from tickdsl.training.tasks import UNLABELLED
 from tickdsl.training.torchvision_import import import_torchvision
 
 
@@ -65,6 +70,11 @@ CASES = (
     Case("resnet20", "synthetic", _CIFAR_SHAPED, 128, masked=True, steps=9),
     Case("vgg16", "synthetic", _CIFAR_SHAPED, 128, steps=4),
     Case("vgg16", "synthetic", _CIFAR_SHAPED, 128, masked=True, steps=4),
+    Case("gpt", "corpus", {"train": 2000}, 32),
+    Case("gpt", "corpus", {"train": 2000}, 32, masked=True),
+    Case("bert", "sentences", {"train": 2000}, 32),
+    Case("unet", "shapes", {"train": 640, "test": 50}, 32, steps=19),
+    Case("unet", "shapes", {"train": 640, "test": 50}, 32, masked=True, steps=19),
 )
 #: Steps on CUDA between two synchronisations.
 BLOCK = 10
@@ -113,8 +123,7 @@ def bare_loop(network: Network, images: Dataset, recipe: Recipe, steps: int) -> 
     """Seconds of each step of a minimal loop that does the same work with the same tensors."""
     device, (model, precision) = network.device, _ready(network, recipe, images)
     train_inputs, labels = images.train_inputs.to(device), images.train_targets.to(device)
-    mean = (images.mean * 255).view(1, -1, 1, 1).to(device)
-    scale = 1 / (images.std * 255).view(1, -1, 1, 1).to(device)
+    prepare, loss_of = _by_hand(images, device)
     optimizer = torch.optim.SGD(model.parameters(), recipe.lr, recipe.momentum, fused=True)
     parameters = dict(model.named_parameters())
     masked: list[Tensor] = [parameters[name] for name in network.masks]
@@ -127,9 +136,9 @@ def bare_loop(network: Network, images: Dataset, recipe: Recipe, steps: int) -> 
         if step % per_epoch == 0:
             order = torch.randperm(len(labels)).to(device)
         indices = order[step % per_epoch * recipe.batch :][: recipe.batch]
-        x = train_inputs.index_select(0, indices).float().sub_(mean).mul_(scale)
+        x = prepare(train_inputs.index_select(0, indices))
         with precision():
-            loss = F.cross_entropy(model(x), labels.index_select(0, indices))
+            loss = loss_of(model(x), labels.index_select(0, indices))
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         optimizer.step()
@@ -138,6 +147,25 @@ def bare_loop(network: Network, images: Dataset, recipe: Recipe, steps: int) -> 
                 torch._foreach_mul_(masked, kept)
         total.add_(loss.detach(), alpha=len(indices))
     return ticks.steps()
+
+
+def _by_hand(images: Dataset, device: torch.device) -> tuple[Callable[[Tensor], Tensor], Callable[..., Tensor]]:
+    """What inputs go through before the network, and the loss, as a hand-written loop has them."""
+    if images.vocabulary:
+
+        def of_tokens(outputs: Tensor, targets: Tensor) -> Tensor:
+            return F.cross_entropy(outputs.flatten(0, -2), targets.flatten().long())
+
+        return Tensor.long, of_tokens
+    mean = (images.mean * 255).view(1, -1, 1, 1).to(device)
+    scale = 1 / (images.std * 255).view(1, -1, 1, 1).to(device)
+    loss = _pixel_loss if images.task.name == "segment" else F.cross_entropy
+    return lambda x: x.float().sub_(mean).mul_(scale), loss
+
+
+def _pixel_loss(logits: Tensor, masks: Tensor) -> Tensor:
+    """The cross-entropy of the labelled pixels, as torch has it."""
+    return F.cross_entropy(logits, masks.long(), ignore_index=UNLABELLED)
 
 
 def script_loop(network: Network, images: Dataset, recipe: Recipe, steps: int) -> list[float]:
@@ -264,9 +292,11 @@ def _row(label: str, measured: list[float], milliseconds: float) -> None:
     print(f"| {label} | {middle:.3f} | {measured[0]:.3f} to {measured[-1]:.3f} | {milliseconds:.2f} |", flush=True)
 
 
-def _loops(rounds: int, steps: int, device: torch.device) -> None:
+def _loops(rounds: int, steps: int, device: torch.device, names: Sequence[str] | None) -> None:
     print("\n| tickdsl / bare loop | ratio | range | bare loop, ms per step |\n|---|---|---|---|")
     for case in CASES:
+        if names and case.model not in names:
+            continue
         options = case.options
         if device.type == "cuda" and "train" in options:  # long epochs, for whole blocks of steps
             options = {**options, "train": 10 * options["train"]}
@@ -330,15 +360,108 @@ def _forward_backward(name: str, x: Tensor, memory_format: torch.memory_format) 
     return turn
 
 
+class Timed:
+    """A sparsifier whose changes are timed, in seconds of `now`."""
+
+    def __init__(self, sparsifier: Sparsifier, now: Callable[[], float]) -> None:
+        self._sparsifier, self._now = sparsifier, now
+        self.seconds: list[float] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sparsifier, name)
+
+    def start(self, network: SparseNetwork) -> ActiveSparsifier:
+        active = self._sparsifier.start(network)
+        change = active.change
+
+        def timed(step: int, gradients: Any = None) -> None:
+            start = self._now()
+            change(step, gradients)
+            self.seconds.append(self._now() - start)
+
+        active.change = timed  # type: ignore[method-assign]
+        return active
+
+
+def _sparsifiers(case: Case, built: Network, steps: int) -> dict[str, Sparsifier]:
+    """Sparsifiers that change the masks a few times in a short training, whatever their interval in a real one."""
+    every = max(1, steps // 6)
+    names = [name for name, parameter in built.model.named_parameters() if parameter.dim() > 1]
+    sizes = [parameter.numel() for parameter in built.model.parameters() if parameter.dim() > 1]
+    left = {step: [sum(sizes) - sum(sizes) * step // (2 * steps)] for step in range(every, steps, every)}
+    return {
+        "RigL": Evolution(0.3, every, 2 * steps, "gradient"),
+        "SET": Evolution(0.3, every, 2 * steps, "random"),
+        "SNFS": Evolution(0.3, every, 2 * steps, "momentum"),
+        "gradual, by magnitude": GradualPruning(names, left),
+        "gradual, by movement": GradualPruning(names, left, "movement"),
+    }
+
+
+def _sparse(rounds: int, steps: int, device: torch.device) -> None:
+    """Print the cost of a change of the masks, and what it adds to a step if there is one every 100 steps."""
+    print(
+        "\n| masks that change | a change, ms | a step, ms | a step between changes | added by one every 100 steps |\n"
+        "|---|---|---|---|---|"
+    )
+    for case in (case for case in CASES if case.masked):
+        images = datasets.load(case.data, options=case.options)
+        length = case.steps or steps
+        for kind in _sparsifiers(case, network(case, images, device), length):
+            changes, ratios_between, ordinary = [], [], []
+            for _ in range(rounds):
+                change, between, step = _sparse_round(case, images, kind, length, device)
+                changes.append(change)
+                ratios_between.append(between / step)
+                ordinary.append(step)
+            change, step = statistics.median(changes) * 1e3, statistics.median(ordinary) * 1e3
+            ratio = statistics.median(ratios_between)
+            # Only movement is summed up in every step.
+            added = (max(0.0, ratio - 1) if "movement" in kind else 0.0) + change / (100 * step)
+            print(
+                f"| {kind}: {case.model}, batch {case.batch} | {change:.2f} | {step:.2f} | {ratio:.3f} | {added:.2%} |",
+                flush=True,
+            )
+
+
+def _sparse_round(
+    case: Case, images: Dataset, kind: str, length: int, device: torch.device
+) -> tuple[float, float, float]:
+    """Seconds of a change, of a step between changes, and of a step with masks that do not change."""
+    recipe = Recipe(length=f"{length}it", lr=0.01, batch=case.batch)
+    now = time.process_time if device.type == "cpu" else partial(_synchronised, device)
+
+    def steps(built: Network, sparsifier: Sparsifier | None) -> list[float]:
+        ticks = Ticks(device, steps_per_epoch(len(images.train_targets), recipe.batch))
+        loop.train(
+            built.model, images, recipe, seed=0, masks=built.masks, device=device, sparsifier=sparsifier,
+            before_step=ticks,
+        )  # fmt: skip
+        return ticks.steps()
+
+    built = network(case, images, device)
+    timed = Timed(_sparsifiers(case, built, length)[kind], now)
+    between = min(steps(Network(built.model, {}, device) if kind.startswith("gradual") else built, timed))
+    ordinary = min(steps(network(case, images, device), None))
+    return statistics.median(timed.seconds), between, ordinary
+
+
+def _synchronised(device: torch.device) -> float:
+    torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tables", nargs="*", default=["bare", "script", "layouts"], help="bare, script, layouts")
+    tables = ["bare", "script", "layouts", "sparse"]
+    parser.add_argument("tables", nargs="*", default=tables, help=", ".join(tables))
     parser.add_argument("--rounds", type=int, default=9, help="number of rounds (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--data", type=Path, help="folder with MNIST (default: synthetic images of its shape)")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--models", nargs="+", metavar="NAME", help="only these networks, in the table `bare`")
     arguments = parser.parse_args()
     devices.use_threads(arguments.threads)
     device = devices.resolve_device(arguments.device)
@@ -346,13 +469,15 @@ def main() -> None:
     threads = plural(torch.get_num_threads(), "thread")
     print(f"torch {torch.__version__}, {device}, {threads}, {plural(arguments.rounds, 'round')}")
     if "bare" in arguments.tables:
-        _loops(arguments.rounds, arguments.steps, device)
+        _loops(arguments.rounds, arguments.steps, device, arguments.models)
     if "script" in arguments.tables:
         _scripts(
             arguments.rounds, min(arguments.steps, 24) if device.type == "cpu" else 10 * BLOCK, device, arguments.data
         )
     if "layouts" in arguments.tables and device.type == "cpu":
         _layouts(arguments.rounds)
+    if "sparse" in arguments.tables:
+        _sparse(arguments.rounds, arguments.steps, device)
 
 
 if __name__ == "__main__":

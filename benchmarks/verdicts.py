@@ -83,6 +83,16 @@ def winners(arm: Arm, images: int) -> list[bool]:
     return [level in won for level in range(differences.shape[1])]
 
 
+def winners_unresolved(arm: Arm, images: int) -> list[bool]:
+    """Which rounds are winning if nothing is known of how finely the test set resolves, as for an RMSE."""
+    differences, _ = arm
+    complete = [level for level in range(differences.shape[1]) if not np.isnan(differences[:, level]).any()]
+    families = [PairedLevel(dict(enumerate(differences[:, level].tolist())), 0.0) for level in complete]
+    p_values = holm([test.p_above(0.0) or 0.0 for test in paired_tests(families)], differences.shape[1])
+    won = {level for level, p in zip(complete, p_values, strict=True) if p <= THRESHOLD}
+    return [level in won for level in range(differences.shape[1])]
+
+
 def winners_before(arm: Arm, images: int) -> list[bool]:
     """Which rounds Student's paired t of each round and Holm's correction would call winning, without the rest."""
     p_values = []

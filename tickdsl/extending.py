@@ -23,6 +23,8 @@ from tickdsl.training.recipes.recipe import Recipe, Schedule
 from tickdsl.training.tasks.classify import Classify
 from tickdsl.training.tasks.protocol import BadTargets, Task, TaskMetric
 from tickdsl.training.tasks.regress import Regress
+from tickdsl.training.tasks.segment import Segment
+from tickdsl.training.tasks.tag import Tag
 
 __all__ = [
     "BadTargets",
@@ -42,6 +44,8 @@ __all__ = [
     "Sample",
     "Schedule",
     "ScoringContext",
+    "Segment",
+    "Tag",
     "Task",
     "TaskMetric",
     "TrainedModel",

@@ -1,1 +1,1 @@
-"""Plans of the tasks beside classification, at CPU size."""
+"""A plan for each task (imported as `tickdsl.plans.tasks`)."""

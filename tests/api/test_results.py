@@ -16,12 +16,15 @@ from finished_runs import finished_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.text import Text
+from task_runs import PRIMARY
 from written_runs import write_run
 
 import tickdsl
 from tickdsl.api.frames import levels_frame, seeds_frame
+from tickdsl.records.events import MetricInfo
 from tickdsl.results import RunState
 from tickdsl.results.export import results_csv, results_dict
+from tickdsl.results.scores import axis_label, label
 
 STATE = finished_run()
 FEW = settings(max_examples=25, deadline=None)
@@ -250,3 +253,32 @@ def test_names_cannot_break_out_of_the_page() -> None:
 
     page = results_fragment(ReportSource(state, "", "ok"))
     assert "alert(1)" in page and "<script" not in page
+
+
+@pytest.mark.parametrize("metric", PRIMARY, ids=lambda metric: metric.name)
+def test_arms_of_other_tasks_have_scores(tmp_path: Path, metric: MetricInfo) -> None:
+    results = tickdsl.open_run(write_run(tmp_path, metrics=(metric,)).folder)
+    arm = results.arm("colt")
+    assert (arm.task, arm.metric, arm.higher_is_better) == ("made-up", metric.name, metric.higher_is_better)
+    level = arm.level(1)
+    assert level.score is not None and level.accuracy is None
+    seeds = [seed.metrics for seed in level.seeds]
+    assert [values["score"] for values in seeds] == [values[metric.name] for values in seeds]
+    assert level.score.mean == pytest.approx(sum(values["score"] or 0.0 for values in seeds) / 3)
+    shown = f"{level!r} {level.seeds[0]!r} {results} {results._repr_html_()}"
+    assert "accura" not in shown and label(metric) in shown
+    frame = results.frame("level")
+    assert set(frame["metric"]) == {metric.name} and frame["accuracy"].isna().all() and frame["score"].notna().all()
+    assert results.frame()["score"].notna().all() and f"score.{metric.name}" in results.frame().columns
+    assert set(results.frame("difference")["metric"]) == {metric.name}
+    assert {difference.metric for difference in results.differences()} == {metric.name}
+    figure = results.plot()
+    assert axis_label(metric) in {text.get_text() for text in figure.findobj(Text)}
+    best = results.best()
+    assert best.score is not None
+
+
+def test_arms_of_classifiers_have_both(tmp_path: Path) -> None:
+    level = tickdsl.open_run(write_run(tmp_path).folder).arm("colt").level(1)
+    assert level.score == level.accuracy and level.score is not None
+    assert level.seeds[0].metrics["score"] == level.seeds[0].metrics["accuracy"]

@@ -131,6 +131,9 @@ def test_plain_weights_are_no_ticket() -> None:
         ("prune filters 20% x 2; rewind weights to 5%", 2, "`rewind weights to 5%`"),
         ("prune filters 20% at 2ep; rewind lr", 2, "`at 2ep`"),
         ("seeds 3; split samples 2\nprune weights 20% x 2; overlap; rewind weights to init", 2, "`split`"),
+        ("prune weights to 95% from 1ep to 2ep every 2it", 2, "`from … to … every …`"),
+        ("prune filters 20% via zeroing every=1ep; rewind lr", 2, "`via zeroing`"),
+        ("prune weights 20% by delta; rewind lr", 2, "`by delta`"),
     ],
 )
 def test_statements_that_need_the_training_of_a_dense_network(text: str, line: int, says: str) -> None:
@@ -138,6 +141,12 @@ def test_statements_that_need_the_training_of_a_dense_network(text: str, line: i
     found = errors(PLAN.splitlines()[0] + "\n" + text + "\n")
     assert [(d.code, d.span.line) for d in found] == [("TD527", line)]
     assert says in found[0].message and found[0].help
+
+
+def test_what_a_ticket_lacks_counts_once_for_the_targets_of_successive_prunes() -> None:
+    written(Path("t.safetensors"), plan_ticket())
+    text = "\nprune filters to 40%; rewind lr\nprune filters to 45%; rewind lr\nprune filters to 50%; rewind lr\n"
+    assert errors(PLAN.splitlines()[0] + text) == []
 
 
 @pytest.mark.parametrize("amount", ["20% until 10%", "to 10%"])
@@ -188,3 +197,10 @@ def test_check_needs_no_torch_for_a_ticket() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"
+
+
+def test_a_budget_that_the_ticket_has_reached_is_refused() -> None:
+    written(Path("t.safetensors"), plan_ticket())
+    (error,) = errors(PLAN.replace("filters 20% x 2", "filters to 10% of flops"))
+    assert error.code == "TD431" and "is reached before this prune" in error.message
+    assert errors(PLAN.replace("filters 20% x 2", "filters to 80% of flops x 2")) == []

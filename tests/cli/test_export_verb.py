@@ -235,7 +235,7 @@ def test_a_damaged_result_is_refused(own_copy: Path, harness: CliHarness) -> Non
 
 def test_a_run_without_levels_is_refused(own_copy: Path, harness: CliHarness) -> None:
     events = find_run(own_copy / "runs").events
-    lines = [line for line in events.read_text().splitlines() if '"metric"' not in line]
+    lines = [line for line in events.read_text().splitlines() if '"type":"metric"' not in line]
     events.write_text("\n".join(lines) + "\n")
     result = call_on(own_copy, harness)
     assert result.exit == 2

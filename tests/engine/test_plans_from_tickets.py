@@ -14,6 +14,7 @@ from tickdsl.engine.dense_networks import dense_network
 from tickdsl.errors import TickdslError
 from tickdsl.graph import Structure
 from tickdsl.graph.indexing import kept_units, remaining_weights
+from tickdsl.pruning.cost_targets import cost_metrics
 from tickdsl.tickets.ticket_file import open_ticket
 
 TRAIN = "\ntrain 1ep lr=0.05 batch=256\n"
@@ -172,3 +173,25 @@ def test_dense_templates_are_not_changed(tmp_path: Path) -> None:
     run = runner(tmp_path, "prune filters 20% x 1; rewind lr")
     run.run_step(run.measured_step("dense", 0))
     assert equal_states(before, dict(dense.module.state_dict()))
+
+
+@pytest.mark.parametrize(
+    "rounds", ["prune filters to 70% of flops; rewind lr", "prune filters to 70% of params x 2; rewind lr"]
+)
+def test_a_budget_counts_from_the_dense_network(tmp_path: Path, rounds: str) -> None:
+    written(tmp_path / "t.safetensors", plan_ticket())
+    run = runner(tmp_path, rounds)
+    graph = run.context.dense_network(run.study.step(run.levels("ticket")[0].structure)).graph
+    dense = cost_metrics(graph, Structure.dense(graph))
+    cost = "flops" if "flops" in rounds else "params"
+    last = run.metrics(run.levels("ticket")[-1].structure)["macs" if cost == "flops" else "params"]
+    assert 0.7 <= 1 - last / dense[cost] < 0.76
+
+
+def test_a_percentage_of_a_cost_is_one_of_the_dense_network(tmp_path: Path) -> None:
+    written(tmp_path / "t.safetensors", plan_ticket())
+    run = runner(tmp_path, "prune filters 20% until flops < 20%; rewind lr")
+    level = run.levels("ticket")[0]
+    graph = run.context.dense_network(run.study.step(level.structure)).graph
+    assert level.dense_cost == cost_metrics(graph, Structure.dense(graph))
+    assert run.study.step(level.dense).operation == "evaluate"

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from step_runner import HEAD, equal_states, step_runner
+from step_runner import HEAD, StepRunner, equal_states, step_runner
 from torch import Tensor
 
 from tickdsl.engine.steps.trainings import prepare_training
@@ -290,3 +290,51 @@ def test_the_barrier_between_trainings_with_masks_of_their_own_leads_through_den
     for point, role in (("01", "weights"), ("30", "other")):
         assert figures[f"barrier.error.{point}"] == pytest.approx(1 - found.metrics(ends[role])["accuracy"], abs=1e-6)
     assert found.structure(ends["weights"]) != found.structure(ends["other"])
+
+
+# -- what it costs
+
+
+def _dense(found: StepRunner) -> str:
+    return next(m.step for m in found.study.measurements if m.contestant == "dense")
+
+
+def test_the_multiply_adds_of_training_count_what_is_left(tmp_path: Path) -> None:
+    """By hand, on a network of two linear layers: 3 × weights left × images, at every step what is left then."""
+    head = "model lenet-300-100 width=0.2\ndata synthetic size=8 train=192 test=64\ntrain 3ep lr=0.05 batch=32\n"
+    text = "{}\nreport accuracy, train-flops"
+
+    def macs(plan: str) -> tuple[int, dict[str, int], int]:
+        found = step_runner(tmp_path, text.format(plan), head=head)
+        level = found.study.levels[-1]
+        metrics, structure = found.metrics(level.ticket), found.structure(level.ticket)
+        return metrics["train_macs"], _left(structure), metrics["path_macs"]
+
+    dense = step_runner(tmp_path, text.format("prune weights 50% at init"), head=head)
+    graph = dense.context.dense_network(dense.study.step(_dense(dense))).graph
+    total = sum(int(np.prod(info.shape)) for info in graph.weights.values())
+    assert dense.metrics(_dense(dense))["train_macs"] == 3 * total * 576
+    static = dense.metrics(dense.study.levels[0].ticket)["train_macs"]
+    assert static == pytest.approx(3 * total * 576 / 2, rel=1e-3)
+    # SET costs what static training costs; RigL the gradients of all weights at each of its exchanges.
+    start = "prune weights 50% by random at init; evolve weights 30% grow={} every=4it until=13it"
+    set_macs, left, _ = macs(start.format("random"))
+    assert set_macs == 3 * sum(left.values()) * 576
+    rigl, left, _ = macs(start.format("gradient"))
+    assert rigl == 3 * sum(left.values()) * 576 + 3 * 32 * (total - sum(left.values()))
+    snfs, left, _ = macs(start.format("momentum"))
+    assert snfs == (2 * sum(left.values()) + total) * 576
+    # Gradually: each part of the training with the weights that are left in it.
+    gradual, _, _ = macs("prune weights to 80% from 6it to 12it every 3it curve=linear")
+    by_hand = 3 * 32 * (9 * total + 3 * (total - round(0.4 * total)) + 6 * (total - round(0.8 * total)))
+    assert gradual == pytest.approx(by_hand, rel=1e-6)
+
+
+def test_all_trainings_that_lead_to_a_ticket_count_once(tmp_path: Path) -> None:
+    found = step_runner(tmp_path, "prune weights 50% x 2; rewind weights to 1ep\nreport train-flops")
+    first, second = (found.metrics(level.ticket) for level in found.study.levels)
+    dense = found.metrics(_dense(found))["train_macs"]
+    assert first["path_macs"] == dense + first["train_macs"]  # the rewind point is part of the dense training
+    assert second["path_macs"] == dense + first["train_macs"] + second["train_macs"]
+    measured = [m for m in found.study.measurements if m.report_metric == "train-flops"]
+    assert {m.step for m in measured} == {_dense(found), *(v.ticket for v in found.study.levels)}

@@ -11,6 +11,8 @@ import pytest
 from regression_data import PLUGIN
 from step_runner import StepRunner, step_runner
 
+from tickdsl.engine.scheduler.arm_ends import arm_ends, drop
+from tickdsl.engine.scheduler.event_builders import plan_resolved_event
 from tickdsl.errors import TickdslError
 from tickdsl.plugins import PluginError, permission
 from tickdsl.training.data import datasets
@@ -132,6 +134,8 @@ def test_targets_that_do_not_fit_are_one_message(sandbox: Any, tmp_path: Path, c
     [
         ("prune weights 50%; rewind lr\nreport robustness", "`report robustness` measures classifiers"),
         ("prune weights 50% x 3; rewind lr\nstop when accuracy < 50%", "has no accuracy: its task is regress"),
+        ("prune weights 50% x 3; rewind lr\nstop when drop > 1%", "`drop > 1%`: the rmse is no percentage"),
+        ("prune weights 50% until drop > 1%; rewind lr", "`drop > 1%`: the rmse is no percentage"),
         ("prune weights 50% by grasp-halves at init", "`by grasp-halves` halves the classes"),
         ("split classes 2; prune weights 50%; overlap; rewind weights to init", "`split classes`: .* has no classes"),
         ("prune weights 50%; rewind lr; transfer to digits", "digits has the task classify, .* the task regress"),
@@ -203,3 +207,48 @@ def test_a_figure_that_goes_missing_later_is_named(sandbox: Any, tmp_path: Path)
 def test_the_built_in_tasks_have_their_own_names() -> None:
     assert {name: task.name for name, task in TASKS.items()} == {name: name for name in TASKS}
     assert all(task.metrics and task.primary is task.metrics[0] for task in TASKS.values())
+
+
+def test_the_compared_metric_is_one_of_the_task(sandbox: Any, tmp_path: Path) -> None:
+    """`check` finds it with its place; what skips `check` stops before the first step."""
+    data = sandbox.module(PLUGIN.format(change="pass"))
+    head = HEAD.format(module=data)
+    rest = "seeds 3\nprune weights 50%; rewind lr\ncompare all within=1% metric="
+    (found,) = (finding for finding in sandbox.check(f"{head}{rest}rmsee").diagnostics if finding.severity == "error")
+    assert (found.code, found.label) == ("TD470", "did you mean `rmse`?")
+    assert "its task is regress" in found.message and found.help is not None and "rmse, r2 or loss" in found.help
+    for metric in ("rmse", "r2", "loss"):
+        assert not [f for f in sandbox.check(f"{head}{rest}{metric}").diagnostics if f.severity == "error"]
+    with pytest.raises(TickdslError, match="has no metric `accuracy`: its task is regress"):
+        runner(sandbox, tmp_path, f"{rest}accuracy")
+
+
+def test_another_metric_needs_no_other_steps(sandbox: Any, tmp_path: Path) -> None:
+    text = "prune weights 50%; rewind lr\ncompare all within=1%"
+    module = sandbox.module(PLUGIN.format(change="pass"))
+    one, two = (
+        step_runner(tmp_path, text + option, head=HEAD.format(module=module)).study for option in ("", " metric=r2")
+    )
+    assert set(one.graph) == set(two.graph)
+    events = [plan_resolved_event(study, lambda key: False) for study in (one, two)]
+    assert [event.metric for event in events] == ["", "r2"]
+    assert {task.name for event in events for task in event.tasks.values()} == {"regress"}
+
+
+def test_a_drop_is_in_the_unit_of_the_primary_metric(sandbox: Any, tmp_path: Path) -> None:
+    """A lower RMSE is better, so the drop is how much higher that of the ticket is."""
+    found = runner(sandbox, tmp_path, "prune weights 60% x 2; rewind lr\nstop when drop > 0.01\n")
+    assert [level.task for level in found.study.levels] == ["regress"] * 2
+    level = found.study.levels[0]
+    ticket, dense = found.metrics(level.ticket), found.metrics(level.dense)
+    known = {level.ticket: ticket, level.dense: dense}
+    assert drop(ticket, dense, level.task) == pytest.approx(ticket["score"] - dense["score"])
+    assert arm_ends(found.study, level, known.get) is (ticket["score"] - dense["score"] > 0.01)
+
+
+def test_check_says_the_unit_of_a_drop(sandbox: Any) -> None:
+    module = sandbox.module(PLUGIN.format(change="pass"))
+    plan = f'model lenet-300-100\ndata "{module}:spots"\ntrain 1ep lr=0.1\nprune weights 50% x 2; rewind lr\n'
+    for bound, expected in (("1%", ["TD439"]), ("0.5", [])):
+        report = sandbox.check(f"{plan}stop when drop > {bound}\n")
+        assert [finding.code for finding in report.diagnostics if finding.severity == "error"] == expected

@@ -18,7 +18,7 @@ from written_runs import write_run
 
 from tickdsl.errors import TickdslError
 from tickdsl.figures import KINDS, THEMES, figure
-from tickdsl.figures.axis_limits import Height, cost_ticks, fit_accuracy, round_ticks, share_ticks
+from tickdsl.figures.axis_limits import Height, cost_ticks, fit_scores, round_ticks, share_ticks
 from tickdsl.figures.curves import Point
 from tickdsl.figures.pareto_plot import pareto_front
 from tickdsl.figures.themes import ARM_COLOURS, LINES, MARKERS
@@ -55,15 +55,15 @@ def test_every_network_stands_at_its_value_with_its_interval_on_it(kind: str) ->
     ):
         if contestant == "dense":
             continue
-        expected = [standing for standing in group if standing.accuracy is not None]
+        expected = [standing for standing in group if standing.score is not None]
         markers = networks(drawn, f"{arm} {contestant}")
         assert len(markers) == len(expected)
         for marker, standing in zip(markers, expected, strict=True):
-            assert standing.accuracy is not None and standing.density is not None
+            assert standing.score is not None and standing.density is not None
             assert marker.x == pytest.approx(100 * standing.density)
-            assert marker.y == pytest.approx(100 * standing.accuracy.mean)
+            assert marker.y == pytest.approx(100 * standing.score.mean)
             assert (marker.low, marker.high) == pytest.approx(
-                (100 * standing.accuracy.low, 100 * standing.accuracy.high)  # type: ignore[operator]
+                (100 * standing.score.low, 100 * standing.score.high)  # type: ignore[operator]
             )
 
 
@@ -142,7 +142,7 @@ def test_limits_of_the_user_are_kept() -> None:
 @given(st.lists(st.tuples(SHARES, SHARES), min_size=1, max_size=30))
 def test_axes_fit_their_networks(values: list[tuple[float, float]]) -> None:
     heights = [Height(100 * mean, 100 * (mean - half), 100 * (mean + half)) for mean, half in values]
-    axis = fit_accuracy(heights, None)
+    axis = fit_scores(heights, None)
     assert all(0.0 <= low < high <= 100.0 for low, high in axis.parts)
     outside = [h for h in heights if not any(low <= h.mean <= high for low, high in axis.parts)]
     assert not outside or any("zoomed" in note for note in axis.notes)

@@ -16,11 +16,13 @@ from finished_runs import finished_run
 from PIL import Image
 from pypdf import PdfReader
 from pypdf.generic import DictionaryObject
+from written_runs import write_run
 
 from tickdsl.errors import TickdslError
-from tickdsl.figures import FORMATS, figure_options, render_figure
+from tickdsl.figures import FORMATS, figure, figure_options, render_figure
 from tickdsl.figures.options import parse_length, split_arms
 from tickdsl.figures.page import inline_svg, page_options
+from tickdsl.results.state_builder import read_run
 
 HELPERS = str(Path(__file__).parents[1] / "helpers")
 
@@ -117,14 +119,22 @@ def test_commas_within_brackets_belong_to_an_arm() -> None:
         ({"font": 1}, "a font of 1 points is not possible"),
         ({"width": "2in", "font": 40}, "too large for a width of 2 inches"),
         ({"ylim": "90"}, "no limits"),
-        ({"ylim": "95,90"}, "no limits of a percentage"),
-        ({"ylim": (90, 101)}, "no limits of a percentage"),
-        ({"ylim": "nan,5"}, "no limits of a percentage"),
+        ({"ylim": "95,90"}, "95 to 90 are no limits"),
+        ({"ylim": "nan,5"}, "no limits"),
+        ({"ylim": (0, float("inf"))}, "no limits"),
     ],
 )
 def test_what_is_not_possible_is_one_message(options: dict[str, object], message: str) -> None:
     with pytest.raises(TickdslError, match=message):
         figure_options(**{"kind": "accuracy", **options})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["accuracy", "flops", "pareto", "layers"])
+@pytest.mark.parametrize("ylim", [(90, 101), (-1, 50)])
+def test_limits_of_a_percentage_are_possible_ones(kind: str, ylim: tuple[float, float], tmp_path: Path) -> None:
+    state = read_run(write_run(tmp_path))
+    with pytest.raises(TickdslError, match="no limits of a percentage"):
+        figure(state, kind, ylim=ylim)
 
 
 @pytest.mark.parametrize("kind", ["accuracy", "flops", "pareto"])

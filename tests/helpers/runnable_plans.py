@@ -23,6 +23,9 @@ MODELS = (
 LENGTHS = ("1ep", "2ep", "15it")
 SHARES = ("20%", "50%", "30% of original", "to 60%", "to 85%")
 AMOUNTS = (*SHARES, "1", "3")
+#: Amounts that count what the layers cost, and rates by layer, which rank every layer by itself.
+BUDGETS = ("to 40% of flops", "to 50% of params", "to 30% of params x 2")
+RATES = ('["*1*": 20%, "**": 40%]', 'to ["**": 60%]', '["**": 30%] of original x 2')
 ABSENT_UNITS = {
     "small-cnn": ("neurons", "layers"),
     "lenet-300-100": ("filters", "layers"),
@@ -45,6 +48,7 @@ OPTION_VALUES: dict[str, tuple[str, ...]] = {
     "label-smoothing": ("0.1", "0.2"),
     "temperature": ("2", "5"),
     "milestones": ("[5it]", "[5it, 9it]"),
+    "multiple": ("2", "4"),
     "warmup": ("2it", "5it"),
     "until": ("4it", "9it"),
     "augment": ("flip", "[crop, rotation]"),
@@ -57,7 +61,7 @@ OPTION_VALUES: dict[str, tuple[str, ...]] = {
 #: Metrics that take seconds for each network: attacks, corruptions, timing, another training.
 SLOW_METRICS = frozenset({"robustness", "latency", "memory", "barrier"})
 #: Statements whose options change what is trained or pruned.
-COMPUTING = frozenset({"model", "data", "split", "train", "retrain", "distill", "transfer"})
+COMPUTING = frozenset({"model", "data", "split", "train", "prune", "retrain", "distill", "transfer"})
 
 Pick = Any
 
@@ -187,18 +191,29 @@ class _Drawer:
                 "until mask-distance < 20%",
             ]
         )
+        scopes = ["", "global", "local", *(("erk", "balanced") if unit == "weights" else ())]
+        if self.sometimes() and not amount.startswith("matching"):
+            amount = self.pick(BUDGETS)
+            ends = [] if "x 2" in amount else ["x 2"]
+        elif self.pick((False, False, False, True)) and not amount.startswith("matching"):
+            amount, scopes = self.pick(RATES), [""]
+            ends = [] if "x 2" in amount else ["x 2"]
+        if once:
+            amount, ends = amount.removesuffix(" x 2"), []
+        options = self.options(_schemas("prune")) if self.sometimes() else {}
         return Statement(
             " ".join(
                 part
                 for part in (
-                    "prune", unit, self.pick(("", "global", "local")), amount,
+                    "prune", unit, self.pick(scopes), amount,
                     self.pick(["", "", *ends]),
                     f"by {self.pick(criteria)}" if self.sometimes() else "",
                     self.pick(("", "", "", "at init", "at 5it", "at 50%")),
                     self.pick(("", "", "", 'except "*0*"', 'in "**"', "except fc")),
                 )
                 if part
-            )
+            ),
+            options,
         )  # fmt: skip
 
     def tails(self, arms: Sequence[str], *, split: bool) -> Iterator[Statement]:
@@ -248,7 +263,12 @@ class _Drawer:
                 metrics.append(self.pick(sorted(SLOW_METRICS)))
             yield Statement(f"report {', '.join(metrics)}", self.options(_schemas("report"), 1))
         if self.pick((False, False, False, True)):
-            yield Statement("stop when " + self.pick(("accuracy < 30%", "sparsity > 60%", "params < 300", "loss > 2")))
+            yield Statement(
+                "stop when "
+                + self.pick(
+                    ("accuracy < 30%", "sparsity > 60%", "params < 300", "loss > 2", "drop > 40%", "flops < 40%")
+                )
+            )
 
     def plan(self) -> Iterator[Statement]:
         yield Statement(f"model {self.model}")

@@ -25,6 +25,31 @@ class TaskCase:
 TASK_CASES = (
     TaskCase("classify", "model small-cnn width=0.5\ndata digits samples=200\ntrain 3ep batch=50 lr=0.05"),
     TaskCase(
+        "language",
+        "model gpt layers=1 heads=2 dim=16\ndata corpus length=16 train=160 test=40\n"
+        "train 3ep opt=adam lr=0.01 batch=32",
+        ("weights", "neurons", "layers"),
+    ),
+    # The same task as that of the first, on tokens.
+    TaskCase(
+        "classify",
+        "model bert layers=1 heads=2 dim=16\ndata sentences train=160 test=40\ntrain 3ep opt=adam lr=0.01 batch=32",
+        ("weights", "neurons", "layers"),
+    ),
+    TaskCase(
+        "tag",
+        "model small-cnn width=0.5\ndata shapes-tags size=16 channels=1 train=120 test=40\ntrain 3ep batch=30 lr=0.05",
+    ),
+    TaskCase(
+        "regress",
+        "model small-cnn width=0.5\ndata shapes-places size=16 channels=1 train=120 test=40\n"
+        "train 3ep batch=30 lr=0.05",
+    ),
+    TaskCase(
+        "segment",
+        "model unet width=0.25 depth=1\ndata shapes size=16 channels=1 train=120 test=40\ntrain 3ep batch=30 lr=0.05",
+    ),
+    TaskCase(
         "reconstruct",
         "model autoencoder width=0.25 latent=8\ndata digits samples=200\ntrain 3ep batch=50 opt=adam lr=0.003",
         ("weights", "neurons"),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+import attrs
 
 from tickdsl.records import EventWriter, RunPaths, new_run
 from tickdsl.records import events as e
@@ -34,14 +36,20 @@ def write_run(
     until: int | None = None,
     plan: str = "colt",
     text: str | None = PLAN,
+    metrics: Sequence[e.MetricInfo] = (),
 ) -> RunPaths:
-    """Write a run folder with the first `until` events of a run; with `end` None, the run has not ended."""
+    """Write a run folder with the first `until` events of a run; with `end` None, the run has not ended.
+
+    metrics: the primary metrics of the arms' tasks, in turn, instead of the accuracy, which becomes their scores as it
+    is, or as the error that it leaves where lower is better.
+    """
     paths = new_run(out, plan, token=f"{len(list(out.glob('*'))) if out.exists() else 0:04x}")
     if text is not None:
         paths.plan.write_text(text)
     clock = iter(range(1_790_000_000, 1_799_000_000))
     with EventWriter(paths.events, clock=lambda: float(next(clock))) as writer:
-        for number, event in enumerate(_events(paths.folder.name, plan, arms, seeds, controls, levels, end)):
+        events = _events(paths.folder.name, plan, arms, seeds, controls, levels, end)
+        for number, event in enumerate(_with_tasks(events, metrics) if metrics else events):
             if until is not None and number >= until:
                 break
             writer.write(event)
@@ -50,6 +58,35 @@ def write_run(
     last = next(clock)
     os.utime(paths.events, (last, last))
     return paths
+
+
+LOSS = e.MetricInfo(name="loss", higher_is_better=False)
+
+
+def _with_tasks(events: Iterator[e.Event], metrics: Sequence[e.MetricInfo]) -> Iterator[e.Event]:
+    """The events of a run whose arms have other tasks than classification, unless their metric is the accuracy."""
+    of_arm: dict[str, e.MetricInfo] = {}
+    for event in events:
+        if isinstance(event, e.PlanResolved):
+            of_arm = {arm.id: metrics[number % len(metrics)] for number, arm in enumerate(event.arms)}
+            tasks = {
+                arm: e.TaskInfo(name="classify" if metric.name == "accuracy" else "made-up", metrics=(metric, LOSS))
+                for arm, metric in of_arm.items()
+            }
+            event = attrs.evolve(event, tasks=tasks)
+        elif isinstance(event, e.Metric) and of_arm[event.arm].name != "accuracy":
+            metric = of_arm[event.arm]
+            assert event.accuracy is not None
+            score = event.accuracy if metric.higher_is_better else round(1.0 - event.accuracy, 4)
+            event = attrs.evolve(
+                event,
+                accuracy=None,
+                score=score,
+                metric=metric.name,
+                best_score=score,
+                figures={metric.name: score, "loss": event.loss},
+            )
+        yield event
 
 
 def _events(

@@ -14,6 +14,7 @@ from tickdsl.lang import option_schemas, vocabulary
 from tickdsl.lang.findings.diagnostic_codes import CODES
 
 DOCS = Path(__file__).parents[2] / "docs"
+PAGES = ("reference/language.md", "tutorial/first-study.md", "how-to/prune-to-a-budget.md")
 _BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -54,7 +55,7 @@ def cases(name: str) -> list[pytest.ParameterSet]:  # type: ignore[name-defined]
     return [pytest.param(name, block, id=f"{name}:{block.line}") for block in plans(name)]
 
 
-@pytest.mark.parametrize(("name", "block"), cases("reference/language.md") + cases("tutorial/first-study.md"))
+@pytest.mark.parametrize(("name", "block"), [case for page in PAGES for case in cases(page)])
 def test_an_example_has_the_expected_findings(name: str, block: Shown, tmp_path: Path) -> None:
     diagnostics = check_file(write(name, block, tmp_path)).diagnostics
     errors = {d.code for d in diagnostics if d.severity == "error"}

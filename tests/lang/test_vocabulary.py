@@ -8,6 +8,7 @@ from tickdsl import grammar
 from tickdsl.lang import option_schemas, vocabulary
 from tickdsl.lang.reading.parse import parse
 from tickdsl.lang.syntax import Source
+from tickdsl.training.tasks import TASKS
 
 KEYWORD = re.compile(r"([a-z]+)\(\?!")
 CLOSED = re.compile(r"\(\?:\(\?:([a-z|]+)\)\)")
@@ -35,6 +36,11 @@ def test_metrics_controls_and_options_have_summaries() -> None:
         vocabulary.ALL_ARMS,
     }
     assert all(kind.summary for schema in option_schemas.STATEMENT_OPTIONS.values() for kind in schema.values())
+
+
+def test_the_metrics_of_the_built_in_tasks_can_be_completed() -> None:
+    metrics = {metric.name for task in TASKS.values() for metric in task.metrics}
+    assert set(vocabulary.TASK_METRICS) == metrics
 
 
 @pytest.mark.parametrize("word", [*vocabulary.STATEMENTS, *vocabulary.CLAUSE_WORDS])

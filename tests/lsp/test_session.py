@@ -149,6 +149,8 @@ def test_hover(tmp_path: Path) -> None:
 
 COMPLETIONS = [
     ("|", {*STATEMENTS}, set()),
+    ("compare all |", {"within=", "metric="}, {"lr="}),
+    ("compare all metric=|", {"accuracy", "loss", "rmse", "r2"}, {"within="}),
     ("pru|", {"prune"}, {"x"}),
     ("arm a { |", {"prune", "train", "rewind"}, {"compare", "let", "arm"}),
     ("cycle 3 { |", {"prune"}, {"train", "arm"}),
@@ -166,6 +168,12 @@ COMPLETIONS = [
     ("prune filters |", {"global", "local", "to", "matching"}, {"filters"}),
     ("prune filters 20% |", {"x", "by", "until", "at", "in", "except", "of"}, {"global", "when"}),
     ("prune filters 20% x 3 by l1 in a |", {"until", "in", "except"}, {"x", "by"}),
+    ("prune filters 20% |", {"order=", "multiple="}, {"lr="}),
+    ("prune filters 20% order=|", {"lowest", "highest"}, {"multiple="}),
+    ("prune weights |", {"erk", "balanced", "global"}, {"flops"}),
+    ("prune filters to 50% of |", {"flops", "params"}, {"original", "by"}),
+    ("prune filters to 50% of flops |", {"x", "by", "order="}, {"flops"}),
+    ("prune filters 20% until |", {"flops", "drop"}, {"order="}),
     ("prune filters 20% of |", {"original", "remaining"}, {"by"}),
     ("prune filters 20% by |", {"l1", "bn-scale", "random"}, {"cka", "lr="}),
     ("prune filters 20% at |", {"init"}, {"l1"}),

@@ -221,3 +221,16 @@ def test_the_default_report_is_what_the_table_shows() -> None:
     assert [head for head, _ in round_columns(shown, None, ())] == [
         head for head, _ in round_columns(shown, None, DEFAULT_METRICS)
     ]
+
+
+@pytest.mark.parametrize("metric", ["loss", '"top-5"', "$chosen"])
+def test_what_is_compared_changes_no_step(metric: str) -> None:
+    """Every test measures all metrics of its task: another one compares the same trainings."""
+    text = "let chosen = loss\nseeds 3\nprune weights 20% x 2; rewind lr\ncompare all, random-init within=1%"
+    plain = read(text.replace("let chosen = loss\n", "")).plan
+    chosen = read(f"{text} metric={metric}").plan
+    assert plain is not None and chosen is not None
+    assert (plain.metric, chosen.metric) == ("", metric.strip('"').replace("$chosen", "loss"))
+    same_steps(plain, chosen)
+    again = read(expand(chosen)).plan
+    assert again is not None and again.metric == chosen.metric

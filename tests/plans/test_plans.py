@@ -30,6 +30,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("plans")
     weights = create("small-cnn", classes=10, shape=(1, 8, 8), seed=1).state_dict()
     save_file(dict(weights), directory / "small-cnn-mnist.safetensors")
+    sizes = {"layers": 2, "heads": 4, "dim": 32}
+    language = create("gpt", classes=256, shape=(32, 256), seed=1, options=sizes).state_dict()
+    save_file(dict(language), directory / "gpt-corpus.safetensors")
     buffer = io.BytesIO()
     Image.new("RGB", (32, 32)).save(buffer, "JPEG")
     numbers = {"train": range(500), "test": range(1)}

@@ -22,16 +22,18 @@ from tickdsl.records.events import (
     Log,
     MeasurementInfo,
     Metric,
+    MetricInfo,
     PlanResolved,
     StepEnd,
     StepInfo,
     StepProgress,
+    TaskInfo,
 )
 
 SURFACE = {
     "run.start": "run plan path argv pid host boot versions jobs device store",
     "plan.resolved": "arms contestants seeds steps measurements notes within matched_by report asked open_ended stops "
-    "data",
+    "data tasks metric",
     "phase": "doing",
     "network": "arms model params macs layers",
     "step.start": "step attempt worker",
@@ -58,7 +60,11 @@ def test_no_type_or_field_was_renamed() -> None:
 def test_every_type_and_field_is_documented() -> None:
     document = Path(__file__).parents[2] / "docs" / "reference" / "results.md"
     words = set(re.findall(r"`([a-z._]+)`", document.read_text(encoding="utf-8")))
-    nested = [field.name for kind in (ArmInfo, StepInfo, MeasurementInfo, LayerInfo) for field in attrs.fields(kind)]
+    nested = [
+        field.name
+        for kind in (ArmInfo, StepInfo, MeasurementInfo, LayerInfo, TaskInfo, MetricInfo)
+        for field in attrs.fields(kind)
+    ]
     assert {*SURFACE, *" ".join(SURFACE.values()).split(), *nested} <= words
 
 
@@ -85,6 +91,8 @@ def test_every_nested_value_comes_back(tmp_path: Path) -> None:
         steps=(StepInfo(id="s1", key="k", operation="train", label="train", arms=("a[k=1]",), epochs=2),),
         measurements=(MeasurementInfo(arm="a[k=1]", contestant="ticket", level=0, seed=1, step="s1"),),
         notes=("a note",),
+        tasks={"a[k=1]": TaskInfo(name="t", metrics=(MetricInfo(name="rmse", higher_is_better=False, unit="m"),))},
+        metric="rmse",
     )
     path = tmp_path / "events.jsonl"
     with writer(path) as out:

@@ -32,6 +32,16 @@ def test_at_most_one_arm_in_twenty_has_a_false_winner(simulation: ModuleType, se
     assert sum(rates.values()) / len(rates) <= 0.025
 
 
+@pytest.mark.parametrize("seeds", [3, 5, 10])
+def test_metrics_without_a_resolution_err_as_rarely(simulation: ModuleType, seeds: int) -> None:
+    """Also if the spread of the last round is ten times that of the first."""
+    settings = [s for s in simulation.null_settings() if (s.seeds, s.images) == (seeds, 10_000)]
+    settings += [attrs.evolve(s, growth=50.0) for s in settings if s.levels > 1 and s.stop is None]
+    rates = {setting: simulation.wrong_arms(setting, ARMS, simulation.winners_unresolved) for setting in settings}
+    assert {setting: rate for setting, rate in rates.items() if rate > 0.055} == {}
+    assert sum(rates.values()) / len(rates) <= 0.03
+
+
 def test_the_simulation_shows_what_survivors_do(simulation: ModuleType) -> None:
     """Judged by the seeds that `stop when` left over, one arm in six has a false winner."""
     setting = simulation.Setting(10, 8, 360, gain=-0.001, stop=0.005)

@@ -80,7 +80,7 @@ def test_a_whole_story() -> None:
     state = build_state(STORY)
     assert (state.status, state.exit, state.attempts, state.elapsed) == ("failed", 3, 1, 200.0)
     first, second = state.steps.values()
-    assert (first.status, first.seconds, first.accuracy, first.checkpoint) == ("done", 40, 0.9, 5)
+    assert (first.status, first.seconds, first.score, first.checkpoint) == ("done", 40, 0.9, 5)
     assert (second.status, second.error, second.epoch) == ("failed", "out of memory", 2)
     assert state.metrics == {("a", "dense", 0, 1): METRIC}
     assert state.networks == {"a": NETWORK}

@@ -15,6 +15,7 @@ import torch
 from device_plans import PLANS
 from regression_data import spots
 from torch import nn
+from vision_data import CASES, VisionCase
 
 import tickdsl
 from tickdsl.cli import main
@@ -107,6 +108,28 @@ def test_a_training_gives_the_same_result_and_waits_once_per_epoch(
     assert train(on_fake, before_step=lambda: waits.append(fake_device.SYNC_COUNTS.total())) == expected
     assert_equal(on_fake, on_cpu)
     assert waits == [step // PER_EPOCH for step in range(3 * PER_EPOCH)]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.data)
+@pytest.mark.parametrize("augment", [(), ("crop", "flip", "rotation")])
+def test_masks_tags_and_places_wait_once_per_epoch(case: VisionCase, augment: tuple[str, ...]) -> None:
+    recipe = attrs.evolve(RECIPE, augment=augment)
+    on_cpu, on_fake = (
+        TrainingJob(
+            model=case.network(), data=case.dataset(), recipe=recipe, seed=0, layout="contiguous",
+            distillation=Distillation(case.network(5), 2.0, 0.5),
+        )
+        for _ in range(2)
+    )  # fmt: skip
+    expected = train(on_cpu, "cpu")
+    fake_device.SYNC_COUNTS.clear()
+    waits: list[int] = []
+    found = train(on_fake, before_step=lambda: waits.append(fake_device.SYNC_COUNTS.total()))
+    for one, other in zip(found.epochs, expected.epochs, strict=True):
+        assert one.figures == pytest.approx(other.figures, rel=1e-4)
+        assert one.train_loss == pytest.approx(other.train_loss, rel=1e-5)
+    steps = case.dataset().train_targets.shape[0] // 16 + 1
+    assert waits == [step // steps for step in range(3 * steps)]
 
 
 @pytest.mark.parametrize("how", ["alone", "distilled", "stacked", "resumed"])

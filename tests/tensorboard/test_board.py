@@ -131,3 +131,22 @@ def test_in_any_order_nothing_is_lost_or_out_of_order(arriving: list[int], missi
 def test_folder_names_are_plain(text: str) -> None:
     name = folder_name(text)
     assert name and "/" not in name and name not in (".", "..") and not set(name) & set('<>:"|?*\\\0\n')
+
+
+def test_another_task_has_tags_of_its_own_metrics(tmp_path: Path) -> None:
+    rmse = e.MetricInfo(name="rmse", higher_is_better=False)
+    task = e.TaskInfo(name="regress", metrics=(rmse, e.MetricInfo(name="r2", higher_is_better=True)))
+    resolved = attrs.evolve(plan("a", levels=2), tasks={"a": task})
+    measured = [
+        e.Metric(
+            arm="a", contestant="ticket" if level else "dense", level=level, seed=1, step=f"a-{level}", accuracy=None,
+            loss=0.2, score=score, metric="rmse", figures={"rmse": score, "r2": 1 - score},
+        )
+        for level, score in enumerate((0.5, 0.25, 0.75))
+    ]  # fmt: skip
+    progress = e.StepProgress(step="a-0", epoch=1, epochs=4, loss=0.5, score=0.9, metric="rmse")
+    written = write(tmp_path, resolved, progress, *measured, e.RunEnd(status="ok", seconds=1, exit=0))
+    tags = written["a/seed-1"]
+    assert tags["rmse/by-round"] == tags["round/r2"] == tags["round/loss"] == [0, 1, 2]
+    assert tags["rmse/round-00"] == [1] and {"final/rmse", "best/rmse"} <= tags.keys()
+    assert not [tag for tag in tags if "accuracy" in tag]

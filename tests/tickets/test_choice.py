@@ -31,8 +31,8 @@ def test_the_smallest_winning_ticket_is_taken() -> None:
     }
     assert tickets, "the run must have winning tickets"
     smallest = max(key[2] for key in tickets)
-    equal = [standing for key, standing in tickets.items() if key[2] == smallest and standing.accuracy]
-    best = max(equal, key=lambda standing: standing.accuracy.mean if standing.accuracy else 0.0)
+    equal = [standing for key, standing in tickets.items() if key[2] == smallest and standing.score]
+    best = max(equal, key=lambda standing: standing.score.mean if standing.score else 0.0)
     choice = choose(state, Wanted())
     assert (choice.arm.id, choice.level) == (best.arm, best.level)
     assert choice.why_level.startswith("the smallest winning ticket (")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from task_runs import RMSE
 from written_runs import write_run
 
 from tickdsl import TickdslError
@@ -59,6 +60,16 @@ def test_wandb_gets_every_round_on_its_axis_and_the_results(stand_ins: Path, tmp
     state = build_state(read_events(paths.events))
     assert code == 0 and summary["answer/1"] == answers(state)[0]
     assert json.loads(paths.results_json.read_text())["arms"][0]["conclusion"] == summary["conclusion/colt"]
+
+
+def test_another_task_is_told_by_its_metrics(stand_ins: Path, tmp_path: Path) -> None:
+    paths = write_run(tmp_path / "runs", metrics=(RMSE,))
+    assert pass_on("wandb", paths).error is None
+    logged = [entry[1] for entry in importlib.import_module("wandb").told if entry[0] == "log"]
+    names = {name for values in logged for name in values}
+    assert "rounds/colt/seed-1/rmse" in names and "rounds/colt/random-init/seed-1/rmse" in names
+    assert not [name for name in names if "accuracy" in name]
+    assert any(values.get("rmse", b"")[:4] == b"\x89PNG" for values in logged if len(values) == 1)
 
 
 def test_mlflow_gets_every_round_as_a_step(stand_ins: Path, tmp_path: Path) -> None:

@@ -46,16 +46,19 @@ def test_builtin_networks_match_the_catalogue(name: str) -> None:
         pictures = find_task(info.task).pictures(outputs, torch.zeros(1, 2, *info.size, dtype=torch.uint8))
         assert pictures is not None and pictures.shape[1:] == (2, *info.size)
     else:
-        assert outputs.shape == (1, 7)
+        per_pixel = info.size if info.tasks == ("segment",) else ()
+        assert outputs.shape == (1, 7, *per_pixel)
     if max(info.size) > 1:
         smaller = (2, info.size[0] - 1, info.size[1] - 1)
         with pytest.raises(Exception, match="at least"):
             models.create(name, classes=7, shape=smaller, seed=0)
 
 
-@pytest.mark.parametrize("name", ["digits", "synthetic", "corpus", "sentences"])
+@pytest.mark.parametrize(
+    "name", ["digits", "synthetic", "shapes", "shapes-tags", "shapes-places", "corpus", "sentences"]
+)
 def test_builtin_data_sets_match_the_catalogue(name: str) -> None:
     info = catalogue.DATASETS[name]
     data = datasets.load(name)
-    assert (data.shape, data.classes) == (info.shape, info.classes)
+    assert (data.shape, data.classes, data.task.name) == (info.shape, info.classes, info.task)
     assert (len(data.train_targets), len(data.test_targets)) == (info.train, info.test)

@@ -12,6 +12,7 @@ from regression_data import spots
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils import _python_dispatch
+from vision_data import SEGMENT, TAG, VisionCase
 
 from tickdsl.training import models
 from tickdsl.training.data import datasets
@@ -110,6 +111,40 @@ def test_a_regression_step_is_the_bare_step_with_the_squared_error() -> None:
         step()
     assert ours == counter.names
     assert ours["_local_scalar_dense"] == 0
+
+
+@pytest.mark.parametrize("case", [SEGMENT, TAG], ids=["segment", "tag"])
+def test_a_step_of_another_task_is_the_bare_step_with_its_loss(case: VisionCase) -> None:
+    data, model = case.dataset(train=96), case.network()
+    ours = _counted_step(model, data, {})
+    mean, std = data.mean.view(1, -1, 1, 1), data.std.view(1, -1, 1, 1)
+    step = _bare_step(model, data.train_inputs, data.train_targets, mean, std, data.task.bind())
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    step()
+    with _Count() as counter:
+        step()
+    assert ours == counter.names
+    assert ours["_local_scalar_dense"] == 0
+
+
+def test_masks_are_moved_without_waiting_for_the_device() -> None:
+    waits, data = _Count(), SEGMENT.dataset(train=96)
+    recipe = Recipe(length="2ep", lr=0.05, batch=8, augment=("crop", "flip", "rotation"))
+    with waits:
+        train(SEGMENT.network(), data, recipe, seed=0)
+    assert waits.names["_local_scalar_dense"] == 0
+
+
+#: What moving a batch costs beside the step: images, and masks in the second case, are padded once before.
+@pytest.mark.parametrize(("augment", "more"), [(("flip",), Counter(flip=1, where=1, slice=1, view=1))])
+def test_augmented_images_without_masks_cost_what_they_did(
+    tiny: Dataset, augment: tuple[str, ...], more: Counter[str]
+) -> None:
+    def network() -> nn.Module:
+        return models.create("small-cnn", classes=4, shape=tiny.shape, seed=0)
+
+    plain, moved = (_counted_step(network(), tiny, {}, augment=kinds) for kinds in ((), augment))
+    assert moved == plain + more
 
 
 def test_an_epoch_does_not_wait_for_the_device(tiny: Dataset) -> None:

@@ -1,21 +1,26 @@
 """The content of the screens for any prefix of a recording: no exceptions, and every line has the right width."""
 
 import functools
+from pathlib import Path
 
 import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from recorded_run import PLAN, StubSource, events_until_midway, events_with_failure, recorded_events, snapshot
+from task_runs import DEGREES, ERROR, MIOU, PSNR, RMSE, two_tasks
 from tickdsl.tui.feed import Feed
 from tickdsl.tui.snapshot_builder import SnapshotBuilder
 from tickdsl.tui.views import arms, compare, detail, layers, log, pareto, plan, run_charts, status, tree
 from tickdsl.tui.views.braille_chart import draw_chart
 from tickdsl.tui.views.glyphs import DARK, LIGHT
 from tickdsl.tui.views.snapshot import Snapshot
+from written_runs import write_run
 
-from tickdsl.records import EventRecord
-from tickdsl.records.events import Measure, Metric, Resource, RunEnd
+from tickdsl.records import EventRecord, read_events
+from tickdsl.records.events import Measure, Metric, MetricInfo, Resource, RunEnd
+from tickdsl.results.scores import ACCURACY, description
+from tickdsl.results.standings import compute_standings
 from tickdsl.results.state import FINISHED_STATUSES
 
 WIDTHS = st.integers(30, 140)
@@ -128,9 +133,9 @@ def test_the_pareto_front_holds_the_tickets_that_none_dominates() -> None:
     assert front
     for ticket in tickets:
         dominated = any(
-            other.accuracy.mean >= ticket.accuracy.mean
+            other.score.mean >= ticket.score.mean
             and other.params <= ticket.params
-            and (other.accuracy.mean, -other.params) != (ticket.accuracy.mean, -ticket.params)
+            and (other.score.mean, -other.params) != (ticket.score.mean, -ticket.params)
             for other in tickets
         )
         assert (ticket in front) == (not dominated)
@@ -255,3 +260,39 @@ def test_results_that_are_worthless_raise_an_alarm() -> None:
     rows = [log.as_log_row(row, now).text for row in log.log_rows(now)]
     assert any("WARNING: weights or statistics are not finite" in row for row in rows)
     assert "⚠" not in status.title_line(moment(len(recorded_events())), 120, DARK).plain
+
+
+@pytest.mark.parametrize("metrics", [(RMSE,), (ERROR,), (PSNR,), (ACCURACY, RMSE), (MIOU, DEGREES)], ids=str)
+def test_screens_speak_of_the_metrics_of_the_arms(tmp_path: Path, metrics: tuple[MetricInfo, ...]) -> None:
+    records = list(read_events(write_run(tmp_path, metrics=metrics).events))
+    for width in (40, 60, 80, 100, 140):
+        for filter_text in ("", "imp"):
+            now = attrs.evolve(snapshot(records), filter_text=filter_text)
+            lines = everything(now, width)
+            lines += [arms.heading(width, now.metrics), compare.heading(width, compare.compare_rows(now, "round 1"))]
+            if ACCURACY not in metrics:
+                assert not [line for line in lines if "accura" in line.replace("most accurate", "")]
+    now = snapshot(records)
+    shown = run_charts.metric_chart(now, 0, True, True, DARK, ())
+    assert shown.title.startswith(f"{description(metrics[0])} / weights left")
+    assert shown.y.percent == metrics[0].is_share
+    # Of two metrics, a chart shows one, and the filter the other.
+    assert len({curve.label.split(" (")[-1].rstrip(")") for curve in shown.curves}) == 2 // len(metrics)
+    other = attrs.evolve(now, filter_text="imp")
+    assert run_charts.metric_chart(other, 0, True, False, DARK, ()).title.startswith(description(metrics[-1]))
+    assert ("filter for arms" in shown.title) == (len(metrics) == 2)
+    rows = [row for row in compare.compare_rows(now, "round 1") if row.contestant == "ticket"]
+    if len(metrics) == 2:  # the best of its metric, and not worse than the other
+        assert all("score" in row.best for row in rows)
+    elif rows[0].standing is not None and rows[1].standing is not None:
+        best = max(rows, key=lambda row: row.standing.goodness)
+        assert "score" in best.best
+
+
+def test_a_front_does_not_compare_metrics() -> None:
+    state = two_tasks()
+    standings = [s for key, s in compute_standings(state).items() if key[1] == "ticket"]
+    front = pareto.pareto_front(standings)
+    for metric in (ACCURACY, RMSE):
+        alike = [s for s in standings if s.metric == metric]
+        assert [s for s in front if s.metric == metric] == pareto.pareto_front(alike) != []

@@ -20,8 +20,9 @@ from tickdsl.records.events import ArmInfo
 from tickdsl.results.budgets import Budget, budgets
 from tickdsl.results.conclusions import conclusions
 from tickdsl.results.estimates import Estimate
-from tickdsl.results.export import seed_metrics
-from tickdsl.results.formatting import accuracy, percent
+from tickdsl.results.export import accuracy_over_seeds, seed_metrics
+from tickdsl.results.formatting import percent
+from tickdsl.results.scores import label, number, score_with_unit
 from tickdsl.results.standings import Standing
 from tickdsl.tickets.choice import Wanted, choose
 
@@ -54,6 +55,21 @@ class ArmResult:
     def sweep(self) -> Mapping[str, Any]:
         """The values of the sweeps that the arm uses, by name."""
         return dict(self._info.sweep)
+
+    @property
+    def task(self) -> str:
+        """What its networks learn: "classify", "regress", or the task of a plug-in."""
+        return self._record.state.task_of(self.id).name
+
+    @property
+    def metric(self) -> str:
+        """The name of the metric that its networks are compared by: "accuracy", "rmse", …"""
+        return self._record.state.metric_of(self.id).name
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether more of that metric is better."""
+        return self._record.state.metric_of(self.id).higher_is_better
 
     @property
     def conclusion(self) -> str:
@@ -93,7 +109,7 @@ class ArmResult:
 
 @attrs.frozen(repr=False)
 class LevelResult:
-    """A contestant at one level of an arm, over all seeds; shares and differences are in [-1, 1], not in percent."""
+    """A contestant at one level of an arm, over all seeds; shares and their differences are not in percent."""
 
     _record: RunRecord
     arm: ArmResult
@@ -110,13 +126,21 @@ class LevelResult:
         return self._standing.contestant
 
     @property
+    def score(self) -> Estimate | None:
+        """The metric of the arm on the test set: its mean over the seeds, with `half_width`.
+
+        That is half the 95% confidence interval.
+        """
+        return self._standing.score
+
+    @property
     def accuracy(self) -> Estimate | None:
-        """The test accuracy: its mean over the seeds, with `half_width`, half the 95% confidence interval."""
-        return self._standing.accuracy
+        """The test accuracy: its mean over the seeds, with `half_width`; None for tasks without one."""
+        return accuracy_over_seeds(self._record.state, self._standing)
 
     @property
     def to_dense(self) -> Estimate | None:
-        """The accuracy minus that of the dense network, paired by seed."""
+        """The score minus that of the dense network, paired by seed."""
         return self._standing.to_dense
 
     @property
@@ -131,7 +155,7 @@ class LevelResult:
 
     @property
     def lead(self) -> Estimate | None:
-        """Of a control: the accuracy of the ticket minus its own, paired by seed."""
+        """Of a control: the score of the ticket minus its own, paired by seed."""
         return self._standing.lead
 
     @property
@@ -167,7 +191,7 @@ class LevelResult:
         """The network of a seed.
 
         Args:
-            number: The seed (default: the one with the median accuracy, of an even number the lower one).
+            number: The seed (default: the one with the median score, of an even number the worse one).
 
         Raises:
             TickdslError: If that seed was not measured.
@@ -184,7 +208,8 @@ class LevelResult:
 
     def __repr__(self) -> str:
         size = "" if self.number == 0 else f", {percent(self.density)} of the weights"
-        return f"<{_place(self)}{size}, accuracy {accuracy(self.accuracy)}%>"
+        metric = self._standing.metric
+        return f"<{_place(self)}{size}, {label(metric)} {score_with_unit(metric, self.score)}>"
 
 
 @attrs.frozen(repr=False)
@@ -248,8 +273,8 @@ class SeedResult:
             return ticket_of_run(record.paths, wanted, state=record.state, store=record.store, data=record.data)
 
     def __repr__(self) -> str:
-        value = self.metrics["accuracy"]
-        shown = "no accuracy" if value is None else f"accuracy {percent(value, 2)}"
+        metric, value = self._record.state.metric_of(self.level.arm.id), self.metrics["score"]
+        shown = f"no {label(metric)}" if value is None else f"{label(metric)} {number(metric, value)}"
         return f"<{_place(self.level)}, seed {self.number}, {shown}>"
 
 

@@ -18,9 +18,10 @@ class Difference:
         second: The id of the other.
         answer: Which is better, in a sentence.
         matched_by: What compared rounds have in common: "weights", "flops", "params" or "level".
+        metric: The name of the metric that both are compared by.
         levels: The pairs of rounds, from the largest network to the smallest: `first_level` and `second_level`,
-            `first_left` and `second_left` (the shares that are left), `difference` (an estimate, in [-1, 1], of the
-            first arm's accuracy minus the second's) and `verdict` ("ahead", "behind" or "undecided" for the first arm,
+            `first_left` and `second_left` (the shares that are left), `difference` (an estimate of the first arm's
+            score minus the second's) and `verdict` ("ahead", "behind" or "undecided" for the first arm,
             None without a verdict, and then `no_verdict` says why).
         first_unmatched: The rounds of the first arm that no round of the second matches.
         second_unmatched: The rounds of the second arm that no round of the first matches.
@@ -30,6 +31,7 @@ class Difference:
     second: str
     answer: str
     matched_by: str
+    metric: str
     levels: tuple[MatchedLevels, ...]
     first_unmatched: tuple[int, ...]
     second_unmatched: tuple[int, ...]
@@ -49,6 +51,7 @@ def _difference(found: ArmDifference) -> Difference:
         found.second,
         answer(found),
         found.matched_by,
+        found.metric.name,
         found.levels,
         found.first_unmatched,
         found.second_unmatched,

@@ -25,7 +25,7 @@ def levels_frame(state: RunState) -> DataFrame:
     for arm in results_dict(state)["arms"]:
         for level in arm["levels"]:
             for contestant, entry in level["contestants"].items():
-                row = {"arm": arm["id"], "name": arm["name"]}
+                row = {"arm": arm["id"], "name": arm["name"], "metric": arm["metric"]["name"]}
                 row |= {f"sweep.{name}": arm["sweep"].get(name) for name in sweep_names}
                 row |= {"contestant": contestant, "level": level["level"], "seeds": len(entry["seeds"])}
                 rows.append(row | _flat(entry))
@@ -34,7 +34,7 @@ def levels_frame(state: RunState) -> DataFrame:
 
 
 def differences_frame(state: RunState) -> DataFrame:
-    """A row per pair of rounds of every two arms that are compared: the first arm's accuracy minus the second's."""
+    """A row per pair of rounds of every two arms that are compared: the first arm's score minus the second's."""
     rows: list[list[Any]] = []
     for pair in results_dict(state)["differences"]:
         for level in pair["levels"]:
@@ -46,11 +46,11 @@ def differences_frame(state: RunState) -> DataFrame:
 
 
 _DIFFERENCE_COLUMNS = (
-    "first", "second", "matched_by", "first_level", "second_level", "first_left", "second_left", "seeds", "difference",
-    "difference.half_width", "verdict", "no_verdict", "p_ahead", "p_behind",
+    "first", "second", "matched_by", "metric", "first_level", "second_level", "first_left", "second_left", "seeds",
+    "difference", "difference.half_width", "verdict", "no_verdict", "p_ahead", "p_behind",
 )  # fmt: skip
 #: The fields of a contestant in results.json that are estimates, and those that are numbers or words.
-_ESTIMATES = ("accuracy", "to_dense", "lead")
+_ESTIMATES = ("score", "accuracy", "to_dense", "lead")
 _VALUES = (
     "sparsity", "params", "macs", "filters", "seconds", "verdict", "no_verdict", "p_winning", "p_losing",
     "lead_verdict", "p_ahead", "p_behind",

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-FigureKind = Literal["accuracy", "flops", "layers", "pareto"]
+FigureKind = Literal["score", "accuracy", "flops", "layers", "pareto"]
 StyleName = Literal["paper", "slides", "dark"]
 ReportFormat = Literal["html", "md", "csv", "json", "pdf", "png", "svg"]
 
@@ -104,9 +104,9 @@ class Results:
         raise TickdslError(f"there are {len(found)} arms {name}", f"name one of {several}, or give its sweep values")
 
     def best(self, arm: str | None = None) -> LevelResult:
-        """The ticket that `tickdsl export` takes: the smallest winning one, else the most accurate one.
+        """The ticket that `tickdsl export` takes: the smallest winning one, else the best one (the most accurate).
 
-        The most accurate one is chosen by the test set, so its accuracy is optimistic.
+        The best one is chosen by the test set, so its score is optimistic.
 
         Args:
             arm: The name or id of an arm (default: any).
@@ -141,7 +141,7 @@ class Results:
 
     def plot(
         self,
-        kind: FigureKind = "accuracy",
+        kind: FigureKind = "score",
         *,
         style: StyleName = "paper",
         width: float | str | None = None,
@@ -154,14 +154,15 @@ class Results:
         """A figure of the run, as `tickdsl report --format pdf` draws it; a notebook shows it.
 
         Args:
-            kind: "accuracy" (against the weights left), "flops", "layers" or "pareto".
+            kind: "score" (the accuracy, or the metric of another task, against the weights left; also called
+                "accuracy"), "flops", "layers" or "pareto".
             style: "paper", "slides" or "dark".
             width: In inches, or a length such as "84mm"; the height follows from it (default: the style's).
             font: The size of the font in points (default: the style's).
             title: Whether the figure has a title.
             controls: Whether controls are drawn (default: where there is room for them).
             arms: Ids or names of arms in the order of their colours (default: all).
-            ylim: The limits of the vertical axis in percent (default: chosen by the data).
+            ylim: The limits of the vertical axis, in percent if that shows shares (default: chosen by the data).
 
         Returns:
             The `matplotlib.figure.Figure`: change it, and save it with `savefig`.
@@ -223,7 +224,7 @@ class Results:
             path: The file, or an existing folder for a file with a default name (default: in the working folder).
             arm: The name or id of the arm (default: that of the best ticket, see `best`).
             level: The number of the level (default: that of the best ticket).
-            seed: The seed (default: the one with the median accuracy, of an even number the lower one).
+            seed: The seed (default: the one with the median score, of an even number the worse one).
             set: Only arms with these values of their sweeps.
             dense: Export the dense network instead of a ticket.
             format: "ticket", "pt2", "onnx" or "state-dict" (default: what the name of the file ends with, else

@@ -83,9 +83,9 @@ def _check_epochs(arm: Arm) -> Iterator[Diagnostic]:
 def _check_stop(plan: Plan, stop: Condition) -> Iterator[Diagnostic]:
     if stop.metric != "sparsity" or stop.comparison not in (">", ">="):
         return
-    most = [_most_sparse(arm.rounds) for arm in plan.arms]
+    most = [_most_sparse(arm.rounds) for arm in plan.arms if arm.rounds]
     reached = [share for share in most if share is not None]
-    if len(reached) < len(most) or any(stop.holds(float(share)) for share in reached):
+    if not most or len(reached) < len(most) or any(stop.holds(float(share)) for share in reached):
         return
     end = percent(round(max(reached), 3))
     yield Diagnostic(

@@ -14,6 +14,7 @@ from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.lang.vocabulary import TEST_RESULTS
 from tickdsl.moments import Moment
 from tickdsl.plan.model import MIN_SEEDS, Arm, Data, Plan, Retrain, Rewind, as_json
+from tickdsl.plan.prune_arguments import has_one_scope
 from tickdsl.plurals import plural
 from tickdsl.records.canonical import canonical_json
 from tickdsl.training.recipes.recipe import Recipe
@@ -58,8 +59,8 @@ def _check_stops(plan: Plan) -> Iterator[Diagnostic]:
         if condition.metric in TEST_RESULTS and len(plan.seeds) >= MIN_SEEDS:
             yield Diagnostic(
                 "TD543",
-                f"`{condition.metric} {condition.comparison} …` ends each seed by its test {condition.metric}: rounds "
-                "that not all seeds reach get no verdict",
+                f"`{condition.metric} {condition.comparison} …` ends each seed by its {condition.metric} on the test "
+                "set: rounds that not all seeds reach get no verdict",
                 condition.span or plan.arms[0].span,
                 help="end by a size (`sparsity`, `params`, `flops`), or add `# ok TD543`",
             )
@@ -99,6 +100,7 @@ def _check_baseline(plan: Plan) -> Iterator[Diagnostic]:
 def _check_random_structure(plan: Plan) -> Iterator[Diagnostic]:
     if "random-structure" not in plan.rivals:
         return
+    yield from _check_equal_cost(plan)
     for arm in plan.arms:
         drawn = [group.prune for group in arm.rounds if group.prune.by == "random"]
         if drawn and len(drawn) == len(arm.rounds):
@@ -108,6 +110,34 @@ def _check_random_structure(plan: Plan) -> Iterator[Diagnostic]:
                 plan.compare_span or arm.span,
                 secondary=(Label(drawn[0].by_span or drawn[0].span, f"arm `{arm.name}` prunes at random"),),
                 help="compare with `random-init`, or prune by another criterion",
+            )
+            return
+
+
+def _check_equal_cost(plan: Plan) -> Iterator[Diagnostic]:
+    """Check that a random structure can be drawn that has the FLOPs or parameters of the tickets (TD438)."""
+    if plan.rival_match == "units":
+        return
+    for arm in plan.arms:
+        masking = [group.prune for group in arm.rounds if group.prune.unit == "weights"]
+        if masking and plan.rival_match == "flops":
+            yield Diagnostic(
+                "TD438",
+                "`match=flops` says nothing about masks, which save no multiply-adds",
+                plan.compare_span or arm.span,
+                secondary=(Label(masking[0].span, f"arm `{arm.name}` masks weights"),),
+                help="use `match=params`, or leave it out",
+            )
+            return
+        if not has_one_scope(arm.rounds):
+            other = next(group.prune for group in arm.rounds if not has_one_scope((arm.rounds[0], group)))
+            yield Diagnostic(
+                "TD438",
+                f"`match={plan.rival_match}` draws units of one kind, but arm `{arm.name}` prunes several, or in other "
+                "layers",
+                plan.compare_span or arm.span,
+                secondary=(Label(other.span, "another unit, or other layers"),),
+                help="leave out `match=`: then the control has as many units in every layer",
             )
             return
 
@@ -192,7 +222,7 @@ def _pairs(plan: Plan) -> Iterator[tuple[Arm, Arm]]:
 def _check_budgets(plan: Plan) -> Iterator[Diagnostic]:
     totals = {arm.id: total_epochs(arm) for arm in plan.arms} if len(plan.arms) <= MAX_PIPELINES else {}
     for first, second in _pairs(plan):
-        if _evaluation_data(first) != _evaluation_data(second):
+        if _evaluation_data(first) != _evaluation_data(second) or not (first.rounds and second.rounds):
             continue
         length, other_length = retraining_length(first), retraining_length(second)
         if (

@@ -20,7 +20,7 @@ def diagnostics(arm: Arm) -> Iterator[Diagnostic]:
 
 
 def _check_split(arm: Arm) -> Iterator[Diagnostic]:
-    if arm.split is None:
+    if arm.split is None or not arm.rounds:  # a network that is not pruned is trained on all data
         return
     classes = catalogue.known_size(arm.data.name, "classes", arm.data.options)
     if arm.split.by == "classes" and classes is not None and arm.split.parts > classes // 2:

@@ -114,6 +114,9 @@ def _value(data: Data, option: str) -> Any:
 
 def _check_matching(arm: Arm, index: int, group: Rounds, other: Arm) -> Iterator[Diagnostic]:
     prune = group.prune
+    if not other.rounds:
+        yield _finding(prune, other, f"arm `{other.name}` has no prune to match", "match an arm that prunes")
+        return
     units = {each.prune.unit for each in other.rounds}
     if (arm.model.name, _architecture(arm)) != (other.model.name, _architecture(other)):
         message = f"arm `{other.name}` prunes another network: {other.model.name} instead of {arm.model.name}"

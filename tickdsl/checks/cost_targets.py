@@ -1,4 +1,4 @@
-"""Check targets in FLOPs and parameters, `to 50% of flops`, on the traced network (TD430, TD431, TD433)."""
+"""Check targets in FLOPs and parameters, `to 50% of flops`, on the traced network (TD430, TD431, TD433, TD441)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tickdsl.checks.traced_prune import TracedPrune
 from tickdsl.errors import TickdslError
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure
-from tickdsl.lang.findings.diagnostics import Diagnostic
+from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.lang.writing.literals import percent
 from tickdsl.plan.model import Arm, Matching, Prune, ToCost
 from tickdsl.plurals import plural
@@ -20,9 +20,22 @@ from tickdsl.pruning.scope import LAYERS
 
 
 def check_ceiling(traced: TracedPrune) -> Iterator[Diagnostic]:
-    """Check that a target can be reached: if not, say what holds the rest (TD430). Note what is left (TD433)."""
+    """Check that a target can be reached: if not, say what holds the rest (TD430). Note what is left (TD433).
+
+    Parts of a split reach it each by itself, which says nothing of their overlap (TD441).
+    """
     prune, amount = traced.prune, traced.prune.amount
     if not isinstance(amount, ToCost):
+        return
+    if traced.arm.split is not None:
+        yield Diagnostic(
+            "TD441",
+            f"{_target(prune)} cannot be kept with `split`: each part reaches it, and their `overlap` decides what is "
+            "left",
+            traced.amount_span,
+            secondary=(Label(traced.arm.split.span, "split here"),),
+            help="use a share per round, `20% x 4`, or end the rounds by the cost: `20% until flops < 50%`",
+        )
         return
     graph, base, args = traced.graph, traced.base, traced.raw_args((prune.times or 1) - 1)
     try:
@@ -153,7 +166,7 @@ def _most_removed_before(arm: Arm, graph: ModelGraph, traced: TracedPrune, index
     removed = float(dense - base)
     for earlier in arm.rounds[:index]:
         removed += _most_removed_by(TracedPrune(arm, earlier.prune, graph, is_first=True, is_only=False), amount.cost)
-    return removed
+    return min(removed, float(dense))
 
 
 def _most_removed_by(traced: TracedPrune, target: str) -> float:

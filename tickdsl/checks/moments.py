@@ -34,6 +34,8 @@ def _check_continued(arm: Arm) -> Iterator[Diagnostic]:
     """Check that no `at` is before the moment at which the training before it starts (TD302)."""
     per_epoch, reported = arm_steps_per_epoch(arm), set()
     following = list(arm.rounds[1:])
+    if not arm.rounds:
+        return
     for group, after in zip(arm.rounds, [*following, arm.rounds[-1]], strict=True):
         repeated = [group] if (group.prune.times or 2) > 1 else []
         length, rewind = final_length(arm, group)

@@ -23,7 +23,7 @@ from tickdsl.checks import (
 from tickdsl.checks.schedules import arm_steps_per_epoch
 from tickdsl.checks.traced_prune import TracedPrune
 from tickdsl.engine.drop_units import drop_problem
-from tickdsl.engine.graph_cache import DEFAULT_DATA_DIR, data_facts, dense_graph, image_shape_and_classes
+from tickdsl.engine.graph_cache import DEFAULT_DATA_DIR, dense_graph, image_shape_and_classes, task_of
 from tickdsl.engine.plan_tickets import is_ticket
 from tickdsl.errors import NetworkTooLargeError, TickdslError, TicketError, UnreadableDataError, UnreadableWeightsError
 from tickdsl.graph.model import ModelGraph
@@ -31,7 +31,6 @@ from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.lang.syntax import Span
 from tickdsl.lang.vocabulary import DROP
 from tickdsl.plan.model import Arm, Condition, Grow, Plan, Recalibrate
-from tickdsl.plan.step_builder import DEFAULT_TASK
 from tickdsl.plugins import PluginError
 from tickdsl.training import catalogue, weights_files
 from tickdsl.training.part_map import PartMap
@@ -141,10 +140,11 @@ def stops(plan: Plan, data: Path | None) -> Iterator[Diagnostic]:
     if not plan.stops:
         return
     try:
-        ranges = [conditions.metric_ranges(arm, dense_graph(arm, data)) for arm in plan.arms]
+        pruned = [arm for arm in plan.arms if arm.rounds]
+        ranges = [conditions.metric_ranges(arm, dense_graph(arm, data)) for arm in pruned]
     except TickdslError:
         return  # an arm has a finding of its own
-    for stop in plan.stops:
+    for stop in plan.stops if ranges else ():
         yield from conditions.check_stop(stop, ranges)
     for arm in plan.arms:
         yield from _check_drops(arm, plan.stops, data or DEFAULT_DATA_DIR)
@@ -155,7 +155,7 @@ def _check_drops(arm: Arm, tested: Iterable[Condition | None], root: Path) -> It
     drops = [condition for condition in tested if condition is not None and condition.metric == DROP]
     if not drops:
         return
-    task = DEFAULT_TASK if arm.data.name in catalogue.DATASETS.builtin else data_facts(arm.data, root).task
+    task = task_of(arm.model, arm.data, root)
     for condition in drops:
         if (problem := drop_problem(condition, task)) is not None:
             yield Diagnostic("TD439", problem.message, condition.span, help=problem.hint)

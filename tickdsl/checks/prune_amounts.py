@@ -43,16 +43,24 @@ def check_rates(traced: TracedPrune) -> Iterator[Diagnostic]:
         yield Diagnostic("TD434", error.message, traced.amount_span, help=error.hint)
         return
     spans = amount.spans or (traced.amount_span,) * len(amount.rates)
-    for index, ((pattern, _), span) in enumerate(zip(amount.rates, spans, strict=True)):
-        if not any(matches(pattern, name) for name in names):
-            yield Diagnostic(
-                "TD402",
-                f'"{pattern}" matches no layer of {traced.arm.model.name}',
-                span,
-                label=did_you_mean(pattern, names) or "",
-                help=f"available layers: {join_or(names, 8)}",
-            )
-        elif index not in used:
+    rates = list(zip((pattern for pattern, _ in amount.rates), spans, strict=True))
+    unmatched = [(pattern, span) for pattern, span in rates if not any(matches(pattern, name) for name in names)]
+    for pattern, span in unmatched:
+        yield Diagnostic(
+            "TD402",
+            f'"{pattern}" matches no layer of {traced.arm.model.name}',
+            span,
+            label=did_you_mean(pattern, names) or "",
+            help=f"available layers: {join_or(names, 8)}",
+        )
+    if unmatched:
+        return
+    if not any(amount.rates[index][1] for index in used) and scope.pools:
+        message = f"no layer that can lose {traced.prune.unit} has a rate above 0%"
+        yield Diagnostic("TD202", message, traced.amount_span, help="name other layers; `tickdsl graph` lists them")
+        return
+    for index, (pattern, span) in enumerate(rates):
+        if index not in used:
             yield Diagnostic(
                 "TD437",
                 f"the rate of `{pattern}` has no effect: each of its layers has an earlier rate, or loses no "
@@ -60,10 +68,6 @@ def check_rates(traced: TracedPrune) -> Iterator[Diagnostic]:
                 span,
                 help="the first pattern that matches counts: put it first, or remove it",
             )
-    shares = {index for index, (_, share) in enumerate(amount.rates) if share}
-    if not used & shares and scope.pools:
-        message = f"no layer that can lose {traced.prune.unit} has a rate above 0%"
-        yield Diagnostic("TD202", message, traced.amount_span, help="name other layers; `tickdsl graph` lists them")
 
 
 def check_amount(traced: TracedPrune) -> Iterator[Diagnostic]:

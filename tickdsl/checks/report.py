@@ -148,6 +148,7 @@ def _check_resolved(
         arm_comparison,
         arm_design,
         arm_references,
+        compared_metric,
         data_amounts,
         fresh_controls,
         moments,
@@ -205,6 +206,9 @@ def _check_resolved(
 
         collected += guarded(partial(stops, plan, data), span)
         collected += guarded(partial(arm_references.network_diagnostics, plan, data), span)
+    if whole:
+        find = partial(compared_metric.diagnostics, plan, data, read_data=network and not traced_only)
+        collected += guarded(find, span)
     if whole and not any(d.code == "TD514" for d in collected):
         collected += guarded(partial(amounts.unreachable_stops, plan), span)
     if whole:

@@ -55,7 +55,9 @@ def diagnostics(arm: Arm, graph: ModelGraph) -> Iterator[Diagnostic]:
 
 def _after(scope: Scope, left: dict[str, Pool]) -> Scope:
     """The scope with the units that the earlier prunes leave."""
-    removed = scope.removed + sum(pool.original - pool.remaining for pool in left.values())
+    # `scope.removed` counts what a ticket lacks from the start, and so do the pools of the scope.
+    start = {pool.name: pool.remaining for pool in scope.pools}
+    removed = scope.removed + sum(start.get(pool.name, pool.original) - pool.remaining for pool in left.values())
     pools = tuple(
         attrs.evolve(pool, remaining=left[pool.name].remaining) if pool.name in left else pool for pool in scope.pools
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from tickdsl.checks.schedules import prunes_while_training
 from tickdsl.checks.traced_prune import TracedPrune
 from tickdsl.engine.graph_cache import dense_graph
 from tickdsl.engine.plan_tickets import PlanTicket, changed_code, plan_ticket
@@ -74,6 +75,11 @@ def _needs_of_training(arm: Arm) -> Iterator[tuple[str, Span, str]]:
         yield f"`at {first.at}` interrupts the first training", first.span, f"remove `at {first.at}`"
     if first is not None and first.settles is not None:
         yield "`until mask-distance` watches the first training", first.span, "give the prune an amount without `until`"
+    if first is not None and prunes_while_training(first):
+        clause = "`via zeroing`" if first.gradual is None else "`from … to … every …`"
+        yield f"{clause} prunes in the first training", first.span, "prune in a later round, after a `rewind lr`"
+    if first is not None and first.by == "delta" and first.gradual is None:
+        yield "`by delta` ranks by what the first training changed", first.span, "use another criterion"
     for group in arm.distinct_rounds.values():
         for tail in group.tail:
             if isinstance(tail, Rewind) and tail.what == "weights" and tail.to.amount:

@@ -27,6 +27,11 @@ def check_multiple(traced: TracedPrune) -> Iterator[Diagnostic]:
         message = f"{what} cannot be combined with {with_multiple}: multiples round what each round removes"
         yield Diagnostic("TD436", message, span, help="use a share with `x N`, or a target: `to 50%`")
         return
+    obstacle = _obstacle(traced)
+    if obstacle is not None:
+        message = f"{with_multiple} cannot be kept {obstacle}"
+        yield Diagnostic("TD436", message, span, help="remove it, or make this the arm's first prune, without `split`")
+        return
     try:
         order = unranked_order(traced.graph, traced.base, traced.raw_args())
         if not any(cell.entries for cell in order.cells):
@@ -61,6 +66,18 @@ def check_multiple(traced: TracedPrune) -> Iterator[Diagnostic]:
             traced.amount_span,
             help="use a larger amount, a smaller multiple, or fewer rounds",
         )
+
+
+def _obstacle(traced: TracedPrune) -> str | None:
+    """What changes widths besides the prune, so that they may be no multiples before it or after it."""
+    if traced.arm.split is not None:
+        return "with `split`: the `overlap` of the parts has other widths"
+    groups = [group for group in traced.arm.rounds if group.prune.unit != "weights"]
+    if len(groups) > 1 and groups[0].prune is not traced.prune:
+        return "after another prune: how wide it leaves the layers is known only in the run"
+    if sum(group.prune is traced.prune for group in groups) > 1:
+        return "in a `cycle` with other prunes: how wide they leave the layers is known only in the run"
+    return None
 
 
 def _idle_round_by_layer(traced: TracedPrune) -> int | None:

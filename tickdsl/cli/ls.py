@@ -33,20 +33,26 @@ _SHORTEST_NAME = 12
 
 @attrs.frozen
 class BestTicket:
-    """A ticket of a run: means over its seeds, shares in [0, 1]; `verdict` as in results.json."""
+    """A ticket of a run: means over its seeds, shares in [0, 1]; `verdict` as in results.json.
+
+    `score` is a value of `metric`; `accuracy` is None for what is compared by something else. `shown`: for people.
+    """
 
     arm: str
     level: int
     weights: float | None
     accuracy: float | None
     verdict: str | None
+    score: float | None = None
+    metric: str = "accuracy"
+    shown: str = ""
 
 
 @attrs.frozen
 class Row:
     """One run: `status` from `effective_status`, or "unreadable"; times in seconds, `steps` as (finished, total).
 
-    Steps after the end of an arm do not count. `best` is the smallest winning ticket, else the most accurate one; None
+    Steps after the end of an arm do not count. `best` is the smallest winning ticket, else the best one; None
     before one is measured.
     """
 
@@ -85,7 +91,8 @@ def add(verbs: Verbs) -> None:
 def _ls(arguments: argparse.Namespace) -> int:
     rows = [_row(paths) for paths in list_runs(arguments.out)[-arguments.number :]]
     if arguments.json:
-        echo(json.dumps([attrs.asdict(row) for row in rows], indent=1))
+        fields = attrs.filters.exclude(attrs.fields(BestTicket).shown)
+        echo(json.dumps([attrs.asdict(row, filter=fields) for row in rows], indent=1))
     elif not rows:
         echo(f"no runs in {arguments.out}")
     else:
@@ -122,16 +129,27 @@ def _needed_steps(state: RunState) -> int:
 
 def _best_ticket(state: RunState) -> BestTicket | None:
     from tickdsl.errors import TicketError
+    from tickdsl.results.scores import ACCURACY, label, number
     from tickdsl.tickets.choice import Wanted, choose
 
     if not any(contestant == "ticket" for _, contestant, _, _ in state.metrics):
         return None
     try:
         standing = choose(state, Wanted()).standing
-    except TicketError:  # none of them has an accuracy
+    except TicketError:  # none of them has a score
         return None
-    accuracy = None if standing.accuracy is None else standing.accuracy.mean
-    return BestTicket(standing.arm, standing.level, standing.density, accuracy, standing.verdict)
+    metric, score = standing.metric, None if standing.score is None else standing.score.mean
+    is_accuracy = metric == ACCURACY
+    return BestTicket(
+        standing.arm,
+        standing.level,
+        standing.density,
+        score if is_accuracy else None,
+        standing.verdict,
+        score,
+        metric.name,
+        ("" if is_accuracy else f"{label(metric)} ") + number(metric, score, 1),
+    )
 
 
 def _width() -> int | None:
@@ -185,7 +203,7 @@ def _table_width(table: Mapping[str, Sequence[str]]) -> int:
 
 
 def _describe_best(best: BestTicket | None) -> str:
-    """Accuracy, weights left and verdict: `97.1% at 36.0% winning`."""
+    """Score, weights left and verdict: `97.1% at 36.0% winning`, `RMSE 0.0512 at 36.0%`."""
     if best is None:
         return ""
-    return f"{percent(best.accuracy)} at {percent(best.weights)} {best.verdict or ''}".rstrip()
+    return f"{best.shown or percent(best.accuracy)} at {percent(best.weights)} {best.verdict or ''}".rstrip()

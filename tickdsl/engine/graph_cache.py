@@ -113,7 +113,7 @@ def image_shape_and_classes(data: Data, root: Path) -> tuple[InputShape, int]:
         return (options.get("length") or info.shape[0], info.shape[1]), info.classes
     channels, height, width = info.shape
     requested_channels = options.get("channels") or channels
-    if requested_channels != channels and channels != 1 and data.name != "synthetic":
+    if requested_channels != channels and channels != 1 and not info.is_drawn:
         facts = data_facts(data, root)  # raises an error that says why
         return facts.shape, facts.classes
     height, width = (options.get("size") or height), (options.get("size") or width)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from tickdsl.engine.compared_metric import require_known_metric
 from tickdsl.engine.graph_cache import DEFAULT_DATA_DIR, dense_graph, task_of
 from tickdsl.engine.judging_labels import require_labels
 from tickdsl.engine.machine.precision import resolve_precision
@@ -74,6 +75,7 @@ def prepare_study(plan: Plan, data: Path | None = None, device: torch.device | N
         return cost_metrics(graph, Structure.dense(graph))
 
     require_fit(plan, task)
+    require_known_metric(plan, root)
     require_labels(plan, root)
     return lower(
         plan,

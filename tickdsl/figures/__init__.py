@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from tickdsl.figures.curves import shown_metric
 from tickdsl.figures.options import KINDS, FigureOptions, figure_options
 from tickdsl.figures.themes import THEMES
+from tickdsl.results.scores import label
 from tickdsl.results.state import RunState
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ FORMATS = ("pdf", "svg", "png")
 
 def figure(
     results: RunState | Mapping[str, RunState],
-    kind: str = "accuracy",
+    kind: str = "score",
     *,
     style: str = "paper",
     width: float | str | None = None,
@@ -34,14 +36,14 @@ def figure(
 
     Args:
         results: The state of a run, or states by the names that labels start with.
-        kind: `accuracy` (against the weights left), `flops`, `layers` or `pareto`.
+        kind: `score` (against the weights left; for classifiers also `accuracy`), `flops`, `layers` or `pareto`.
         style: `paper`, `slides` or `dark`.
         width: In inches, or a length such as `"84mm"`; the height follows from it.
         font: The size of the font in points.
         title: Whether the figure has a title.
         controls: Whether controls are drawn; by default, where there is room for them.
         arms: Ids or names of arms in the order of their colours; by default, all.
-        ylim: The limits of the vertical axis in percent.
+        ylim: The limits of the vertical axis, in percent if that shows shares.
 
     Raises:
         TickdslError: A value is not possible, or the run has nothing to draw.
@@ -54,15 +56,15 @@ def figure(
 
 def draw_figure(results: RunState | Mapping[str, RunState], options: FigureOptions) -> ResultFigure:
     """The figure with these options. Raises TickdslError if the runs have nothing to draw."""
-    from tickdsl.figures.accuracy_plot import draw_accuracy
     from tickdsl.figures.layers_plot import draw_layers
     from tickdsl.figures.pareto_plot import draw_pareto
     from tickdsl.figures.result_figure import drawing_settings, settings_for
+    from tickdsl.figures.score_plot import draw_scores
 
-    drawings = {"accuracy": draw_accuracy, "flops": draw_accuracy, "layers": draw_layers, "pareto": draw_pareto}
+    drawings = {"score": draw_scores, "flops": draw_scores, "layers": draw_layers, "pareto": draw_pareto}
     states = {_name(results): results} if isinstance(results, RunState) else results
     with drawing_settings(settings_for(options)):
-        return drawings[options.kind](states, options, title_of(states, options.kind))
+        return drawings[options.kind](states, options, title_of(states, options))
 
 
 def render_figure(results: RunState | Mapping[str, RunState], format: str, options: FigureOptions) -> bytes:
@@ -70,14 +72,14 @@ def render_figure(results: RunState | Mapping[str, RunState], format: str, optio
     from tickdsl.figures.files import figure_bytes
 
     states = {_name(results): results} if isinstance(results, RunState) else results
-    return figure_bytes(draw_figure(states, options), format, title_of(states, options.kind), options.theme.dpi)
+    return figure_bytes(draw_figure(states, options), format, title_of(states, options), options.theme.dpi)
 
 
-def title_of(states: Mapping[str, RunState], kind: str) -> str:
+def title_of(states: Mapping[str, RunState], options: FigureOptions) -> str:
     """What the figure shows of which runs."""
     names = list(states)
     subject = names[0] if len(names) == 1 else f"{len(names)} runs"
-    return f"{subject}: {KINDS[kind]}"
+    return f"{subject}: {KINDS[options.kind].format(label(shown_metric(states, options)))}"
 
 
 def _name(state: RunState) -> str:

@@ -77,7 +77,7 @@ def draw_points(
         if seeds:
             draw_seeds(
                 part,
-                [seed for point in points if point.accuracy.n > 1 for seed in point.seeds],
+                [seed for point in points if point.score.n > 1 for seed in point.seeds],
                 style["color"],
                 options,
                 name,
@@ -115,7 +115,7 @@ def stay_within(drawn: ErrorbarContainer, axes: Axes) -> None:
 def draw_seeds(
     axes: Axes, seeds: Sequence[tuple[float, float]], colour: str, options: FigureOptions, name: str
 ) -> None:
-    """Faint dots at the accuracies of seeds."""
+    """Faint dots at the scores of seeds."""
     low, high = axes.get_ylim()
     shown = [(x, y) for x, y in seeds if low <= y <= high]
     if shown:

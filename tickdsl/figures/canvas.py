@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
+from tickdsl.figures.axis_limits import ScoreAxis
 from tickdsl.figures.options import FigureOptions
 from tickdsl.figures.result_figure import ResultFigure, settings_for
 from tickdsl.figures.text_fitting import SMALL, cut_middle, text_width, wrap
@@ -21,7 +22,7 @@ from tickdsl.figures.text_fitting import SMALL, cut_middle, text_width, wrap
 _POINTS = 72  # per inch
 _LEFT, _RIGHT = 4.6, 1.0  # of the axes, in fonts
 _LABEL_CHARACTERS = 4  # of the tick labels that have room beside the axes
-_BREAK_SHARES = (0.74, 0.2)  # of the height: upper and lower part of a broken axis
+_BREAK_SHARES = (0.74, 0.2)  # of the height: the main and the other part of a broken axis
 _LINE = 1.35  # height of a line of text, in fonts
 _SAMPLE, _SAMPLE_GAP, _COLUMN_GAP = 2.6, 0.6, 1.6  # of the legend, in fonts
 
@@ -44,13 +45,13 @@ def axes_width(options: FigureOptions) -> float:
 
 @attrs.frozen
 class Layout:
-    """What stands around the axes; `parts` is 2 for a broken axis, `tick_height` the height of the tick labels."""
+    """What stands around the axes; `axis` is one that may be broken, `tick_height` the height of the tick labels."""
 
     options: FigureOptions
     title: str
     legend: Sequence[LegendEntry]
     caption: str
-    parts: int = 1
+    axis: ScoreAxis | None = None
     tick_height: float | None = None
     y_ticks: Sequence[float] = ()
 
@@ -122,9 +123,9 @@ class Layout:
         return cut_middle(entry.label, room, self.options) + entry.suffix
 
     def _add_axes(self, figure: Figure, left: float, bottom: float, width: float, height: float) -> list[Axes]:
-        if self.parts == 1:
+        if self.axis is None or len(self.axis.parts) == 1:
             return [figure.add_axes((left, bottom, width, height))]
-        upper, lower = _BREAK_SHARES
+        upper, lower = _BREAK_SHARES if self.axis.main_part == 0 else _BREAK_SHARES[::-1]
         top = figure.add_axes((left, bottom + (1 - upper) * height, width, upper * height))
         low = figure.add_axes((left, bottom, width, lower * height), sharex=top)
         top.spines["bottom"].set_visible(False)

@@ -1,4 +1,4 @@
-"""The points that figures draw: accuracies of all contestants against what is left of them, or what they cost."""
+"""The points that figures draw: scores of all contestants against what is left of them, or what they cost."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 import attrs
 
 from tickdsl.errors import TickdslError
-from tickdsl.records.events import Metric
+from tickdsl.figures.options import FigureOptions
+from tickdsl.records.events import Metric, MetricInfo
 from tickdsl.results.estimates import Estimate
+from tickdsl.results.scores import ACCURACY, oriented, score_of
 from tickdsl.results.standings import Standing, compute_standings
 from tickdsl.results.state import RunState
 from tickdsl.results.top_arms import MAX_COLOURED, top_arms_of_runs
@@ -19,21 +21,32 @@ Place = Callable[[Metric, float | None], float | None]
 
 @attrs.frozen
 class Point:
-    """A network: its mean accuracy over seeds at `x`, and (x, accuracy) of every seed. Accuracies are in percent."""
+    """A network: its mean score over seeds at `x`, and (x, y) of every seed. `y` is in percent for shares."""
 
     level: int
     x: float
-    accuracy: Estimate
+    score: Estimate
     seeds: tuple[tuple[float, float], ...]
+    metric: MetricInfo = ACCURACY
 
     @property
     def y(self) -> float:
-        return 100 * self.accuracy.mean
+        return shown_height(self.score.mean, self.metric)
 
     @property
     def half_width(self) -> float:
-        """Half the interval in points; 0 for a single seed."""
-        return 100 * (self.accuracy.half_width or 0.0)
+        """Half the interval in units of `y`; 0 for a single seed."""
+        return shown_height(self.score.half_width or 0.0, self.metric)
+
+    @property
+    def goodness(self) -> float:
+        """The height such that more is better."""
+        return oriented(self.y, self.metric)
+
+
+def shown_height(value: float, metric: MetricInfo) -> float:
+    """A value of a metric as figures draw it."""
+    return 100 * value if metric.is_share else value
 
 
 @attrs.frozen
@@ -61,10 +74,15 @@ class Curve:
 
 @attrs.frozen
 class Contest:
-    """What a figure compares: curves, and the dense networks, each with the slot of its arm if it belongs to one."""
+    """What a figure compares by `metric`: curves, and the dense networks, each with the slot of its arm if it has one.
+
+    `left_out` is the number of arms that were to be drawn, but are compared by another metric.
+    """
 
     curves: tuple[Curve, ...]
     dense: tuple[tuple[Point, int | None], ...]
+    metric: MetricInfo = ACCURACY
+    left_out: int = 0
 
     @property
     def coloured(self) -> list[Curve]:
@@ -127,10 +145,28 @@ def _named(
     return found
 
 
+def metrics_of(states: Mapping[str, RunState]) -> list[MetricInfo]:
+    """The metrics of all arms, each once, first those of arms with measurements."""
+    arms = [(state, arm.id) for state in states.values() for arm in state.arms]
+    measured = {(id(state), key[0]) for state in states.values() for key in state.metrics}
+    arms.sort(key=lambda pair: (id(pair[0]), pair[1]) not in measured)
+    return list(dict.fromkeys(state.metric_of(arm) for state, arm in arms))
+
+
 def read_contest(
-    states: Mapping[str, RunState], arms: Sequence[ArmChoice], place: Place, controls: Sequence[str] = ()
+    states: Mapping[str, RunState],
+    arms: Sequence[ArmChoice],
+    place: Place,
+    controls: Sequence[str] = (),
+    metric: MetricInfo | None = None,
 ) -> Contest:
-    """The curves of the tickets and `controls` of these arms; of arms without a slot, only the tickets."""
+    """The curves of the tickets and `controls` of these arms; of arms without a slot, only the tickets.
+
+    metric: of the arms to draw (default: the metric of the first one that was measured).
+    """
+    shown = metric or _first_metric(states, arms)
+    alike = [arm for arm in arms if states[arm.run].metric_of(arm.id) == shown]
+    left_out, arms = 0 if metric else len(arms) - len(alike), alike
     curves: list[Curve] = []
     dense: dict[Point, set[int | None]] = {}
     for run, state in states.items():
@@ -147,7 +183,20 @@ def read_contest(
     return Contest(
         tuple(curves),
         tuple((point, slots.pop() if len(slots) == 1 and len(dense) > 1 else None) for point, slots in dense.items()),
+        shown,
+        left_out,
     )
+
+
+def shown_metric(states: Mapping[str, RunState], options: FigureOptions) -> MetricInfo:
+    """The metric that a figure with these options shows. Raises TickdslError for an arm that no run has."""
+    return options.metric or _first_metric(states, choose_arms(states, options.arms))
+
+
+def _first_metric(states: Mapping[str, RunState], arms: Sequence[ArmChoice]) -> MetricInfo:
+    measured = {(run, key[0]) for run, state in states.items() for key in state.metrics}
+    ordered = sorted(arms, key=lambda arm: (arm.run, arm.id) not in measured)
+    return states[ordered[0].run].metric_of(ordered[0].id) if ordered else ACCURACY
 
 
 def measured_controls(states: Mapping[str, RunState]) -> list[str]:
@@ -162,16 +211,17 @@ def _points(
     dense = standings.get((arm, "dense", 0))
     points = []
     for (owner, name, level), standing in standings.items():
-        if (owner, name) != (arm, contestant) or standing.accuracy is None:
+        if (owner, name) != (arm, contestant) or standing.score is None:
             continue
         seeds = []
         for seed in state.seeds or sorted({key[3] for key in state.metrics}):
             metric = state.metrics.get((arm, contestant, level, seed))
-            if metric is not None and metric.accuracy is not None:
+            score = None if metric is None else score_of(metric, standing.metric)
+            if metric is not None and score is not None:
                 x = place(metric, dense.macs if dense else None)
                 if x is not None and x > 0:
-                    seeds.append((x, 100 * metric.accuracy))
+                    seeds.append((x, shown_height(score, standing.metric)))
         if seeds:
             mean = sum(x for x, _ in seeds) / len(seeds)
-            points.append(Point(level, mean, standing.accuracy, tuple(seeds)))
+            points.append(Point(level, mean, standing.score, tuple(seeds), standing.metric))
     return tuple(sorted(points, key=lambda point: point.level))

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedFormatter, FixedLocator
 
-from tickdsl.figures.accuracy_data import interval_words
 from tickdsl.figures.artists import interval_style, slot_line, stay_within
-from tickdsl.figures.axis_limits import round_ticks
+from tickdsl.figures.axis_limits import require_percentages, round_ticks
 from tickdsl.figures.canvas import Layout, LegendEntry, axes_width
 from tickdsl.figures.layers_data import LayerSeries, LayersLeft, read_layers
 from tickdsl.figures.options import FigureOptions
 from tickdsl.figures.result_figure import ResultFigure
+from tickdsl.figures.score_data import interval_words
 from tickdsl.figures.text_fitting import cut_middle, text_width
 from tickdsl.plurals import plural
 from tickdsl.results.state import RunState
@@ -24,6 +24,8 @@ _SPREAD = 0.5  # of the distance between layers, over which the series of one la
 
 def draw_layers(states: Mapping[str, RunState], options: FigureOptions, title: str) -> ResultFigure:
     """The figure of the kind `layers`. Raises TickdslError if there is nothing to draw."""
+    if options.ylim is not None:
+        require_percentages(options.ylim)
     left = read_layers(states, options)
     names = [cut_middle(layer.path, _LONGEST_NAME * options.font, options) for layer in left.layers]
     longest = max(text_width(name, options, 0.9) for name in names) + 0.6 * options.font

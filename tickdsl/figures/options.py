@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 
 import attrs
 
 from tickdsl.errors import TickdslError
-from tickdsl.figures.axis_limits import AccuracyAxis
+from tickdsl.figures.axis_limits import ScoreAxis
 from tickdsl.figures.themes import THEMES, Theme
+from tickdsl.records.events import MetricInfo
 
-#: What each kind of figure shows.
+#: What each kind of figure shows; "{}" stands for the name of the metric.
 KINDS = {
-    "accuracy": "accuracy against the weights left",
-    "flops": "accuracy against the FLOPs left",
+    "score": "{} against the weights left",
+    "flops": "{} against the FLOPs left",
     "layers": "what is left of each layer",
-    "pareto": "accuracy against cost",
+    "pareto": "{} against cost",
 }
+#: Other names of kinds.
+SYNONYMS = {"accuracy": "score"}
 
 _INCHES = {"in": 1.0, "cm": 1 / 2.54, "mm": 1 / 25.4, "pt": 1 / 72}
 _LENGTH = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(in|cm|mm|pt)")
@@ -31,10 +35,10 @@ class FigureOptions:
     """Options of a figure; `width` is in inches, `font` in points.
 
     `controls` is None to show controls where there is room for them. `arms` are names or ids, in the order of their
-    colours, or None for all. `ylim` are the limits of the vertical axis in percent.
+    colours, or None for all. `ylim` are the limits of the vertical axis, in percent if that shows shares.
     """
 
-    kind: str = "accuracy"
+    kind: str = "score"
     theme: Theme = THEMES["paper"]
     width: float = THEMES["paper"].width
     font: float = THEMES["paper"].font
@@ -45,7 +49,8 @@ class FigureOptions:
     # What the page of a report needs besides:
     aspect: float = 0.58  # height of the axes by their width
     first_slot: int = 0  # colour of the first of `arms`
-    axis: AccuracyAxis | None = None  # the vertical axis, if several figures share one
+    axis: ScoreAxis | None = None  # the vertical axis, if several figures share one
+    metric: MetricInfo | None = None  # of the arms that are drawn, if that is not the metric of the first of them
 
 
 def figure_options(
@@ -60,7 +65,7 @@ def figure_options(
     ylim: tuple[float, float] | str | None = None,
 ) -> FigureOptions:
     """Options from what a user gives; text is read as on the command line. Raises TickdslError for a bad value."""
-    theme = THEMES.get(style)
+    theme, kind = THEMES.get(style), SYNONYMS.get(kind, kind)
     if kind not in KINDS:
         raise TickdslError(f"no figure `{kind}`", f"figures are {', '.join(KINDS)}")
     if theme is None:
@@ -92,12 +97,12 @@ def parse_length(text: str) -> float:
 
 
 def parse_limits(text: str) -> tuple[float, float]:
-    """Two percentages such as `90,95`."""
+    """Two numbers such as `90,95`."""
     parts = text.split(",")
     try:
         low, high = (float(part) for part in parts)
     except ValueError:
-        raise TickdslError(f"`{text}` are no limits", "write two percentages, as in --ylim 90,95") from None
+        raise TickdslError(f"`{text}` are no limits", "write two numbers, as in --ylim 90,95") from None
     return _checked_limits(low, high)
 
 
@@ -107,11 +112,8 @@ def split_arms(text: str) -> tuple[str, ...]:
 
 
 def _checked_limits(low: float, high: float) -> tuple[float, float]:
-    if not 0.0 <= low < high <= 100.0:
-        raise TickdslError(
-            f"{low:g} to {high:g} are no limits of a percentage",
-            "the lower comes first, and both are between 0 and 100",
-        )
+    if not -math.inf < low < high < math.inf:
+        raise TickdslError(f"{low:g} to {high:g} are no limits", "the lower comes first")
     return float(low), float(high)
 
 

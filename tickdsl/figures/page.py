@@ -24,7 +24,7 @@ _VARIABLES = {
 }
 
 
-def page_options(width: int, aspect: float = 0.58, kind: str = "accuracy") -> FigureOptions:
+def page_options(width: int, aspect: float = 0.58, kind: str = "score") -> FigureOptions:
     """Options of a figure without title, `width` pixels wide; one pixel is one of matplotlib's points."""
     return FigureOptions(kind, width=width / 72, font=_FONT, title=False, aspect=aspect)
 

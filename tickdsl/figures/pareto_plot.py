@@ -1,4 +1,4 @@
-"""Accuracy against cost, with the line of networks that no other beats in both."""
+"""Scores against cost, with the line of networks that no other beats in both."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from tickdsl.errors import TickdslError
-from tickdsl.figures.accuracy_data import caption_parts, heights
-from tickdsl.figures.accuracy_plot import mark_hidden, set_accuracy_axis, y_ticks
 from tickdsl.figures.artists import draw_points, marker, slot_line
-from tickdsl.figures.axis_limits import cost_ticks, fit_accuracy
+from tickdsl.figures.axis_limits import cost_ticks, fit_scores
 from tickdsl.figures.canvas import Layout, LegendEntry, axes_width
 from tickdsl.figures.curves import Contest, Point, choose_arms, macs, measured_controls, parameters, read_contest
 from tickdsl.figures.options import FigureOptions
 from tickdsl.figures.result_figure import ResultFigure
+from tickdsl.figures.score_data import caption_parts, heights
+from tickdsl.figures.score_plot import mark_hidden, set_score_axis, y_ticks
 from tickdsl.plurals import plural
 from tickdsl.results import formatting
+from tickdsl.results.scores import ACCURACY, axis_label
 from tickdsl.results.state import RunState
 
 
@@ -28,20 +29,21 @@ def draw_pareto(states: Mapping[str, RunState], options: FigureOptions, title: s
     """
     arms = choose_arms(states, options.arms, options.first_slot)
     controls = measured_controls(states) if options.controls else ()
-    contest, label = read_contest(states, arms, macs, controls), "MACs for one input"
+    contest, cost = read_contest(states, arms, macs, controls, options.metric), "MACs for one input"
     if len({round(point.x) for point in _rivals(contest)}) < 2:
-        contest, label = read_contest(states, arms, parameters, controls), "parameters left"
+        contest, cost = read_contest(states, arms, parameters, controls, options.metric), "parameters left"
     if not contest.curves:
         raise TickdslError(
             f"no costs to plot in {', '.join(states)}", "try again once the first round has been measured"
         )
     front = pareto_front(_rivals(contest))
-    axis = fit_accuracy(heights(contest), options.ylim)
-    notes = ("line: no ticket costs less and is as accurate", *axis.notes)
+    axis = fit_scores(heights(contest), options.ylim, contest.metric)
+    as_good = "as accurate" if contest.metric == ACCURACY else "as good"
+    notes = (f"line: no ticket costs less and is {as_good}", *axis.notes)
     caption = "; ".join([*(part for part in caption_parts(contest) if "dots" not in part), *notes])
-    layout = Layout(options, title, list(_legend(contest, options)), caption, len(axis.parts), y_ticks=y_ticks(axis))
-    figure, axes = layout.build(label, "accuracy (%)")
-    set_accuracy_axis(axes, axis, options)
+    layout = Layout(options, title, list(_legend(contest, options)), caption, axis, y_ticks=y_ticks(axis))
+    figure, axes = layout.build(cost, axis_label(contest.metric))
+    set_score_axis(axes, axis, options)
     costs = [point.x for point in (*_rivals(contest), *(p for curve in contest.curves for p in curve.points))]
     _set_cost_axis(axes, min(costs), max(costs), options)
     _draw(axes, contest, front, options)
@@ -50,10 +52,10 @@ def draw_pareto(states: Mapping[str, RunState], options: FigureOptions, title: s
 
 
 def pareto_front(points: Sequence[Point]) -> list[Point]:
-    """The points that none other beats, by increasing cost: no cheaper one is as accurate."""
+    """The points that none other beats, by increasing cost: no cheaper one is as good."""
     front: list[Point] = []
-    for point in sorted(points, key=lambda point: (point.x, -point.y)):
-        if not front or point.y > front[-1].y:
+    for point in sorted(points, key=lambda point: (point.x, -point.goodness)):
+        if not front or point.goodness > front[-1].goodness:
             front.append(point)
     return front
 

@@ -137,6 +137,10 @@ class Structure:
                 merged[name].setflags(write=False)
         return attrs.evolve(self, masks=merged)
 
+    def without_masks(self) -> Structure:
+        """The structure with all weights of the units that it keeps."""
+        return attrs.evolve(self, masks={})
+
     def intersect(self, other: Structure) -> Structure:
         """Keep only what both structures keep. Raises StructureError if a group would be left empty."""
         if self.extent != other.extent:

@@ -20,6 +20,7 @@ from tickdsl.graph.layer_tree import GraphView
 from tickdsl.graph.structure import Structure
 from tickdsl.pruning.transfer import transfer_structure
 from tickdsl.results.formatting import percent
+from tickdsl.results.scores import stored
 from tickdsl.tickets.errors import TicketError
 from tickdsl.tickets.rebuilding import dense_network_of
 from tickdsl.tickets.ticket import Ticket
@@ -80,6 +81,8 @@ def as_json(shown: TicketLayers) -> dict[str, Any]:
         "shape": list(ticket.source.shape),
         "classes": list(ticket.classes),
         "accuracy": ticket.metrics.get("accuracy"),
+        "score": ticket.metrics.get("score", ticket.metrics.get("accuracy")),
+        "metric": ticket.metrics.get("metric", "accuracy" if "accuracy" in ticket.metrics else None),
         "left": {name: shown.metrics[name] for name in sizes},
         "dense": {name: shown.dense[name] for name in sizes},
         "layers": [attrs.asdict(layer) for layer in shown.layers],
@@ -107,8 +110,8 @@ def print_ticket(shown: TicketLayers, console: Console) -> None:
         console.print(f"{title}: {left:,} of {dense:,} ({percent(left / dense)} left)")
     if shown.ticket.structure.removed_blocks:
         console.print(Text(f"removed layers: {', '.join(sorted(shown.ticket.structure.removed_blocks))}"))
-    if (accuracy := shown.ticket.metrics.get("accuracy")) is not None:
-        console.print(f"accuracy: {percent(accuracy, 2)}")
+    if (score := stored(shown.ticket.metrics)) is not None:
+        console.print(Text(": ".join(score)))
 
 
 def _layers(view: GraphView, structure: Structure) -> Iterator[LayerLeft]:

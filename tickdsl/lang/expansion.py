@@ -94,8 +94,10 @@ def _signature(plan: model.Plan, arms: tuple[model.Arm, ...]) -> Any:
         [control for control in plan.rivals if control != "dense"],
         plan.rival_levels,
         plan.rival_budget,
+        plan.rival_match,
         plan.within,
         plan.matched_by,
+        plan.metric,
         plan.metrics or DEFAULT_METRICS,
         plan.measuring,
         plan.stops,
@@ -138,7 +140,8 @@ class _PlanWriter:
         shared = [line for line in settings_by_arm[0] if all(line in settings for settings in settings_by_arm)]
         lines = ["plan 1", f"seeds {_seeds(self.plan.seeds)}", "", *shared, ""]
         for arm, settings in zip(self.arms, settings_by_arm, strict=True):
-            body = [*(line for line in settings if line not in shared), *self._pipeline_lines(arm)]
+            own = [line for line in settings if line not in shared] if arm.rounds else settings
+            body = [*own, *self._pipeline_lines(arm)]
             lines += body if self.implicit else [f"arm {self.arm_names[arm.id]} {{", *body, "}", ""]
         return "\n".join([*lines, "", *self._question_lines(), ""])
 
@@ -196,8 +199,12 @@ class _PlanWriter:
             options.insert(0, f"levels={plan.rival_levels}")
         if {"random-init", "random-structure"} & set(controls) or plan.rival_budget != "epochs":
             options.append(f"budget={plan.rival_budget}")
+        if plan.rival_match != "units":
+            options.append(f"match={plan.rival_match}")
         if len(plan.arms) > 1:
             options.append(f"at={plan.matched_by}")
+        if plan.metric:
+            options.append(f"metric={format_name(plan.metric)}")
         yield " ".join([f"compare {', '.join([*compared, 'dense', *controls])}", *options])
         measuring = unparse.report_options(plan.metrics, plan.measuring)
         yield " ".join([f"report {', '.join(map(format_name, plan.metrics or DEFAULT_METRICS))}", *measuring])

@@ -68,6 +68,9 @@ NO_CONTROL = NoEffect("without a control", "compare with `random-init`, or remov
 NO_ARM_PAIR = NoEffect(
     "with a single arm: it says at which levels two arms are compared", "remove it", {"arms": Is((0, 1))}
 )
+NO_RANDOM_STRUCTURE = NoEffect(
+    "without `random-structure`", "compare with it, or remove the option", {"random-structures": Is((0,))}
+)
 NO_PRUNED_CONTROL = NoEffect(
     "without `random-init` or `random-structure`",
     "compare with one of them, or remove it",

@@ -17,8 +17,8 @@ class OptionType:
     """The type of an option: how its value is written and which values are allowed.
 
     kind: `int`, `float`, `share` (a percentage or a number in [0, 1]), `points` (a percentage), `moment`, `moments`,
-    `word` (one of `words`), `words` (a list of them), `schedule` (one of `words`, or a plug-in), `flag` (on/off) or
-    `text`.
+    `word` (one of `words`), `words` (a list of them), `schedule` (one of `words`, or a plug-in), `metric` (one of the
+    task), `flag` (on/off) or `text`.
     least, most: the smallest and the largest allowed value. above, below: every allowed value is greater, or less, than
     this. among: the only allowed values (empty: all).
     idle: the combinations of other settings with which the option does nothing.
@@ -168,12 +168,19 @@ COMPARE_OPTIONS: dict[str, OptionType] = {
     "levels": OptionType(
         "word", "the levels at which controls are trained", ("all", "last"), idle=(no_effect.NO_CONTROL,)
     ),
-    "within": OptionType("points", "how much less accurate than the dense network a winning ticket may be"),
+    "within": OptionType("points", "how much less accurate than the dense network, or worse, a winning ticket may be"),
+    "metric": OptionType("metric", "the metric of the task that networks are compared by (default: its primary one)"),
     "budget": OptionType(
         "word",
         "what a control's training matches the ticket's in",
         ("epochs", "flops", "total"),
         idle=(no_effect.NO_PRUNED_CONTROL,),
+    ),
+    "match": OptionType(
+        "word",
+        "what `random-structure` has in common with the ticket: the units of every layer, or the cost",
+        ("units", "flops", "params"),
+        idle=(no_effect.NO_RANDOM_STRUCTURE,),
     ),
     "at": OptionType(
         "word",

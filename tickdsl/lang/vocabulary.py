@@ -164,7 +164,8 @@ ALL_ARMS = "all"
 
 #: Built-in metrics of `report`.
 METRICS = (
-    "accuracy", "loss", "sparsity", "params", "flops", "rounds", "train-time", "latency", "memory", "energy", "carbon",
+    "accuracy", "loss", "sparsity", "params", "flops", "rounds", "train-time", "train-flops",
+    "latency", "memory", "energy", "carbon",
     "early-stop", "pruned", "robustness", "barrier", "fid",
 )  # fmt: skip
 #: Metric or control -> what it means.
@@ -177,6 +178,7 @@ WORD_SUMMARIES: dict[str, str] = {
     "drop": "how much worse than the dense network of its seed a ticket is in the primary metric",
     "rounds": "pruning rounds up to this level",
     "train-time": "training time in seconds",
+    "train-flops": "multiply-adds of all trainings that led to a network; pruned weights take none",
     "latency": "seconds to classify one image, and one batch",
     "memory": "bytes needed to classify a batch, and to train for one step",
     "energy": "energy used by training, in joules: measured if the machine has a counter, else estimated from `watts`",
@@ -188,7 +190,8 @@ WORD_SUMMARIES: dict[str, str] = {
     "fid": "Fréchet inception distance of generated images, by the weights of Inception in `inception`",
     "dense": "the unpruned network; always included",
     "random-init": "the same structure, trained from new random weights",
-    "random-structure": "the same number of units per layer, chosen at random, with the original initial weights",
+    "random-structure": "the same number of units per layer (or, with `match=`, the same cost), chosen at random, with "
+    "the original initial weights",
     "early": "the dense network, trained for a short time",
     "all": "every arm",
 }
@@ -200,5 +203,13 @@ CONDITION_METRICS = ("accuracy", "loss", "sparsity", "params", "flops", "drop")
 TEST_RESULTS = ("accuracy", "loss", "drop")
 #: How much worse than the dense network of its seed a ticket is in the primary metric.
 DROP = "drop"
+#: The metrics of the built-in tasks, which `compare … metric=` can name; those of plug-ins have others.
+TASK_METRICS = {
+    "accuracy": "share of test images that are classified correctly",
+    "loss": "mean test loss; lower is better",
+    "rmse": "root mean squared error of a regression; lower is better",
+    "r2": "coefficient of determination of a regression",
+    "perplexity": "of a language model; lower is better",
+}
 #: A further metric for `until`: how much the mask of this epoch differs from the masks of the epochs before.
 MASK_DISTANCE = "mask-distance"

@@ -234,6 +234,8 @@ def _value_form(option: OptionType | catalogue.Option, default: Any) -> str:
 def _values(option: OptionType | catalogue.Option | None) -> list[CompletionEntry]:
     if not isinstance(option, OptionType):
         return []
+    if option.kind == "metric":
+        return [CompletionEntry(word, "EnumMember", meaning=text) for word, text in vocabulary.TASK_METRICS.items()]
     if option.kind == "schedule":
         known = [CompletionEntry(word, "EnumMember", meaning=text) for word, text in SCHEDULES.builtin.items()]
         return [*known, *_added(SCHEDULES, "EnumMember")]

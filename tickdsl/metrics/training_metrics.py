@@ -37,6 +37,14 @@ def _train_time(record: Mapping[str, Any], measuring: MeasurementOptions) -> Met
     return figures, MEASURED if metrics.get("stacked", 1) == 1 else ESTIMATED
 
 
+def _train_flops(record: Mapping[str, Any], measuring: MeasurementOptions) -> MetricResult:
+    """Multiply-adds of all trainings that led to the network, and of the last one; pruned weights take none."""
+    metrics = record["metrics"]
+    if metrics.get("path_macs") is None:
+        return None
+    return {"train-flops": metrics["path_macs"], "train-flops.last": metrics["train_macs"]}, MEASURED
+
+
 def _energy(record: Mapping[str, Any], measuring: MeasurementOptions) -> MetricResult:
     joules, how = _joules(record, measuring)
     seconds = record["metrics"]["train_time"]
@@ -80,6 +88,7 @@ def _early_stop(record: Mapping[str, Any], measuring: MeasurementOptions) -> Met
 
 TRAINING_METRICS: dict[str, Callable[[Mapping[str, Any], MeasurementOptions], MetricResult]] = {
     "train-time": _train_time,
+    "train-flops": _train_flops,
     "energy": _energy,
     "carbon": _carbon,
     "early-stop": _early_stop,

@@ -35,7 +35,7 @@ from tickdsl.plan.model import (
     Transfer,
     Zeroing,
 )
-from tickdsl.plan.prune_arguments import layer_scopes, prune_args
+from tickdsl.plan.prune_arguments import equal_cost_args, layer_scopes, prune_args
 from tickdsl.plan.sparse_training import (
     evolve_args,
     gradual_args,
@@ -61,8 +61,12 @@ TICKET, DENSE = "ticket", "dense"
 
 @attrs.define
 class ArmResults:
-    """The structures and trained tickets of an arm under one seed, by level, for arms that refer to it."""
+    """The structures and trained tickets of an arm under one seed, by level, for arms that refer to it.
 
+    `dense`: the network that its levels are compared with; the arm's own one if it has no prune.
+    """
+
+    dense: str = ""
     structures: list[str] = attrs.field(factory=list)
     tickets: list[str] = attrs.field(factory=list)
 
@@ -138,11 +142,12 @@ class ArmLowering:
     def lower(self) -> ArmResults:
         """Add all steps of the arm."""
         arm = self._arm
-        indices = range(arm.split.parts) if arm.split else (None,)
+        # A network that is not pruned is trained on all data.
+        indices = range(arm.split.parts) if arm.split and arm.rounds else (None,)
         base = self._steps.base()
         pending = None if self._steps.starts_trained else self._dense_training  # a ticket was trained before
         states = [_State(self._steps.init(part), base, pending, part) for part in indices]
-        self._dense = self._dense_network()
+        self._results.dense = self._dense = self._dense_network()
         self._measure(DENSE, 0, self._dense)
         level = done = 0
         for group_index, group in enumerate(arm.rounds):
@@ -391,7 +396,8 @@ class ArmLowering:
             base = self._steps.base()
             teacher = self._steps.train(self._steps.init(part), base, part, TrainingSpec(recipe), label=label)
         else:
-            teacher = self._results_of(tail.teacher).tickets[-1]
+            results = self._results_of(tail.teacher)
+            teacher = results.tickets[-1] if results.tickets else results.dense
         return attrs.evolve(training, distillation=DistillationSpec(teacher, tail.temperature, tail.weight, tail.until))
 
     def _train_pending(self, state: _State) -> str:
@@ -509,7 +515,13 @@ class ArmLowering:
         if "random-structure" in self._plan.rivals:
             roles = step_parents(structure=structure, base=steps.base())
             label = "random structure"
-            args = {**steps.network_args(None), **layer_scopes(groups)}
+            match = self._plan.rival_match
+            scope = (
+                layer_scopes(groups)
+                if match == "units"
+                else equal_cost_args(groups, match, head=self._arm.protects_head)
+            )
+            args = {**steps.network_args(None), **scope}
             other = steps.add("random-structure", args, roles, label, seeded=True)
             key = steps.train(steps.sliced_init(other), other, None, budget=budget, matched=matched)
             self._measure("random-structure", level, key, final_only)

@@ -105,9 +105,13 @@ class Rates:
 
 @attrs.frozen
 class Stages:
-    """Remove a share of the remaining units for each stage: consecutive layers of one spatial resolution."""
+    """Remove a share of the units for each stage: consecutive layers of one spatial resolution.
+
+    `of`: the units that remain, or the `original` ones.
+    """
 
     shares: tuple[Fraction, ...]
+    of: str = "remaining"
 
 
 @attrs.frozen
@@ -345,7 +349,7 @@ class Fork:
 
 @attrs.frozen
 class Arm:
-    """One pipeline under one combination of sweep values."""
+    """One pipeline under one combination of sweep values; without `rounds`, a network that is not pruned."""
 
     id: str
     name: str
@@ -419,15 +423,20 @@ class Plan:
     rivals: tuple[str, ...] = ()
     rival_levels: str = "all"
     rival_budget: str = "epochs"
+    #: What `random-structure` has in common with the ticket: its `units` per layer, its `flops` or its `params`.
+    rival_match: str = "units"
     within: Fraction = Fraction(0)
     #: Which levels of two arms are compared: `weights`, `flops`, `params` (equal shares left) or `level`.
     matched_by: str = "weights"
+    #: The metric of the task that networks are compared by; empty for its primary one.
+    metric: str = ""
     #: The metrics of `report`; empty for the default choice.
     metrics: tuple[str, ...] = ()
     measuring: MeasurementOptions = MeasurementOptions()
     stops: tuple[Condition, ...] = ()
     helpers: tuple[Arm, ...] = ()
     compare_span: Any = _source_location()
+    metric_span: Any = _source_location()
     report_span: Any = _source_location()
 
     def find_arm(self, name: str, referrer: Arm) -> Arm | None:

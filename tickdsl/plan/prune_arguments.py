@@ -32,8 +32,11 @@ def prune_args(prune: Prune, index: int, times: int, head: bool, draw: int | Non
             args["rates"] = [[pattern, *_rate(float(share), of, index, times)] for pattern, share in rates]
             if of != "remaining":
                 args["of"] = of
-        case Stages(shares):
+        case Stages(shares, "remaining"):
             args["stages"] = [float(share) for share in shares]
+        case Stages(shares, _):
+            args["stages"] = [[float(share * index), float(share * (index + 1))] for share in shares]
+            args["of"] = "original"
         case Matching():
             args["matching"] = True
     args.update(_scope_args(prune))
@@ -67,6 +70,27 @@ def layer_scopes(groups: Iterable[Rounds]) -> dict[str, Any]:
         if group.prune.unit in _LAYERS and (scope := _scope_args(group.prune)) not in scopes:
             scopes.append(scope)
     return {"layers": scopes} if scopes else {}
+
+
+def equal_cost_args(groups: Iterable[Rounds], match: str, head: bool) -> dict[str, Any]:
+    """The arguments of a `random-structure` step that has the ticket's cost: what prunes of these groups may remove.
+
+    They all have the same unit and layers. `head`: protect the classifier.
+    """
+    prunes = [group.prune for group in groups]
+    args = {"unit": prunes[0].unit, **_scope_args(prunes[0])}
+    multiple = max(prune.multiple for prune in prunes)
+    if multiple > 1:
+        args["multiple"] = multiple
+    if head:
+        args["protect_head"] = True
+    return {"match": match, "scope": args}
+
+
+def has_one_scope(groups: Iterable[Rounds]) -> bool:
+    """Whether the prunes of these groups may all remove the same units of the same layers."""
+    scopes = [(group.prune.unit, set(group.prune.within), set(group.prune.protect)) for group in groups]
+    return all(scope == scopes[0] for scope in scopes)
 
 
 def _scope_args(prune: Prune) -> dict[str, Any]:

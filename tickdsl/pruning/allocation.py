@@ -107,7 +107,7 @@ def _resolve_stages(graph: ModelGraph, args: Mapping[str, Any]) -> Mapping[str, 
             "give one amount per stage",
         )
     shares = {name: share for stage, share in zip(stages, args["stages"], strict=True) for name in stage.pools}
-    return {**args, "shares": shares}
+    return {**args, "shares_of_original" if args.get("of") == "original" else "shares": shares}
 
 
 def _match(

@@ -97,8 +97,16 @@ def _converter(hint: Any) -> tuple[frozenset[type], _Converter | None]:
     if attrs.has(hint):
         return frozenset(), lambda value: _from_mapping(hint, value)
     if origin is not None and issubclass(origin, Mapping):
+        if attrs.has(arguments[1]):
+            return frozenset(), lambda value: _convert_values(value, arguments[1])
         return frozenset({dict}), None
     return frozenset({float, int}) if hint is float else frozenset({hint}), None
+
+
+def _convert_values(value: Any, kind: type[Any]) -> dict[str, Any]:
+    if type(value) is not dict:
+        raise ValueError(f"{value!r} is not an object")
+    return {name: _from_mapping(kind, item) for name, item in value.items()}
 
 
 def _convert_items(value: Any, accepted: frozenset[type], convert: _Converter | None) -> tuple[Any, ...]:

@@ -15,6 +15,8 @@ from tickdsl.printable import printable, printable_value
 VERSION = 1
 #: How a value was obtained.
 MEASURED, ESTIMATED = "measured", "estimated"
+#: The unit of metrics in [0, 1] that are shown as percentages.
+SHARE = "share"
 
 
 #: Metadata of a field whose text is used as it is, e.g. to open a file; what shows it makes it printable.
@@ -42,12 +44,17 @@ class Event:
 
 @attrs.frozen(kw_only=True, field_transformer=_printable_fields)
 class ArmInfo:
-    """An arm of the resolved plan; `levels` is the number of rounds, without the dense level 0."""
+    """An arm of the resolved plan; `levels` is the number of rounds, without the dense level 0.
+
+    `target` maps `flops` or `params` to the share of the dense network's that is to be gone after the last round, if
+    the arm prunes to such a target.
+    """
 
     id: str
     name: str
     sweep: Mapping[str, Any]
     levels: int
+    target: Mapping[str, Any] = attrs.field(factory=dict)
 
 
 @attrs.frozen(kw_only=True, field_transformer=_printable_fields)
@@ -84,6 +91,34 @@ class MeasurementInfo:
     level: int
     seed: int
     step: str
+
+
+@attrs.frozen(kw_only=True, field_transformer=_printable_fields)
+class MetricInfo:
+    """A metric of a task.
+
+    unit: `share` for values in [0, 1] that are shown as percentages, otherwise the unit's name, or "" for a plain
+    number. per_sample: what one test sample more or less changes, times the number of samples; 0 if the metric changes
+    continuously.
+    """
+
+    name: str
+    higher_is_better: bool
+    unit: str = ""
+    per_sample: float = 0.0
+
+    @property
+    def is_share(self) -> bool:
+        """Whether values are shown as percentages, and their differences in points."""
+        return self.unit == SHARE
+
+
+@attrs.frozen(kw_only=True, field_transformer=_printable_fields)
+class TaskInfo:
+    """The task of an arm's data set, with its metrics, the primary one first."""
+
+    name: str
+    metrics: tuple[MetricInfo, ...]
 
 
 @attrs.frozen(kw_only=True, field_transformer=_printable_fields)
@@ -124,14 +159,17 @@ class RunStart(Event):
 class PlanResolved(Event):
     """All steps and measurements of the run, parents first.
 
-    `within` is the accuracy, as a share in [0, 1], that a ticket may lose against dense and still count as winning.
+    `within` is what a ticket may lose against dense and still count as winning: a share in [0, 1], in the metric's own
+    unit if that is a share, otherwise of the dense network's score.
     `matched_by` is what compared levels of two arms have in common: the share left of the `weights`, `flops` or
     `params`, or the `level`.
     `report` are the metrics that the plan requests (empty for the default metrics); `asked` are the measurements of
     those other than accuracy, which are reported by `measure` events. `open_ended`: arms can end early, so that only a
     bound is known of how much is left. `stops` are the conditions on test results that end a seed of an arm before its
     last round. `data` are the fingerprints of the data that each arm is tested on, by arm id (none in events of earlier
-    versions).
+    versions). `tasks` are the tasks of the arms, by arm id; an arm without one is classified and judged by its
+    accuracy, as all were in earlier versions. `metric` is the name of the metric that the plan compares by, "" for the
+    primary one of each task.
     """
 
     type: ClassVar[str] = "plan.resolved"
@@ -148,6 +186,8 @@ class PlanResolved(Event):
     open_ended: bool = False
     stops: tuple[str, ...] = ()
     data: Mapping[str, str] = attrs.field(factory=dict)
+    tasks: Mapping[str, TaskInfo] = attrs.field(factory=dict)
+    metric: str = ""
 
 
 @attrs.frozen(kw_only=True, field_transformer=_printable_fields)
@@ -222,8 +262,9 @@ class Metric(Event):
     (`best_epoch`). `sparsity` is the share of the weights that are removed, `filters` the share of the filters that are
     left, `seconds` the wall time of the training (for stacked trainings an equal share of it).
 
-    `test_images` is the size of the test set, `chance` the share of its most frequent class, `correct` which of its
-    images are classified correctly (see `tickdsl.records.image_flags`); results of earlier versions have none of them.
+    `test_images` is the size of the test set, `chance` the primary metric of the best answer that ignores the input
+    (for a classifier the share of the most frequent class), if there is such a thing, `correct` which of its images are
+    classified correctly (see `tickdsl.records.image_flags`); results of earlier versions have none of them.
     `not_finite` names tensors with values that are not finite, at most a few.
 
     Where another task than classification is learnt, there is no `accuracy`: `score` is the value of `metric`, the
@@ -357,6 +398,15 @@ class RunEnd(Event):
     exit: int
     message: str | None = None
 
+
+#: The task of arms that name none.
+CLASSIFY = TaskInfo(
+    name="classify",
+    metrics=(
+        MetricInfo(name="accuracy", higher_is_better=True, unit=SHARE, per_sample=1.0),
+        MetricInfo(name="loss", higher_is_better=False, unit="nats"),
+    ),
+)
 
 _CLASSES: tuple[type[Event], ...] = (
     RunStart, PlanResolved, Phase, Network, StepStart, StepProgress, StepEnd, Metric, Measure, Layers, Checkpoint, Log,

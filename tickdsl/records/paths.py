@@ -65,6 +65,11 @@ class RunPaths:
         return self.folder / "accuracy.svg"
 
     @property
+    def score_svg(self) -> Path:
+        """The plot of another metric than accuracy against size."""
+        return self.folder / "score.svg"
+
+    @property
     def report(self) -> Path:
         """The report as one HTML page."""
         return self.folder / "report.html"

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from tickdsl.plurals import agreeing, plural
+from tickdsl.records.events import MetricInfo
 from tickdsl.report.document import Cell, Details, Part, Section, Table, Text, as_cell
 from tickdsl.report.source import ReportSource
 from tickdsl.results import formatting
 from tickdsl.results.answers import answer
 from tickdsl.results.arm_differences import ArmDifference, MatchedLevels, arm_differences
 from tickdsl.results.run_differences import run_differences
+from tickdsl.results.scores import ACCURACY, heading, of_difference
+from tickdsl.results.scores import difference as score_difference
 from tickdsl.results.standings import AHEAD, BEHIND
 
 #: If there are more tables, they are collapsed.
@@ -47,10 +50,10 @@ def _tables(differences: Sequence[ArmDifference], prefix: str) -> Iterator[tuple
 
     With each is its summary: the answer if it is one, else the caption of the table.
     """
-    groups: dict[tuple[str, str], list[ArmDifference]] = {}
+    groups: dict[tuple[str, str, MetricInfo], list[ArmDifference]] = {}
     for difference in differences:
-        groups.setdefault((difference.first_name, difference.second_name), []).append(difference)
-    for (first, second), group in groups.items():
+        groups.setdefault((difference.first_name, difference.second_name, difference.metric), []).append(difference)
+    for (first, second, _), group in groups.items():
         table = _table(first, second, group, prefix)
         yield (f"{prefix}{answer(group[0])}" if len(group) == 1 else table.caption), table
 
@@ -58,11 +61,11 @@ def _tables(differences: Sequence[ArmDifference], prefix: str) -> Iterator[tuple
 def _table(first: str, second: str, group: Sequence[ArmDifference], prefix: str) -> Table:
     # Events of a later version may match rounds in ways that are unknown here.
     left = _LEFT.get(group[0].matched_by, _LEFT["weights"])
-    along = len(group) > 1
+    along, metric = len(group) > 1, group[0].metric
     columns = (
         *(("for",) if along else ()),
         f"round of {first}", f"round of {second}", f"{left}, {first}", f"{left}, {second}",
-        f"{first} minus {second}, points", f"verdict on {first}",
+        _difference_heading(first, second, metric), f"verdict on {first}",
     )  # fmt: skip
     rows = [row for difference in group for row in _rows(difference, along)]
     of = "" if along or not group[0].context else f" ({group[0].context})"
@@ -75,21 +78,27 @@ def _table(first: str, second: str, group: Sequence[ArmDifference], prefix: str)
     )
 
 
+def _difference_heading(first: str, second: str, metric: MetricInfo) -> str:
+    """The heading of the differences, with the metric unless it is the accuracy."""
+    what = f"{first} minus {second}"
+    return of_difference(what, metric) if metric == ACCURACY else f"{heading(metric)}, {what}"
+
+
 def _rows(difference: ArmDifference, along: bool) -> Iterator[list[str | Cell]]:
     context: list[str | Cell] = [difference.context or "–"] if along else []
     if not difference.levels:
         yield [*context, "–", "–", "–", "–", "–", "none: no rounds match"]
     for level in difference.levels:
-        yield [*context, *_row(level)]
+        yield [*context, *_row(level, difference.metric)]
 
 
-def _row(level: MatchedLevels) -> list[str | Cell]:
+def _row(level: MatchedLevels, metric: MetricInfo) -> list[str | Cell]:
     return [
         str(level.first_level),
         str(level.second_level),
         formatting.percent(level.first_left),
         formatting.percent(level.second_left),
-        formatting.points(level.difference),
+        score_difference(metric, level.difference),
         Cell(level.verdict or f"none: {level.no_verdict}", _MARKS.get(level.verdict or "", level.verdict or "")),
     ]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from tickdsl.plurals import plural
-from tickdsl.report.accuracy import accuracy_section
 from tickdsl.report.answers import MAX_RUNS_AT_TOP, answers
 from tickdsl.report.arm_symbols import ArmSymbols
 from tickdsl.report.comparisons import comparison_section
@@ -17,6 +16,7 @@ from tickdsl.report.layers import layers_section
 from tickdsl.report.notes import notes_section
 from tickdsl.report.outcomes import answer_section
 from tickdsl.report.plan_text import plan_section
+from tickdsl.report.rounds import rounds_section
 from tickdsl.report.samples import samples_section
 from tickdsl.report.seeds import seeds_section
 from tickdsl.report.source import ReportSource, with_short_names
@@ -35,7 +35,7 @@ def build_document(sources: Sequence[ReportSource]) -> Document:
         answer_section(sources, symbols),
         *comparison_section(sources),
         plan_section(sources),
-        accuracy_section(sources, symbols),
+        rounds_section(sources, symbols),
         *extra_metrics_section(sources),
         *samples_section(sources),
         layers_section(sources),

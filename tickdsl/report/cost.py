@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
+import attrs
+
+from tickdsl.figures.curves import metrics_of
 from tickdsl.plurals import plural
+from tickdsl.records.events import MetricInfo
 from tickdsl.report.arm_symbols import ArmSymbols
 from tickdsl.report.document import Cell, Details, Part, Section, Table, Text
 from tickdsl.report.outcomes import MAX_ARMS_SHOWN, outcomes
 from tickdsl.report.source import ReportSource
 from tickdsl.results import formatting
 from tickdsl.results.budgets import budgets
+from tickdsl.results.scores import heading, label
+from tickdsl.results.scores import score as format_score
 from tickdsl.results.standings import compute_standings
 from tickdsl.results.state import RunState, StepState
 
@@ -31,7 +37,7 @@ def cost_section(sources: Sequence[ReportSource], symbols: ArmSymbols) -> Sectio
         if state.metrics:
             table = _arms(source, symbols, prefix)
             parts.append(table if len(table.rows) <= MAX_ARMS_SHOWN else Details(table.caption, (table,)))
-            if (spent := _budgets(source, prefix)) is not None:
+            for spent in _budgets(source, prefix):
                 parts.append(spent if len(spent.rows) <= _MAX_OPEN_ROWS else Details(spent.caption, (spent,)))
     if not parts:
         parts = [Text("The run has no steps yet.")]
@@ -114,21 +120,32 @@ def _arms(source: ReportSource, symbols: ArmSymbols, prefix: str) -> Table:
     )  # fmt: skip
 
 
-def _budgets(source: ReportSource, prefix: str) -> Table | None:
-    """The training that every network took, beside its accuracy; None if no training counted its images."""
+def _budgets(source: ReportSource, prefix: str) -> Iterator[Table]:
+    """The training that every network took, beside its score: a table for each metric, if trainings counted images."""
+    metrics = metrics_of({"": source.state})
+    for metric in metrics:
+        table = _budgets_of(source, prefix, metric)
+        if table is not None:
+            caption = f"{table.caption}, by {label(metric)}" if len(metrics) > 1 else table.caption
+            yield attrs.evolve(table, caption=caption)
+
+
+def _budgets_of(source: ReportSource, prefix: str, metric: MetricInfo) -> Table | None:
     standings, rows = compute_standings(source.state), []
     for key, budget in sorted(budgets(source.state).items(), key=lambda item: (item[0][0], item[0][2], item[0][1])):
         arm, contestant, level = key
         standing = standings.get(key)
-        accuracy = formatting.accuracy(standing.accuracy if standing is not None else None, True)
+        if source.state.metric_of(arm) != metric:
+            continue
+        score = format_score(metric, standing.score if standing is not None else None)
         time = "–" if budget.seconds is None else formatting.training_time(budget.seconds)
-        figures = (str(level), accuracy, f"{budget.epochs:.4g}", formatting.count(budget.images), time)
+        figures = (str(level), score, f"{budget.epochs:.4g}", formatting.count(budget.images), time)
         rows.append((Cell(arm), Cell(contestant), *map(Cell, figures)))
     if not rows:
         return None
     return Table(
         f"{prefix}Training that led to each network",
-        ("arm", "network", "level", "accuracy %", "epochs", "images", "time"),
+        ("arm", "network", "level", heading(metric), "epochs", "images", "time"),
         tuple(rows),
         frozenset({0, 1}),
         note=(

@@ -2,46 +2,53 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
 
 from tickdsl.errors import TickdslError
-from tickdsl.figures.accuracy_data import accuracy_contest, describe, shared_axis
+from tickdsl.figures.curves import metrics_of
 from tickdsl.figures.options import KINDS, FigureOptions
 from tickdsl.figures.page import inline_svg, page_options
+from tickdsl.figures.score_data import describe, score_contest, shared_axis
 from tickdsl.report.arm_symbols import ArmSymbols
 from tickdsl.report.document import Figure, Panels
 from tickdsl.report.source import ReportSource
+from tickdsl.results.scores import label
 from tickdsl.results.state import RunState
 
 _WIDE = page_options(600, aspect=0.46)
 _NARROW = page_options(350, aspect=0.8)
 _PANEL = page_options(330, aspect=0.75)
-_TITLE = KINDS["accuracy"][:1].upper() + KINDS["accuracy"][1:]
 
 
-def main_figure(sources: Sequence[ReportSource]) -> Figure | None:
-    """The figure of all arms of all runs; None if no ticket was measured."""
+def main_figures(sources: Sequence[ReportSource]) -> list[Figure]:
+    """The figure of all arms of all runs, one for each metric; none if no ticket was measured."""
     states = {source.name: source.state for source in sources}
-    try:
-        contest = accuracy_contest(states, _WIDE)
-    except TickdslError:
-        return None
-    description = describe(contest)
-    return Figure(
-        _TITLE,
-        description,
-        _drawing(states, _WIDE, _TITLE, description, "figure"),
-        _drawing(states, _NARROW, _TITLE, description, "figure-narrow"),
-    )
+    figures = []
+    for number, metric in enumerate(metrics_of(states)):
+        wide, narrow = (attrs.evolve(options, metric=metric) for options in (_WIDE, _NARROW))
+        with contextlib.suppress(TickdslError):
+            description, suffix = describe(score_contest(states, wide)), f"-{number + 1}" if number else ""
+            title = KINDS["score"].format(label(metric))
+            title = title[:1].upper() + title[1:]
+            figures.append(
+                Figure(
+                    title,
+                    description,
+                    _drawing(states, wide, title, description, f"figure{suffix}"),
+                    _drawing(states, narrow, title, description, f"figure-narrow{suffix}"),
+                )
+            )
+    return figures
 
 
 def arm_panels(sources: Sequence[ReportSource], symbols: ArmSymbols) -> Iterator[Panels]:
     """A figure of each arm that has a colour, with its controls, if the figure of all arms left these out.
 
-    The arms of a run share one vertical axis.
+    The arms of a run that have one metric share one vertical axis.
     """
     states = {source.name: source.state for source in sources}
     panels = []
@@ -50,13 +57,17 @@ def arm_panels(sources: Sequence[ReportSource], symbols: ArmSymbols) -> Iterator
         try:
             if not _leaves_out_controls(states, run):
                 continue
-            axis = shared_axis({run: state}, every)
+            axes = {
+                metric: shared_axis({run: state}, attrs.evolve(every, metric=metric))
+                for metric in metrics_of({run: state})
+            }
         except TickdslError:
             continue
         for index, arm in enumerate(arm.id for arm in state.arms if (run, arm.id) in symbols.slots):
+            axis = axes[state.metric_of(arm)]
             options = attrs.evolve(every, arms=(arm,), first_slot=symbols.slots[run, arm], axis=axis)
             title = f"{run}: {arm}" if len(states) > 1 else arm
-            description = describe(accuracy_contest({run: state}, options))
+            description = describe(score_contest({run: state}, options))
             panels.append(
                 Figure(
                     title, description, _drawing({run: state}, options, title, description, f"panel-{number}-{index}")
@@ -67,8 +78,8 @@ def arm_panels(sources: Sequence[ReportSource], symbols: ArmSymbols) -> Iterator
 
 
 def _leaves_out_controls(states: Mapping[str, RunState], run: str) -> bool:
-    drawn = accuracy_contest(states, _WIDE).coloured
-    everything = accuracy_contest({run: states[run]}, attrs.evolve(_WIDE, controls=True)).coloured
+    drawn = score_contest(states, _WIDE).coloured
+    everything = score_contest({run: states[run]}, attrs.evolve(_WIDE, controls=True)).coloured
     return all(curve.is_ticket for curve in drawn) and not all(curve.is_ticket for curve in everything)
 
 

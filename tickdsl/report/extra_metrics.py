@@ -1,15 +1,15 @@
-"""The section on metrics named in `report` other than accuracy: a table of all networks per arm."""
+"""The section on metrics named in `report`, apart from the task's: a table of all networks per arm."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
 from tickdsl.records.events import ESTIMATED, MEASURED
-from tickdsl.report.accuracy import collapsed_tables
 from tickdsl.report.document import Cell, Part, Section, Table
+from tickdsl.report.rounds import collapsed_tables
 from tickdsl.report.source import ReportSource
 from tickdsl.results.extra_metrics import (
-    COLUMNS,
+    KNOWN,
     MeasuredValue,
     NetworkKey,
     columns_with_values,
@@ -38,7 +38,7 @@ def _tables(state: RunState, prefix: str) -> Iterator[Table]:
     order = {name: index for index, name in enumerate(dict.fromkeys(("dense", "ticket", *state.contestants)))}
     for arm in state.arms:
         arm_values = {key: by_name for key, by_name in values.items() if key[0] == arm.id}
-        columns = columns_with_values(arm_values)
+        columns = columns_with_values(arm_values, state.primary_of(arm.id))
         if not columns:
             continue
         rows = []
@@ -55,7 +55,7 @@ def _note(values: Mapping[NetworkKey, Mapping[str, MeasuredValue]]) -> str:
     metrics: dict[str, set[str]] = {MEASURED: set(), ESTIMATED: set()}
     for by_name in values.values():
         for name, value in by_name.items():
-            metrics[value.how].add(next((metric for metric in COLUMNS if name.split(".")[0] == metric), name))
+            metrics[value.how].add(next((metric for metric in KNOWN if name.split(".")[0] == metric), name))
     parts = []
     if measured := sorted(metrics[MEASURED]):
         parts.append(f"Measured: {', '.join(measured)}.")

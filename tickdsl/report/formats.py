@@ -52,7 +52,8 @@ def _csv(sources: Sequence[ReportSource]) -> str:
     tables = [(source.name, list(csv.DictReader(io.StringIO(results_csv(source.state))))) for source in sources]
     headers = [next(csv.reader(io.StringIO(results_csv(source.state)))) for source in sources]
     sweep_columns = dict.fromkeys(name for header in headers for name in header if name.startswith("sweep."))
-    other_columns = [name for name in headers[0] if not name.startswith("sweep.")]
+    every = dict.fromkeys(name for header in headers for name in header)
+    other_columns = [name for name in every if not name.startswith("sweep.")]
     text = io.StringIO()
     rows = csv.DictWriter(
         text, ["run", *other_columns[:2], *sweep_columns, *other_columns[2:]], restval="", lineterminator="\n"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from tickdsl.plurals import plural
-from tickdsl.report.accuracy import collapsed_tables, rounds_table
 from tickdsl.report.compose import failure_notice, header_facts
 from tickdsl.report.document import Bullets, Part
 from tickdsl.report.html import render_fragment
 from tickdsl.report.outcomes import headline
+from tickdsl.report.rounds import collapsed_tables, rounds_table
 from tickdsl.report.source import ReportSource
 from tickdsl.results.answers import answers
 from tickdsl.results.conclusions import conclusions

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 import attrs
 
 from tickdsl.plurals import agreeing
-from tickdsl.records.events import ArmInfo
+from tickdsl.records.events import ArmInfo, MetricInfo
 from tickdsl.report.arm_symbols import ArmSymbols
 from tickdsl.report.document import Beside, Bullets, Cell, Details, Part, Section, Table, Text, as_cell
-from tickdsl.report.drawings import main_figure
+from tickdsl.report.drawings import main_figures
 from tickdsl.report.source import ReportSource
-from tickdsl.results import formatting
+from tickdsl.results import formatting, scores
 from tickdsl.results.conclusions import conclusions, open_rounds
 from tickdsl.results.estimates import Estimate
 from tickdsl.results.standings import LOSING, WINNING, Standing, compute_standings
@@ -25,7 +25,7 @@ _MAX_SENTENCES_BESIDE = 6  # the figure; more of them stand below the table
 
 @attrs.frozen
 class ArmOutcome:
-    """The result of an arm: the dense network, its smallest winning ticket and its most accurate one, if any."""
+    """The result of an arm: the dense network, its smallest winning ticket and its best one, if any."""
 
     arm: ArmInfo
     dense: Standing | None
@@ -38,7 +38,7 @@ def outcomes(state: RunState, standings: Mapping[tuple[str, str, int], Standing]
     """The outcome of each arm, in plan order."""
     tickets: dict[str, list[Standing]] = {}
     for (arm, contestant, _), standing in standings.items():
-        if contestant == "ticket" and standing.accuracy is not None:
+        if contestant == "ticket" and standing.score is not None:
             tickets.setdefault(arm, []).append(standing)
     return [_outcome(arm, tickets.get(arm.id, []), state, standings) for arm in state.arms]
 
@@ -47,7 +47,7 @@ def _outcome(
     arm: ArmInfo, tickets: Sequence[Standing], state: RunState, standings: Mapping[tuple[str, str, int], Standing]
 ) -> ArmOutcome:
     winner = max((t for t in tickets if t.verdict == WINNING), key=lambda t: t.level, default=None)
-    best = max(tickets, key=lambda t: (t.accuracy.mean if t.accuracy else 0.0, t.level), default=None)
+    best = max(tickets, key=lambda t: (t.goodness, t.level), default=None)
     names = [name for name in state.contestants if name not in ("ticket", "dense")]
     shown = winner or best
     controls = [
@@ -77,9 +77,9 @@ def headline(state: RunState) -> str:
         parts.append(f"{arms} a winning ticket.")
     density = formatting.percent(winner.density)
     sentence = f"The smallest keeps {density} of the weights ({outcome.arm.id}, round {winner.level})"
-    dense = outcome.dense.accuracy if outcome.dense else None
+    dense = outcome.dense.score if outcome.dense else None
     if winner.to_dense is not None and dense is not None:
-        sentence += f", {_compared_with_dense(winner.to_dense, dense)}"
+        sentence += f", {_compared_with_dense(winner, winner.to_dense, dense)}"
     return " ".join([*parts, f"{sentence}."])
 
 
@@ -101,14 +101,16 @@ def _no_verdict(tickets: Sequence[Standing]) -> str:
     return f"No verdict: {', '.join(reasons)}."
 
 
-def _compared_with_dense(difference: Estimate, dense: Estimate) -> str:
-    """`0.53 ± 0.17 points below dense (95.03 ± 0.17%)`."""
-    baseline = f"dense ({formatting.accuracy(dense)}%)"
-    points = formatting.points(difference)
-    if round(100 * difference.mean, 2) == 0.0:
-        return f"no change from {baseline}: {points} points"
-    side = "above" if difference.mean > 0 else "below"
-    return f"{points.lstrip('+' + formatting.MINUS)} points {side} {baseline}"
+def _compared_with_dense(winner: Standing, difference: Estimate, dense: Estimate) -> str:
+    """`0.53 ± 0.17 points below dense (95.03 ± 0.17%)`; with the name of the metric unless it is the accuracy."""
+    metric = winner.metric
+    name = "" if metric == scores.ACCURACY else f"{scores.label(metric)} "
+    baseline = f"dense ({name}{scores.score_with_unit(metric, dense)})"
+    shown = scores.difference_with_unit(metric, difference, dense.mean)
+    if not any(digit in "123456789" for digit in shown.partition(" ")[0]):
+        return f"no change from {baseline}: {shown}"
+    distance = scores.difference_with_unit(metric, difference, dense.mean, signed=False)
+    return f"{distance} {scores.side(difference)} {baseline}"
 
 
 def answer_section(sources: Sequence[ReportSource], symbols: ArmSymbols) -> Section:
@@ -131,16 +133,16 @@ def answer_section(sources: Sequence[ReportSource], symbols: ArmSymbols) -> Sect
         if len(every) <= MAX_ARMS_SHOWN or (source.name, outcome.arm.id) in top
     ]
     sentences = Bullets(tuple(_sentences(shown, len(sources) > 1)))
-    table = _table(shown, symbols, len(sources) > 1)
-    figure = main_figure(sources)
-    if figure is None:
-        parts: list[Part] = [table, sentences]
+    tables = _tables(shown, symbols, len(sources) > 1)
+    figures = main_figures(sources)
+    if not figures:
+        parts: list[Part] = [*tables, sentences]
     elif len(sentences.items) <= _MAX_SENTENCES_BESIDE:
-        parts = [Beside(figure, (sentences,)), table]
+        parts = [Beside(figures[0], (sentences,)), *figures[1:], *tables]
     else:
-        parts = [figure, table, sentences]
+        parts = [*figures, *tables, sentences]
     if len(shown) < len(every):
-        parts.append(Details(f"All {len(every)} arms", (_table(every, symbols, len(sources) > 1),)))
+        parts.append(Details(f"All {len(every)} arms", _tables(every, symbols, len(sources) > 1)))
     return Section("answer", "Answer", tuple(parts))
 
 
@@ -153,8 +155,23 @@ def _sentences(shown: Sequence[tuple[ReportSource, ArmOutcome]], several: bool) 
             yield f"{source.name}: {sentence}" if several else sentence
 
 
-def _table(shown: Sequence[tuple[ReportSource, ArmOutcome]], symbols: ArmSymbols, several: bool) -> Table:
-    """One row per arm of every run; a control that a run does not have is a dash."""
+def _tables(shown: Sequence[tuple[ReportSource, ArmOutcome]], symbols: ArmSymbols, several: bool) -> tuple[Table, ...]:
+    """A table of the arms of each metric."""
+    groups: dict[MetricInfo, list[tuple[ReportSource, ArmOutcome]]] = {}
+    for source, outcome in shown:
+        groups.setdefault(source.state.metric_of(outcome.arm.id), []).append((source, outcome))
+    tables = {metric: _table(group, symbols, several, metric) for metric, group in groups.items()}
+    if len(tables) == 1:
+        return tuple(tables.values())
+    return tuple(
+        attrs.evolve(table, caption=f"{table.caption}, by {scores.label(metric)}") for metric, table in tables.items()
+    )
+
+
+def _table(
+    shown: Sequence[tuple[ReportSource, ArmOutcome]], symbols: ArmSymbols, several: bool, metric: MetricInfo
+) -> Table:
+    """One row per arm of every run with this metric; a control that a run does not have is a dash."""
     controls = list(
         dict.fromkeys(
             name for source, _ in shown for name in source.state.contestants if name not in ("ticket", "dense")
@@ -162,20 +179,23 @@ def _table(shown: Sequence[tuple[ReportSource, ArmOutcome]], symbols: ArmSymbols
     )
     won = [outcome for _, outcome in shown if outcome.winner is not None]
     rows = [tuple(map(as_cell, _row(source, outcome, controls, symbols, several))) for source, outcome in shown]
-    kind = "Smallest winning ticket" if won else "Most accurate ticket"
-    rest = "; if there is none, the most accurate ticket" if 0 < len(won) < len(shown) else ""
+    best = scores.superlative(metric)
+    tested = "Test images choose" if metric == scores.ACCURACY else "The test set chooses"
+    kind = "Smallest winning ticket" if won else f"{best.capitalize()} ticket"
+    rest = f"; if there is none, the {best} ticket" if 0 < len(won) < len(shown) else ""
     return Table(
         f"{kind} of each arm{rest}",
         (
-            "arm", "verdict", "weights left", "round", "accuracy %", "vs. dense, points", "params", "MACs",
-            *(f"lead over {name}, points" for name in controls),
+            "arm", "verdict", "weights left", "round", scores.heading(metric),
+            scores.of_difference("vs. dense", metric), "params", "MACs",
+            *(scores.of_difference(f"lead over {name}", metric) for name in controls),
         ),
         tuple(rows),
         frozenset({0, 1}),
-        f"Winning: shown to be {_margin([source for source, _ in shown])} dense, with differences paired by seed and "
-        "corrected for the number of rounds (Holm). ± is half the 95% confidence interval of a mean over seeds, for a "
-        "single comparison. Test images choose the ticket that is shown, so the accuracy of the most accurate one is "
-        "optimistic.",
+        f"Winning: shown to be {_margin([source for source, _ in shown], metric)} dense, with differences paired by "
+        "seed and corrected for the number of rounds (Holm). ± is half the 95% confidence interval of a mean over "
+        f"seeds, for a single comparison. {tested} the ticket that is shown, so the "
+        f"{scores.label(metric)} of the {best} one is optimistic.",
     )  # fmt: skip
 
 
@@ -184,27 +204,30 @@ def _row(
 ) -> list[str | Cell]:
     name = f"{source.name}: {outcome.arm.id}" if several else outcome.arm.id
     row: list[str | Cell] = [Cell(name, symbol=symbols.svg_for(source.name, outcome.arm.id))]
-    shown, dense = outcome.winner or outcome.best, outcome.dense
+    shown, dense, metric = outcome.winner or outcome.best, outcome.dense, source.state.metric_of(outcome.arm.id)
     if shown is None:
         return [*row, *["–"] * (7 + len(controls))]
-    leads = {standing.contestant: formatting.points(standing.lead) for standing in outcome.controls}
+    leads = {
+        standing.contestant: scores.difference(metric, standing.lead, scale=standing.scale)
+        for standing in outcome.controls
+    }
     return [
         *row,
         Cell(shown.verdict or f"none: {shown.no_verdict}", shown.verdict or ""),
         formatting.percent(shown.density),
         str(shown.level),
-        formatting.accuracy(shown.accuracy),
-        formatting.points(shown.to_dense),
+        scores.score(metric, shown.score),
+        scores.difference(metric, shown.to_dense, scale=shown.scale),
         _reduction(dense.params if dense else None, shown.params),
         _reduction(dense.macs if dense else None, shown.macs),
         *(leads.get(control, "–") for control in controls),
     ]
 
 
-def _margin(sources: Sequence[ReportSource]) -> str:
-    """How far below dense a winning ticket may be, in each of the runs if they differ."""
+def _margin(sources: Sequence[ReportSource], metric: MetricInfo) -> str:
+    """How much worse than dense a winning ticket may be, in each of the runs if they differ."""
     margins = {
-        source.name: formatting.below(source.state.within) if source.state.within else "no lower than"
+        source.name: scores.margin(metric, source.state.within) if source.state.within else scores.no_margin(metric)
         for source in sources
     }
     distinct = list(dict.fromkeys(margins.values()))

@@ -1,13 +1,15 @@
-"""The seeds section: the accuracy of every seed."""
+"""The seeds section: the score of every seed."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tickdsl.report.accuracy import collapsed_tables
+from tickdsl.records.events import Metric, MetricInfo
 from tickdsl.report.document import Cell, Part, Section, Table, Text
+from tickdsl.report.rounds import collapsed_tables
 from tickdsl.report.source import ReportSource
-from tickdsl.results import formatting
+from tickdsl.results import formatting, scores
+from tickdsl.results.estimates import Estimate
 from tickdsl.results.standings import Standing, StandingKey, compute_standings
 from tickdsl.results.state import RunState
 
@@ -32,16 +34,14 @@ def seeds_section(sources: Sequence[ReportSource]) -> Section:
 
 
 def _seeds(state: RunState, arm: str, standings: Mapping[StandingKey, Standing], prefix: str) -> Table:
+    metric = state.metric_of(arm)
     seed_numbers = [*state.seeds, *sorted({key[3] for key in state.metrics} - set(state.seeds))]
     rows = []
     order = {name: index for index, name in enumerate(dict.fromkeys(("dense", "ticket", *state.contestants)))}
     for _, contestant, level in sorted(standings, key=lambda key: (order.get(key[1], len(order)), key[2])):
         standing = standings[arm, contestant, level]
         values = [state.metrics.get((arm, contestant, level, seed)) for seed in seed_numbers]
-        shown = [
-            Cell("–" if metric is None or metric.accuracy is None else f"{100 * metric.accuracy:.2f}")
-            for metric in values
-        ]
+        shown = [Cell("–" if value is None else _one_seed(value, metric)) for value in values]
         network = (
             "dense" if level == 0 else f"round {level}" if contestant == "ticket" else f"{contestant}, round {level}"
         )
@@ -50,8 +50,13 @@ def _seeds(state: RunState, arm: str, standings: Mapping[StandingKey, Standing],
                 Cell(network),
                 Cell(formatting.percent(standing.density)),
                 *shown,
-                Cell(formatting.accuracy(standing.accuracy)),
+                Cell(scores.score(metric, standing.score)),
             )
         )
     columns = ("network", "weights left", *(f"seed {seed}" for seed in seed_numbers), "mean")
-    return Table(f"{prefix}{arm}: accuracy % by seed", columns, tuple(rows))
+    return Table(f"{prefix}{arm}: {scores.heading(metric)} by seed", columns, tuple(rows))
+
+
+def _one_seed(measured: Metric, metric: MetricInfo) -> str:
+    value = scores.score_of(measured, metric)
+    return scores.score(metric, None if value is None else Estimate(1, value, None))

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from tickdsl.plurals import plural
 from tickdsl.results.arm_differences import TOLERANCE, ArmDifference, MatchedLevels, arm_differences
-from tickdsl.results.formatting import MINUS, percent, points
+from tickdsl.results.formatting import percent
+from tickdsl.results.scores import difference_with_unit
 from tickdsl.results.standings import AHEAD, BEHIND
 from tickdsl.results.state import RunState
 
@@ -64,12 +65,14 @@ def _clause(difference: ArmDifference) -> str:
 def _at(level: MatchedLevels, difference: ArmDifference) -> str:
     """The size of a difference and where it was measured: `0.72 ± 0.63 points at 36% of the weights`."""
     assert level.difference is not None
-    return f"{points(level.difference).lstrip('+' + MINUS)} points at {_size(level, difference)}"
+    distance = difference_with_unit(difference.metric, level.difference, signed=False)
+    return f"{distance} at {_size(level, difference)}"
 
 
 def _which(judged: Sequence[MatchedLevels], difference: ArmDifference) -> str:
     """The rounds without a decision, with the difference of the smallest."""
-    shown = f"{points(judged[-1].difference)} points at {_size(judged[-1], difference)}"
+    between = difference_with_unit(difference.metric, judged[-1].difference)
+    shown = f"{between} at {_size(judged[-1], difference)}"
     return shown if len(judged) == 1 else f"{plural(len(judged), 'round')}; {shown}"
 
 
@@ -83,7 +86,7 @@ def _how_often(won: Sequence[MatchedLevels], difference: ArmDifference) -> str:
 def _size(level: MatchedLevels, difference: ArmDifference) -> str:
     shares = [share for share in (level.first_left, level.second_left) if share is not None]
     if not shares:
-        return f"round {level.first_level}"
+        return f"round {level.first_level}" if level.first_level else "full size"
     share = percent(sum(shares) / len(shares))
     if difference.matched_by == "level":
         low, high = min(shares), max(shares)

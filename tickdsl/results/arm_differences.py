@@ -1,7 +1,8 @@
-"""Compares the arms of a run with each other: the accuracy of their tickets, level by level.
+"""Compares the arms of a run with each other: the scores of their tickets, level by level.
 
 Two levels are compared if as much is left of both networks (`compare … at=weights|flops|params`), or if they have the
-same number (`at=level`). docs/reference/verdicts.md states the rule.
+same number (`at=level`). The network of an arm that is not pruned is compared with all of them.
+docs/reference/verdicts.md states the rule.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 
-from tickdsl.records.events import ArmInfo
+from tickdsl.records.events import ArmInfo, MetricInfo
 from tickdsl.results.comparison import LevelTest, Measurements, compare_levels
 from tickdsl.results.doubts import find_doubts
 from tickdsl.results.estimates import Estimate
 from tickdsl.results.level_counts import planned_levels
+from tickdsl.results.scores import ACCURACY
 from tickdsl.results.standings import AHEAD, BEHIND, Standing, compute_standings
 from tickdsl.results.state import RunState
 from tickdsl.results.state_cache import kept_per_state
@@ -28,7 +30,7 @@ MAX_PAIRS = 300
 
 @attrs.frozen
 class MatchedLevels:
-    """A level of each of two arms, compared: the first arm's accuracy minus the second's, in [-1, 1], paired by seed.
+    """A level of each of two arms, compared: the first arm's score minus the second's, paired by seed.
 
     first_left, second_left: the shares of weights (for `at=level`), or of what they were matched by, that are left.
     `verdict` is that on the first arm: ahead, behind, undecided, or None, and then `no_verdict` says why. It follows
@@ -48,7 +50,7 @@ class MatchedLevels:
 
 @attrs.frozen
 class ArmDifference:
-    """Two arms compared; `matched_by` as in `compare`. unmatched: the levels of each arm that none of the other match.
+    """Two arms compared by `metric`; `matched_by` as in `compare`. unmatched: levels that none of the other arm match.
 
     context: the values of sweeps that both arms have in common, or the name that they have in common, for people;
     first_name, second_name: the rest of their names.
@@ -63,21 +65,23 @@ class ArmDifference:
     context: str
     first_name: str
     second_name: str
+    metric: MetricInfo = ACCURACY
 
 
 @kept_per_state
 def arm_differences(state: RunState) -> Sequence[ArmDifference]:
     """The differences of all pairs of arms that a run compares, in plan order.
 
-    Arms are a pair if they differ in their names or in the value of one sweep that both use, but not in more, and were
-    tested on the same data.
+    Arms are a pair if they differ in their names or in the value of one sweep that both use, but not in more, were
+    tested on the same data and are compared by the same metric.
     """
     return compare_arms(state, arm_pairs(state.arms))
 
 
 def compare_arms(state: RunState, pairs: Sequence[tuple[ArmInfo, ArmInfo]]) -> list[ArmDifference]:
-    """The differences of these pairs, without those that were tested on different data."""
-    pairs = [pair for pair in pairs if len({state.data.get(arm.id, "") for arm in pair}) == 1]
+    """The differences of these pairs, without those that were tested on different data or have different metrics."""
+    subjects = {arm.id: (state.data.get(arm.id, ""), state.metric_of(arm.id)) for arm in state.arms}
+    pairs = [(first, second) for first, second in pairs if subjects[first.id] == subjects[second.id]]
     if not pairs:
         return []
     comparer = _Comparer(state)
@@ -115,6 +119,9 @@ class _Comparer:
         """The difference of two arms at all levels that match."""
         left = self._left(first.id), self._left(second.id)
         pairs = match_levels(*left, same_level=self._state.matched_by == "level")
+        if not first.levels or not second.levels:  # a network that is not pruned is compared with every round
+            left = self._left_beside_unpruned(first), self._left_beside_unpruned(second)
+            pairs = list(itertools.product(sorted(left[0]), sorted(left[1])))
         tests, reasons = self._tests(first.id, second.id, pairs)
         context, first_name, second_name = _names(first, second)
         return ArmDifference(
@@ -127,6 +134,7 @@ class _Comparer:
             context=context,
             first_name=first_name,
             second_name=second_name,
+            metric=self._state.metric_of(first.id),
         )
 
     def _left(self, arm: str) -> dict[int, float | None]:
@@ -139,11 +147,16 @@ class _Comparer:
             if (owner, contestant) == (arm, "ticket") and standing.n
         }
 
+    def _left_beside_unpruned(self, arm: ArmInfo) -> dict[int, float | None]:
+        """`_left`, and of an arm that is not pruned its only network, at level 0."""
+        dense = self._standings.get((arm.id, "dense", 0))
+        return self._left(arm.id) if arm.levels else {0: None} if dense is not None and dense.n else {}
+
     def _tests(
         self, first: str, second: str, pairs: Sequence[tuple[int, int]]
     ) -> tuple[dict[int, LevelTest], list[str | None]]:
         """The tests by index of the pair of levels, and why a pair gets no verdict."""
-        keys = [((first, "ticket", a), (second, "ticket", b)) for a, b in pairs]
+        keys = [((first, _contestant(a), a), (second, _contestant(b), b)) for a, b in pairs]
         network = self._measurements.network
         measured = {index: (network(one), network(other)) for index, (one, other) in enumerate(keys)}
         reasons = [
@@ -151,11 +164,16 @@ class _Comparer:
             for index, networks in enumerate(keys)
         ]
         excluded = [index for index, reason in enumerate(reasons) if reason is not None]
-        return compare_levels(measured, excluded, 0.0, len(pairs) + self._levels_to_come(first, second)), reasons
+        size = len(pairs) + self._levels_to_come(first, second)
+        return compare_levels(measured, self._state.metric_of(first), excluded, 0.0, size), reasons
 
     def _levels_to_come(self, *arms: str) -> int:
         """How many pairs of levels may still be added: each level that the plan has and that is not measured."""
         return max(len(self._planned.get((arm, "ticket"), set()) - self._left(arm).keys()) for arm in arms)
+
+
+def _contestant(level: int) -> str:
+    return "ticket" if level else "dense"
 
 
 def match_levels(
@@ -190,7 +208,7 @@ def _matched(
         *pair,
         first_left=sizes[0][pair[0]],
         second_left=sizes[1][pair[1]],
-        difference=tested.test.estimate if tested else None,
+        difference=tested.difference if tested else None,
         verdict=tested.verdict(AHEAD, BEHIND) if tested else None,
         no_verdict=reason,
         p_ahead=tested.p_above if tested else None,

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from tickdsl.plan.model import MIN_SEEDS
 from tickdsl.plurals import agreeing, plural
-from tickdsl.results.doubts import NO_ACCURACY, find_doubts
+from tickdsl.results.doubts import NO_TASK, find_doubts
 from tickdsl.results.layers_left import nearly_gone_notes
+from tickdsl.results.resolution import resolves_by_samples
+from tickdsl.results.scores import label
 from tickdsl.results.standings import compute_standings
 from tickdsl.results.state import RunState
+from tickdsl.results.target_notes import target_notes
 
 
 def alarms(state: RunState) -> list[str]:
@@ -25,7 +28,7 @@ def caveats(state: RunState) -> list[str]:
         notes.append("one seed gives no confidence interval and no verdict; use `seeds 3` or more")
     elif fewest < MIN_SEEDS:
         notes.append(f"{plural(fewest, 'seed')} give no verdict; use `seeds {MIN_SEEDS}` or more")
-    unranked = {arm for arm, doubt in find_doubts(state).arms.items() if doubt == NO_ACCURACY}
+    unranked = {arm for arm, doubt in find_doubts(state).arms.items() if doubt == NO_TASK}
     partial = [s for s in standings if s.n < s.of_seeds and s.arm not in unranked]
     if partial:
         notes.append(
@@ -36,10 +39,12 @@ def caveats(state: RunState) -> list[str]:
         conditions = " or ".join(f"`{condition}`" for condition in state.stops)
         notes.append(f"seeds end when {conditions} on test images: rounds that lost a seed by it have no verdict")
     if "early-stop" in state.report and state.measures:
-        notes.append("early-stop is chosen by the test loss, so its accuracy is optimistic")
-    if pruned and any(s.n >= MIN_SEEDS for s in pruned) and any(m.correct is None for m in state.metrics.values()):
+        names = dict.fromkeys(label(state.primary_of(arm.id)) for arm in state.arms)
+        notes.append(f"early-stop is chosen by the test loss, so its {' or '.join(names)} is optimistic")
+    untold = any(m.correct is None and resolves_by_samples(state.metric_of(key[0])) for key, m in state.metrics.items())
+    if untold and any(s.n >= MIN_SEEDS for s in pruned):
         notes.append(
             "some results do not tell which test images are classified correctly (they were stored by an earlier "
             "version): their verdicts assume that networks err independently"
         )
-    return [*notes, *nearly_gone_notes(state)]
+    return [*notes, *target_notes(state), *nearly_gone_notes(state)]

@@ -5,10 +5,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 
+import attrs
+
 from tickdsl.plurals import agreeing, plural
 from tickdsl.records.events import ArmInfo
 from tickdsl.results.doubts import DOUBT_CLAUSES
-from tickdsl.results.formatting import MINUS, below, percent, points
+from tickdsl.results.estimates import Estimate
+from tickdsl.results.formatting import percent
+from tickdsl.results.scores import difference_with_unit, margin, oriented, side, tolerance
 from tickdsl.results.standings import AHEAD, BEHIND, LOSING, UNDECIDED, WINNING, Standing, compute_standings
 from tickdsl.results.state import RunState
 
@@ -21,6 +25,8 @@ def conclusions(state: RunState) -> dict[str, str]:
 
 def _conclusion(arm: ArmInfo, standings: Mapping[tuple[str, str, int], Standing], state: RunState) -> str:
     tickets = _levels(standings, arm.id, "ticket")
+    if not tickets and not arm.levels and (dense := standings.get((arm.id, "dense", 0))) is not None and dense.n:
+        return f"{arm.id}: a network that is not pruned"
     if not tickets:
         return f"{arm.id}: no measurements"
     if all(ticket.verdict is None for ticket in tickets):
@@ -77,8 +83,8 @@ def _control_clause(name: str, levels: Sequence[Standing], at_winner: Standing |
     size = percent(at_winner.density)
     if at_winner.lead_verdict not in (AHEAD, BEHIND):
         return f"{sentence} (no significant difference between the ticket and {name} at {size})"
-    side = "below" if at_winner.lead_verdict == AHEAD else "above"
-    return f"{sentence} ({points(at_winner.lead).lstrip('+' + MINUS)} points {side} the ticket at {size})"
+    distance = difference_with_unit(at_winner.metric, at_winner.lead, at_winner.scale, signed=False)
+    return f"{sentence} ({distance} {side(_mirrored(at_winner.lead))} the ticket at {size})"
 
 
 def _without_verdict(tickets: Sequence[Standing], within: float) -> str:
@@ -91,13 +97,27 @@ def _without_verdict(tickets: Sequence[Standing], within: float) -> str:
     if any(ticket.n < ticket.of_seeds for ticket in tickets):
         return f"no verdict: no round has all {plural(of_seeds, 'seed')}"
     seeds, on_them = ("one seed", "on this seed") if of_seeds == 1 else (plural(of_seeds, "seed"), "on average")
-    reached = [ticket for ticket in tickets if ticket.to_dense is not None and ticket.to_dense.mean >= -within - 1e-12]
+    metric = tickets[0].metric
+    reached = [ticket for ticket in tickets if _reaches_dense(ticket, within)]
     if not reached:
-        return f"no verdict with {seeds}; every round is below dense {on_them}"
-    goal = f"{below(within)} dense" if within else "no worse than dense"
+        side_of_dense = "below" if metric.higher_is_better else "above"
+        return f"no verdict with {seeds}; every round is {side_of_dense} dense {on_them}"
+    goal = f"{margin(metric, within)} dense" if within else "no worse than dense"
     smallest = reached[-1]
     size = "" if smallest.density is None else f" ({percent(smallest.density)} of the weights)"
     return f"no verdict with {seeds}; the ticket of round {smallest.level}{size} is {goal} {on_them}"
+
+
+def _reaches_dense(ticket: Standing, within: float) -> bool:
+    """Whether the mean of a ticket is as good as the bound asks."""
+    if ticket.to_dense is None or ticket.score is None:
+        return False
+    allowed = tolerance(ticket.metric, within, ticket.score.mean - ticket.to_dense.mean)
+    return oriented(ticket.to_dense.mean, ticket.metric) >= -allowed - 1e-12 * max(1.0, allowed)
+
+
+def _mirrored(difference: Estimate) -> Estimate:
+    return attrs.evolve(difference, mean=-difference.mean)
 
 
 def _size(standing: Standing) -> str:

@@ -12,20 +12,21 @@ from collections.abc import Iterable, Mapping
 import attrs
 
 from tickdsl.plurals import agreeing, plural
-from tickdsl.records.events import Metric
-from tickdsl.results.formatting import percent
+from tickdsl.records.events import Metric, MetricInfo
+from tickdsl.results.resolution import resolves_by_samples
+from tickdsl.results.scores import ACCURACY, label, number, oriented, score_of
 from tickdsl.results.state import MetricKey, RunState
 
 ONE_CLASS, AT_CHANCE, NOT_FINITE = "one class", "dense at chance", "not finite"
-#: Verdicts compare accuracies; other tasks have another metric.
-NO_ACCURACY = "no accuracy"
+#: The events are those of an early version, which did not tell the metrics of tasks.
+NO_TASK = "unknown task"
 #: The 97.5% quantile of the normal distribution.
 _SIGNIFICANT = statistics.NormalDist().inv_cdf(0.975)
 DOUBT_CLAUSES = {
     ONE_CLASS: "all test images are of one class",
     AT_CHANCE: "the dense network is at chance",
     NOT_FINITE: "weights or statistics are not finite",
-    NO_ACCURACY: "verdicts compare accuracies, and this task has none",
+    NO_TASK: "the run does not tell by what its task is judged",
 }
 
 
@@ -46,35 +47,44 @@ class Doubts:
         return next((reason for key in networks if (reason := self.reason(*key)) is not None), None)
 
 
-def network_doubt(metric: Metric) -> str | None:
-    """What is wrong with a measured network by itself, or with what it was measured on; None if nothing is."""
-    if metric.chance == 1.0:
+def network_doubt(measured: Metric, primary: MetricInfo) -> str | None:
+    """What is wrong with a measured network by itself, or with what it was measured on; None if nothing is.
+
+    primary: the primary metric of its task.
+    """
+    if measured.chance == 1.0 and primary.is_share and primary.higher_is_better:
         return ONE_CLASS
-    if metric.not_finite:
+    if measured.not_finite:
         return NOT_FINITE
-    if metric.contestant == "dense" and at_chance(metric):
+    if measured.contestant == "dense" and at_chance(measured, primary):
         return AT_CHANCE
     return None
 
 
-def at_chance(metric: Metric) -> bool:
-    """Whether the accuracy is not significantly above that of always answering with the most frequent class."""
-    if metric.accuracy is None or metric.chance is None or not metric.test_images:
+def at_chance(measured: Metric, primary: MetricInfo) -> bool:
+    """Whether a network is not better than the best answer that ignores the input, as by always the same class.
+
+    A share of right samples has to be significantly better, any other metric only better.
+    """
+    score, chance = score_of(measured, primary), measured.chance
+    if score is None or chance is None or not measured.test_images:
         return False
-    error = math.sqrt(metric.chance * (1.0 - metric.chance) / metric.test_images)
-    return metric.accuracy <= metric.chance + _SIGNIFICANT * error
+    by_samples = resolves_by_samples(primary) and 0.0 <= chance <= 1.0
+    error = math.sqrt(chance * (1.0 - chance) / measured.test_images) if by_samples else 0.0
+    return oriented(score, primary) <= oriented(chance, primary) + _SIGNIFICANT * error
 
 
 def find_doubts(state: RunState) -> Doubts:
     """All doubts about the measurements of a run so far."""
     found: dict[MetricKey, str] = {}
     for key, metric in state.metrics.items():
-        unranked = metric.accuracy is None and metric.score is not None
-        if (doubt := network_doubt(metric) or (NO_ACCURACY if unranked else None)) is not None:
+        unranked = key[0] not in state.tasks and metric.accuracy is None and metric.score is not None
+        doubt = NO_TASK if unranked else network_doubt(metric, state.primary_of(key[0]))
+        if doubt is not None:
             found[key] = doubt
     arms: dict[str, str] = {}
     for (arm, contestant, _, _), doubt in found.items():
-        if contestant == "dense" or doubt in (ONE_CLASS, NO_ACCURACY):
+        if contestant == "dense" or doubt in (ONE_CLASS, NO_TASK):
             arms.setdefault(arm, doubt)
     networks = frozenset(key[:3] for key, doubt in found.items() if doubt == NOT_FINITE)
     return Doubts(arms, networks, tuple(_warnings(state, found)))
@@ -84,21 +94,16 @@ def _warnings(state: RunState, found: Mapping[MetricKey, str]) -> Iterable[str]:
     single_class = dict.fromkeys(key[0] for key, doubt in found.items() if doubt == ONE_CLASS)
     if single_class:
         yield f"{_names(single_class)}: all test images are of one class, so no network can be wrong: no verdict"
-    unranked = [key for key, doubt in found.items() if doubt == NO_ACCURACY]
+    unranked = [key for key, doubt in found.items() if doubt == NO_TASK]
     if unranked:
         yield (
-            f"{_names(key[0] for key in unranked)}: this task is measured by {state.metrics[unranked[0]].metric}, "
-            "which events and TensorBoard show; tables, figures and verdicts know accuracies only: no verdict"
+            f"{_names(key[0] for key in unranked)}: an earlier version of tickdsl made this run, which did not record "
+            f"whether more or less {state.metrics[unranked[0]].metric} is better: no verdict; run the plan again "
+            "(stored results are used)"
         )
     chance = {key: state.metrics[key] for key, doubt in found.items() if doubt == AT_CHANCE}
-    if chance:
-        worst = min(chance.values(), key=lambda metric: metric.accuracy or 0.0)
-        seeds = sorted({key[3] for key in chance})
-        yield (
-            f"{_names(key[0] for key in chance)}: the dense network is at chance with "
-            f"{agreeing(len(seeds), 'seed')} {_names(map(str, seeds))} ({percent(worst.accuracy, 2)}; always answering "
-            f"with the most frequent class gives {percent(worst.chance, 2)}): no verdict"
-        )
+    for primary in dict.fromkeys(state.primary_of(key[0]) for key in chance):
+        yield _at_chance({key: m for key, m in chance.items() if state.primary_of(key[0]) == primary}, primary)
     broken = [(key, state.metrics[key]) for key, doubt in found.items() if doubt == NOT_FINITE]
     if broken:
         (arm, contestant, level, seed), metric = broken[0]
@@ -108,6 +113,23 @@ def _warnings(state: RunState, found: Mapping[MetricKey, str]) -> Iterable[str]:
             f"weights or statistics of {networks} not finite (first: "
             f"`{metric.not_finite[0]}` of {arm}, {network}, seed {seed}): no verdict there"
         )
+
+
+def _at_chance(chance: Mapping[MetricKey, Metric], primary: MetricInfo) -> str:
+    """The warning for dense networks at chance, with the worst of them."""
+    worst = min(chance.values(), key=lambda measured: oriented(score_of(measured, primary) or 0.0, primary))
+    seeds = sorted({key[3] for key in chance})
+    answer = (
+        "always answering with the most frequent class gives"
+        if primary == ACCURACY
+        else f"the best answer that ignores the input has {label(primary)}"
+    )
+    name = "" if primary == ACCURACY else f"{label(primary)} "
+    return (
+        f"{_names(key[0] for key in chance)}: the dense network is at chance with {agreeing(len(seeds), 'seed')} "
+        f"{_names(map(str, seeds))} ({name}{number(primary, score_of(worst, primary))}; {answer} "
+        f"{number(primary, worst.chance)}): no verdict"
+    )
 
 
 def _names(names: Iterable[str]) -> str:

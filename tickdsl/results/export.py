@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from tickdsl.records.events import ArmInfo
+from tickdsl.records.events import ArmInfo, MetricInfo
 from tickdsl.records.files import write_atomically
 from tickdsl.records.paths import RunPaths
 from tickdsl.results.answers import answer
@@ -18,8 +18,9 @@ from tickdsl.results.arm_differences import ArmDifference, arm_differences
 from tickdsl.results.budgets import Budget, budgets, seed_budgets
 from tickdsl.results.caveats import alarms, caveats
 from tickdsl.results.conclusions import conclusions
-from tickdsl.results.estimates import CONFIDENCE, Estimate
+from tickdsl.results.estimates import CONFIDENCE, Estimate, estimate
 from tickdsl.results.extra_metrics import MeasuredValue, NetworkKey, machine_notes, measured_values
+from tickdsl.results.scores import ACCURACY, best_score_of, score_of
 from tickdsl.results.standings import Standing, compute_standings
 from tickdsl.results.state import MetricKey, RunState
 from tickdsl.results.store_keys import StoreKeys, store_keys
@@ -28,6 +29,7 @@ VERSION = 1
 _METRIC_FIELDS = (
     "accuracy", "loss", "sparsity", "params", "macs", "filters", "seconds", "best_accuracy", "best_epoch",
 )  # fmt: skip
+_SCORE_FIELDS = ("score", "best_score")
 #: Columns of results.csv by the fields of a budget.
 _BUDGET_COLUMNS = {"trained.epochs": "epochs", "trained.images": "images", "trained.seconds": "seconds"}
 
@@ -60,6 +62,8 @@ def results_dict(state: RunState) -> dict[str, Any]:
                 "id": arm.id,
                 "name": arm.name,
                 "sweep": dict(arm.sweep),
+                "task": state.task_of(arm.id).name,
+                "metric": _metric(state.metric_of(arm.id)),
                 "conclusion": sentence_by_arm[arm.id],
                 "levels": _levels(arm, standings, extra_values, keys, state),
             }
@@ -88,21 +92,27 @@ def results_rows(state: RunState) -> tuple[list[str], list[list[Any]]]:
     figure_names = dict.fromkeys(name for measure in state.measures.values() for name in measure.figures)
     metrics = [metric for metric in state.report if any(key[1] == metric for key in state.measures)]
     columns = ["arm", "name", *(f"sweep.{name}" for name in sweep_names), "contestant", "level", "seed"]
-    columns += [*_METRIC_FIELDS, *_BUDGET_COLUMNS, *figure_names, *(f"{metric}.how" for metric in metrics)]
+    scores = list(dict.fromkeys(name for arm in state.arms for name in _other_metrics(state, arm.id)))
+    columns += [*_METRIC_FIELDS, "metric", *_SCORE_FIELDS, *(f"score.{name}" for name in scores)]
+    columns += [*_BUDGET_COLUMNS, *figure_names, *(f"{metric}.how" for metric in metrics)]
     trained = seed_budgets(state)
     rows: list[list[Any]] = []
     for arm_id, contestant, level in compute_standings(state):
         arm = arms.get(arm_id) or ArmInfo(id=arm_id, name=arm_id, sweep={}, levels=0)
         for seed in _seeds(state, arm_id, contestant, level):
             key = (arm_id, contestant, level, seed)
-            figures = _extra_figures(state, key)
+            figures, measured = _extra_figures(state, key), state.metrics[key]
+            task_figures = _task_figures(state, key)
             measures = [state.measures.get((key, metric)) for metric in metrics]
             rows.append(
                 [
                     *(arm.id, arm.name),
                     *(arm.sweep.get(name) for name in sweep_names),
                     *(contestant, level, seed),
-                    *(getattr(state.metrics[key], name) for name in _METRIC_FIELDS),
+                    *(getattr(measured, name) for name in _METRIC_FIELDS),
+                    state.metric_of(arm_id).name,
+                    *_scores(state, key).values(),
+                    *(task_figures.get(name) for name in scores),
                     *(getattr(trained.get(key), name, None) for name in _BUDGET_COLUMNS.values()),
                     *(figures.get(name) for name in figure_names),
                     *(measure.how if measure else None for measure in measures),
@@ -112,12 +122,13 @@ def results_rows(state: RunState) -> tuple[list[str], list[list[Any]]]:
 
 
 def seed_metrics(state: RunState, arm: str, contestant: str, level: int) -> dict[int, dict[str, Any]]:
-    """The measurements of each seed by name: those that every plan has, and the figures that `report` asks for."""
-    return {
-        seed: {name: getattr(state.metrics[arm, contestant, level, seed], name) for name in _METRIC_FIELDS}
-        | _extra_figures(state, (arm, contestant, level, seed))
-        for seed in _seeds(state, arm, contestant, level)
-    }
+    """The measurements of each seed by name: those that every plan has, the task's metrics, and those of `report`."""
+    found = {}
+    for seed in _seeds(state, arm, contestant, level):
+        key = (arm, contestant, level, seed)
+        fields = {name: getattr(state.metrics[key], name) for name in _METRIC_FIELDS}
+        found[seed] = _task_figures(state, key) | fields | _scores(state, key) | _extra_figures(state, key)
+    return found
 
 
 def _levels(
@@ -152,6 +163,8 @@ def _contestant(
             {
                 "seed": seed,
                 **{name: getattr(metric, name) for name in _METRIC_FIELDS},
+                **_scores(state, (*key, seed)),
+                "scores": _task_figures(state, (*key, seed)),
                 "trained": _budget(seed_budgets(state).get((*key, seed))),
                 "keys": None if stored is None else attrs.asdict(stored),
             }
@@ -159,7 +172,8 @@ def _contestant(
         if extra_values:
             seeds[-1]["figures"] = _extra_figures(state, (*key, seed))
     return {
-        "accuracy": _estimate(standing.accuracy),
+        "score": _estimate(standing.score),
+        "accuracy": _estimate(accuracy_over_seeds(state, standing)),
         "sparsity": standing.sparsity,
         "params": standing.params,
         "macs": standing.macs,
@@ -188,11 +202,43 @@ def _difference(difference: ArmDifference) -> dict[str, Any]:
         "first": difference.first,
         "second": difference.second,
         "matched_by": difference.matched_by,
+        "metric": difference.metric.name,
         "answer": answer(difference),
         "levels": [{**attrs.asdict(level), "difference": _estimate(level.difference)} for level in difference.levels],
         "first_unmatched": list(difference.first_unmatched),
         "second_unmatched": list(difference.second_unmatched),
     }
+
+
+def _metric(metric: MetricInfo) -> dict[str, Any]:
+    return {"name": metric.name, "higher_is_better": metric.higher_is_better, "unit": metric.unit}
+
+
+def _scores(state: RunState, key: MetricKey) -> dict[str, float | None]:
+    """The compared metric of a network, and that of the best epoch, if it is the primary one."""
+    metric, measured = state.metric_of(key[0]), state.metrics[key]
+    return {"score": score_of(measured, metric), "best_score": best_score_of(measured, metric)}
+
+
+def _task_figures(state: RunState, key: MetricKey) -> dict[str, float | None]:
+    """All metrics of the task, by name."""
+    return {metric.name: score_of(state.metrics[key], metric) for metric in state.task_of(key[0]).metrics}
+
+
+def _other_metrics(state: RunState, arm: str) -> list[str]:
+    """The metrics of an arm's task that have no column of their own."""
+    return [metric.name for metric in state.task_of(arm).metrics if metric.name not in _METRIC_FIELDS]
+
+
+def accuracy_over_seeds(state: RunState, standing: Standing) -> Estimate | None:
+    """The accuracy over the seeds, also if networks are compared by something else; None for tasks without one."""
+    if standing.metric == ACCURACY:
+        return standing.score
+    accuracies = [
+        state.metrics[standing.arm, standing.contestant, standing.level, seed].accuracy
+        for seed in _seeds(state, standing.arm, standing.contestant, standing.level)
+    ]
+    return estimate([accuracy for accuracy in accuracies if accuracy is not None])
 
 
 def _extra_figures(state: RunState, key: MetricKey) -> dict[str, Any]:
@@ -211,10 +257,10 @@ def _budget(budget: Budget | None) -> dict[str, Any] | None:
     return None if budget is None else attrs.asdict(budget)
 
 
-def _estimate(estimate: Estimate | None) -> dict[str, Any] | None:
-    if estimate is None:
+def _estimate(found: Estimate | None) -> dict[str, Any] | None:
+    if found is None:
         return None
-    return {"n": estimate.n, "mean": estimate.mean, "half_width": estimate.half_width}
+    return {"n": found.n, "mean": found.mean, "half_width": found.half_width}
 
 
 def _cell(value: float | None) -> str:

@@ -1,4 +1,4 @@
-"""Metrics named in `report` other than accuracy: means over seeds, measured or estimated, and their table columns."""
+"""Metrics named in `report`, apart from the task's: means over seeds, measured or estimated, and their columns."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import NamedTuple
 import attrs
 
 from tickdsl.plurals import plural
-from tickdsl.records.events import ESTIMATED, MEASURED
-from tickdsl.results import formatting
+from tickdsl.records.events import ESTIMATED, MEASURED, MetricInfo
+from tickdsl.results import formatting, scores
 from tickdsl.results.estimates import Estimate, estimate
 from tickdsl.results.state import RunState
 
@@ -40,8 +40,8 @@ def _percent(share: float) -> str:
 _seconds = functools.partial(formatting.quantity, unit="s")
 _bytes = functools.partial(formatting.quantity, unit="B")
 
-#: Metric of `report` -> its table columns.
-COLUMNS: dict[str, tuple[Column, ...]] = {
+#: Metric of `report` -> its table columns; those of `_score_columns` depend on the task.
+_COLUMNS: dict[str, tuple[Column, ...]] = {
     "robustness": (
         Column("robustness", "corrupted\n%", _percent),
         Column("robustness.fgsm", "FGSM\n%", _percent),
@@ -50,6 +50,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("robustness.cifar-10.2", "CIFAR-10.2\n%", _percent),
     ),
     "train-time": (Column("train-time.step", "step\ntime", _seconds),),
+    "train-flops": (Column("train-flops", "training\nMACs", formatting.count),),
     "latency": (
         Column("latency", "latency,\n1 image", _seconds),
         Column("latency.batch", "latency,\n1 batch", _seconds),
@@ -60,17 +61,34 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
     ),
     "energy": (Column("energy", "training\nenergy", functools.partial(formatting.quantity, unit="J")),),
     "carbon": (Column("carbon", "training\nCO2", functools.partial(formatting.quantity, unit="g")),),
-    "early-stop": (
-        Column("early-stop", "early stop,\nepoch", lambda epoch: f"{epoch:.1f}".removesuffix(".0")),
-        Column("early-stop.accuracy", "early stop,\naccuracy %", _percent),
-    ),
+    "early-stop": (),
     "fid": (Column("fid", "FID", lambda distance: f"{distance:.4g}"),),
-    "pruned": (Column("pruned", "just pruned,\naccuracy %", _percent),),
-    "barrier": (
-        Column("barrier", "barrier,\npoints", _percent),
-        Column("barrier.interpolated", "barrier, BN\ninterpolated", _percent),
-    ),
+    "pruned": (),
+    "barrier": (),
 }
+#: The metrics of `report` that have columns here.
+KNOWN = tuple(_COLUMNS)
+
+
+def _score_columns(primary: MetricInfo) -> dict[str, tuple[Column, ...]]:
+    """The columns whose values are scores; primary: the primary metric of the arm's task."""
+
+    def shown(value: float) -> str:
+        return scores.score(primary, Estimate(1, value, None))
+
+    heading = scores.heading(primary)
+    barrier = "\n".join(filter(None, ("barrier,", scores.difference_unit(primary) or scores.label(primary))))
+    return {
+        "early-stop": (
+            Column("early-stop", "early stop,\nepoch", lambda epoch: f"{epoch:.1f}".removesuffix(".0")),
+            Column(f"early-stop.{primary.name}", f"early stop,\n{heading}", shown),
+        ),
+        "pruned": (Column("pruned", f"just pruned,\n{heading}", shown),),
+        "barrier": (
+            Column("barrier", barrier, shown),
+            Column("barrier.interpolated", "barrier, BN\ninterpolated", shown),
+        ),
+    }
 
 
 #: Metrics whose values depend on the machine.
@@ -98,13 +116,17 @@ def measured_values(state: RunState) -> dict[NetworkKey, dict[str, MeasuredValue
     }
 
 
-def columns_with_values(values: Mapping[NetworkKey, Mapping[str, MeasuredValue]]) -> list[Column]:
-    """The columns with at least one value: built-in metrics first, then plugin metrics."""
+def columns_with_values(values: Mapping[NetworkKey, Mapping[str, MeasuredValue]], primary: MetricInfo) -> list[Column]:
+    """The columns with at least one value: built-in metrics first, then plugin metrics.
+
+    primary: the primary metric of the task of the arm that the values belong to.
+    """
     names = {name: None for by_name in values.values() for name in by_name}
-    known = [column for metric in COLUMNS.values() for column in metric if column.figure_name in names]
+    columns = {**_COLUMNS, **_score_columns(primary)}
+    known = [column for metric in columns.values() for column in metric if column.figure_name in names]
     return [
         *known,
-        *(_plugin_column(name) for name in names if not any(_belongs_to(name, metric) for metric in COLUMNS)),
+        *(_plugin_column(name) for name in names if not any(_belongs_to(name, metric) for metric in columns)),
     ]
 
 

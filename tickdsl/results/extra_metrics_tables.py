@@ -1,4 +1,4 @@
-"""Tables of the metrics named in `report` other than accuracy, wrapped to the width of the terminal."""
+"""Tables of the metrics named in `report`, apart from the task's, wrapped to the width of the terminal."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def extra_tables(arm: ArmInfo, extra_values: ExtraValues, state: RunState, conso
     keys = sorted(arm_values, key=lambda key: (key[2], order.get(key[1], len(order))))
     tables: list[RenderableType] = []
     shown: list[Column] = []
-    for column in columns_with_values(arm_values):
+    for column in columns_with_values(arm_values, state.primary_of(arm.id)):
         if shown and table_width(_extra_table(keys, arm_values, [*shown, column]), console) > console.width:
             tables += [_extra_table(keys, arm_values, shown), Text()]
             shown = []

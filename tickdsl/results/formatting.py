@@ -8,7 +8,6 @@ from tickdsl.moments import format_duration as format_duration
 from tickdsl.percentages import MINUS as MINUS
 from tickdsl.percentages import percent as percent
 from tickdsl.plan.model import MIN_SEEDS
-from tickdsl.records.events import Metric
 from tickdsl.results.estimates import Estimate
 
 _PREFIXES = {"T": 1e12, "G": 1e9, "M": 1e6, "k": 1e3, "": 1.0, "m": 1e-3, "µ": 1e-6}
@@ -25,21 +24,14 @@ _STATUS_CLAUSES = {
 
 
 def accuracy(estimate: Estimate | None, interval: bool = True) -> str:
-    """An accuracy in percent, without the sign, and the half width of its interval: `93.12 ± 0.41`."""
+    """An accuracy, or another share, in percent without its sign, and half of its interval: `93.12 ± 0.41`."""
     if estimate is None:
         return "–"
     return f"{100 * estimate.mean:.2f}{_interval(estimate) if interval else ''}"
 
 
-def score(metric: Metric) -> str:
-    """The primary metric of a measured network: `accuracy 93.12%`, or that of its task: `rmse 0.0512`."""
-    if metric.accuracy is None and metric.score is not None:
-        return f"{metric.metric} {metric.score:.4g}"
-    return f"accuracy {percent(metric.accuracy, 2)}"
-
-
 def points(estimate: Estimate | None, interval: bool = True) -> str:
-    """A signed difference of accuracies in percentage points: `+0.31 ± 0.20`."""
+    """A signed difference of shares in percentage points: `+0.31 ± 0.20`."""
     if estimate is None:
         return "–"
     value = round(100 * estimate.mean, 2) + 0.0  # avoids -0.00

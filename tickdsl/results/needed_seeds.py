@@ -10,15 +10,17 @@ import attrs
 
 from tickdsl.plan.model import MIN_SEEDS
 from tickdsl.plurals import plural
+from tickdsl.records.events import MetricInfo
 from tickdsl.results.level_counts import planned_levels
 from tickdsl.results.paired_tests import MAX_POOLED_FREEDOM, THRESHOLD
+from tickdsl.results.scores import ACCURACY, label, tolerance
 from tickdsl.results.standings import compute_standings
 from tickdsl.results.state import RunState
 from tickdsl.results.student_t import t_quantile
 
 #: How often a verdict should be reached if the truth is `margin` away from the bound.
 POWER = 0.8
-#: The margin if the plan allows no loss (`within=0%`): a gain of one point.
+#: `within` if the plan allows no loss (`within=0%`): a gain of one point, or of 1% of dense's score.
 DEFAULT_MARGIN = 0.01
 #: More seeds are not proposed.
 MAX_SEEDS = 1000
@@ -26,7 +28,10 @@ MAX_SEEDS = 1000
 
 @attrs.frozen
 class NeededSeeds:
-    """`seeds` (None: more than MAX_SEEDS) would decide a margin at this spread of one seed's difference."""
+    """`seeds` (None: more than MAX_SEEDS) would decide a margin at this spread of one seed's difference.
+
+    `share` is the margin as `within` has it: that of dense's score, if the metric is no share.
+    """
 
     arm: str
     seeds: int | None
@@ -34,31 +39,41 @@ class NeededSeeds:
     spread: float
     margin: float
     levels: int
+    metric: MetricInfo = ACCURACY
+    share: float = 0.0
 
     def __str__(self) -> str:
         number = f"more than {MAX_SEEDS:,} seeds" if self.seeds is None else plural(self.seeds, "seed")
-        goal = f"a difference of {100 * self.margin:g} {'point' if self.margin == 0.01 else 'points'}"
+        if self.metric.is_share:
+            goal = f"a difference of {100 * self.margin:g} {'point' if self.margin == 0.01 else 'points'}"
+            spread = f"{100 * self.spread:.2f} points"
+        else:
+            goal = f"a difference of {100 * self.share:g}% in {label(self.metric)} ({self.margin:.3g})"
+            spread = f"{self.spread:.3g}"
         return (
             f"{self.arm}: {number} would decide {goal} in 4 of 5 cases (between {plural(self.measured, 'seed')}, the "
-            f"difference varies by {100 * self.spread:.2f} points; {plural(self.levels, 'round')})"
+            f"difference varies by {spread}; {plural(self.levels, 'round')})"
         )
 
 
 def needed_seeds(state: RunState) -> Iterator[NeededSeeds]:
     """The seeds that each arm needs, for arms with differences of at least two seeds.
 
-    The margin is `within`: so many seeds show that a ticket as accurate as dense is at most `within` below it.
+    The margin is `within`: so many seeds show that a ticket as good as dense is at most `within` worse.
     """
     planned = planned_levels(state)
     standings = compute_standings(state)
-    margin = state.within or DEFAULT_MARGIN
+    share = state.within or DEFAULT_MARGIN
     for arm in state.arms:
         tickets = [s for key, s in standings.items() if key[:2] == (arm.id, "ticket") and s.spread is not None]
-        if tickets:
+        dense, metric = standings.get((arm.id, "dense", 0)), state.metric_of(arm.id)
+        if tickets and dense is not None and dense.score is not None:
+            margin = tolerance(metric, share, dense.score.mean)
             levels = max(len(planned.get((arm.id, "ticket"), ())), len(tickets))
             spread = math.sqrt(statistics.fmean(s.spread**2 for s in tickets if s.spread is not None))
             measured = max(s.n for s in tickets)
-            yield NeededSeeds(arm.id, seeds_to_decide(spread, margin, levels), measured, spread, margin, levels)
+            seeds = seeds_to_decide(spread, margin, levels)
+            yield NeededSeeds(arm.id, seeds, measured, spread, margin, levels, metric, share)
 
 
 def seeds_to_decide(spread: float, margin: float, levels: int) -> int | None:

@@ -1,17 +1,18 @@
 """Compares two networks level by level, paired by seed: the rule of docs/reference/verdicts.md.
 
-A difference d is the accuracy of one network minus that of the other, trained with the same seed. For the levels of an
+A difference d is the score of one network minus that of the other, trained with the same seed. For the levels of an
 arm, which share seeds, test set and often the other network, the rule pools what it knows about the spread of d:
 
 - The *resolution* w of a level is the variance that d would have if the images on which both networks disagree were
-  decided by coin tosses: max(1, disagreements) / images², averaged over the seeds.
+  decided by coin tosses: max(1, disagreements) / images², averaged over the seeds. A metric that changes continuously
+  has none: then w is the same for all levels, and only Student's t counts.
 - The *dispersion* of a level is the sample variance of d over the seeds, divided by w. It is pooled over the levels as
   in moderated t tests (Smyth, Statistical Applications in Genetics 3, 2004): a weighted mean of the level's own value,
   with n - 1 degrees of freedom, and of the mean over all levels, with at most MAX_POOLED_FREEDOM. How many the pooled
   value is worth is estimated from the correlation between the levels (Satterthwaite, Biometrics 2, 1946; its
   denominator tr Σ² without bias after Srivastava, Journal of the Japan Statistical Society 35, 2005).
 - A p value is the larger one of Student's t with that dispersion, and of the normal distribution with dispersion 1:
-  equal differences never mean certainty.
+  equal differences never mean certainty. Without a resolution, equal differences tell nothing of the spread: p is 1.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ OUTLIER_RATIO = 10.0
 
 @attrs.frozen
 class PairedLevel:
-    """The differences of a level by seed, at least one, and its resolution: see the module's docstring."""
+    """The differences of a level by seed, at least one, and its resolution, 0 for none: see the module's docstring."""
 
     differences: Mapping[int, float]
     resolution: float
@@ -46,8 +47,8 @@ class PairedLevel:
 class PairedTest:
     """The mean difference of a level with its standard error, and the distribution that this error has.
 
-    `error` belongs to Student's t with `freedom` degrees of freedom, `least_error` to the normal distribution. With one
-    seed there is no error.
+    `error` belongs to Student's t with `freedom` degrees of freedom, `least_error` to the normal distribution, and is 0
+    without a resolution. With one seed there is no error.
     """
 
     n: int
@@ -81,6 +82,8 @@ class PairedTest:
     def _tail(self, distance: float) -> float | None:
         if self.error is None:
             return None
+        if not self.least_error:
+            return t_tail(distance / self.error, self.freedom) if self.error else 1.0
         by_resolution = normal_tail(distance / self.least_error)
         if not self.error:
             return by_resolution if distance >= 0 else 1.0
@@ -97,29 +100,38 @@ def paired_tests(levels: Sequence[PairedLevel]) -> list[PairedTest]:
     least_errors = [math.sqrt(level.resolution / n) for level in levels]
     if n == 1:
         return [PairedTest(n, mean, None, math.nan, least) for mean, least in zip(means, least_errors, strict=True)]
+    is_resolved = all(level.resolution for level in levels)
+    scales = [math.sqrt(level.resolution) if is_resolved else 1.0 for level in levels]
     residuals = [
-        [(level.differences[seed] - mean) / math.sqrt(level.resolution) for seed in seeds]
-        for level, mean in zip(levels, means, strict=True)
+        [(level.differences[seed] - mean) / scale for seed in seeds]
+        for level, mean, scale in zip(levels, means, scales, strict=True)
     ]
-    dispersions, freedoms = _pooled_dispersions(residuals)
+    dispersions, freedoms = _pooled_dispersions(residuals, is_resolved)
+    unit_errors = least_errors if is_resolved else [1.0 / math.sqrt(n)] * len(levels)
     return [
-        PairedTest(n, mean, math.sqrt(dispersion) * least, freedom, least)
-        for mean, least, dispersion, freedom in zip(means, least_errors, dispersions, freedoms, strict=True)
+        PairedTest(n, mean, math.sqrt(dispersion) * unit, freedom, least)
+        for mean, unit, least, dispersion, freedom in zip(
+            means, unit_errors, least_errors, dispersions, freedoms, strict=True
+        )
     ]
 
 
-def _pooled_dispersions(residuals: Sequence[Sequence[float]]) -> tuple[list[float], list[float]]:
-    """The dispersion of each level and its degrees of freedom, from the residuals by level and seed."""
+def _pooled_dispersions(residuals: Sequence[Sequence[float]], is_resolved: bool) -> tuple[list[float], list[float]]:
+    """The dispersion of each level and its degrees of freedom, from the residuals by level and seed.
+
+    Without a resolution, nothing says how the spread should grow over the levels: then a level with more than the mean
+    is judged by itself, so that small spreads of others cannot make it a false winner.
+    """
     own_freedom = float(len(residuals[0]) - 1)
     own = [math.fsum(value * value for value in level) / own_freedom for level in residuals]
-    limit = OUTLIER_RATIO * max(1.0, statistics.median(own))
+    limit = OUTLIER_RATIO * max(1.0 if is_resolved else 0.0, statistics.median(own))
     pool = [index for index, dispersion in enumerate(own) if dispersion <= limit]
     if len(pool) < 2 or own_freedom < 2:
         return own, [own_freedom] * len(own)
     pooled = statistics.fmean(own[index] for index in pool)
     weight = min(MAX_POOLED_FREEDOM, _shared_freedom([residuals[index] for index in pool]) - own_freedom)
     dispersions, freedoms = list(own), [own_freedom] * len(own)
-    for index in pool:
+    for index in (index for index in pool if is_resolved or own[index] <= pooled):
         dispersions[index] = (weight * pooled + own_freedom * own[index]) / (weight + own_freedom)
         freedoms[index] = weight + own_freedom
     return dispersions, freedoms

@@ -26,8 +26,9 @@ from tickdsl.records.events import (
     Warn,
 )
 from tickdsl.results.doubts import DOUBT_CLAUSES, network_doubt
-from tickdsl.results.formatting import count, format_duration, percent, score
+from tickdsl.results.formatting import count, format_duration, percent
 from tickdsl.results.progress import run_progress, time_left
+from tickdsl.results.scores import label, measured, number
 from tickdsl.results.state import ENDED_STATUSES, RunState, StepState
 from tickdsl.results.state_builder import StateBuilder
 from tickdsl.results.step_labels import readable_label, sharing
@@ -102,7 +103,7 @@ class PlainProgress:
                 self._reported_at = t if line is not None else self._reported_at
                 return line
             case Metric():
-                return _metric_line(event)
+                return _metric_line(event, self._state())
             case Log():
                 # Tracebacks stay in the event file; the failed step has its own line.
                 return None if "\n" in event.message.strip() else event.message
@@ -140,7 +141,7 @@ class PlainProgress:
             return ", ".join([f"{self._counts()} steps", *([state.phase] if state.phase else []), *self._eta_parts()])
         step = max(running, key=lambda step: step.started or 0.0)
         more = f" (and {plural(len(running) - 1, 'other step')})" if len(running) > 1 else ""
-        parts = [*_epoch_parts(step), *self._eta_parts()]
+        parts = [*_epoch_parts(step, state), *self._eta_parts()]
         return f"{self._describe_step(step.info.id)}{more}" + (f": {', '.join(parts)}" if parts else "")
 
     def _step_end_line(self, event: StepEnd) -> str | None:
@@ -152,9 +153,8 @@ class PlainProgress:
         if not worked or event.step not in self._epochs or event.step in self._measurements:
             return None
         description = self._describe_step(event.step)
-        result = self._state().steps[event.step].accuracy
-        accuracy = [] if result is None else [f"accuracy {percent(result)}"]
-        return ", ".join([f"{description}: done in {format_duration(event.seconds)}", *accuracy, *self._eta_parts()])
+        score = _score_parts(self._state().steps[event.step], self._state())
+        return ", ".join([f"{description}: done in {format_duration(event.seconds)}", *score, *self._eta_parts()])
 
     def _run_end_line(self, event: RunEnd) -> str:
         state = self._state()
@@ -230,10 +230,17 @@ def can_redraw(stream: TextIO) -> bool:
     return stream.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
 
 
-def _epoch_parts(step: StepState) -> list[str]:
+def _score_parts(step: StepState, state: RunState) -> list[str]:
+    """The primary metric that a step has reached."""
+    if step.score is None:
+        return []
+    metric = state.step_metric(step)
+    return [f"{label(metric)} {number(metric, step.score, 1)}"]
+
+
+def _epoch_parts(step: StepState, state: RunState) -> list[str]:
     parts = [f"epoch {step.epoch:g}/{step.epochs:g}"] if step.epoch is not None and step.epochs else []
-    if step.accuracy is not None:
-        parts.append(f"accuracy {percent(step.accuracy)}")
+    parts += _score_parts(step, state)
     if step.loss is not None:
         parts.append(f"loss {step.loss:.3g}")
     return parts
@@ -245,13 +252,15 @@ def _network_label(contestant: str, level: int) -> str:
     return f"round {level}" if contestant == "ticket" else f"{contestant}, round {level}"
 
 
-def _metric_line(event: Metric) -> str:
+def _metric_line(event: Metric, state: RunState) -> str:
+    """What a network was measured at: the primary metric of its task and, if it is another, the compared one."""
+    primary = state.primary_of(event.arm)
     parts = [f"{event.arm}, {_network_label(event.contestant, event.level)}, seed {event.seed}"]
-    parts.append(score(event))
+    parts += [measured(event, metric) for metric in dict.fromkeys((primary, state.metric_of(event.arm)))]
     if event.sparsity is not None and event.level:
         parts.append(f"{percent(1 - event.sparsity)} of the weights")
     if event.params is not None:
         parts.append(f"{count(event.params)} params")
-    if (doubt := network_doubt(event)) is not None:
+    if (doubt := network_doubt(event, primary)) is not None:
         parts.append(f"WARNING: {DOUBT_CLAUSES[doubt]}")
     return f"{parts[0]}: {', '.join(parts[1:])}"

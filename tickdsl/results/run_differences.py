@@ -29,13 +29,17 @@ def run_differences(states: Mapping[str, RunState]) -> RunDifferences:
     for pair in itertools.combinations(states, 2):
         first, second = (_named(name, states[name]) for name in pair)
         pairs = [arms for arms in itertools.product(first.arms, second.arms) if is_question(*arms)]
-        alike = [(one, other) for one, other in pairs if second.data.get(other.id) == first.data.get(one.id, "")]
-        obstacle = _obstacle(first, second) or (None if alike else "they are tested on different data")
+        tested = [(one, other) for one, other in pairs if second.data.get(other.id) == first.data.get(one.id, "")]
+        alike = [(one, other) for one, other in tested if second.metric_of(other.id) == first.metric_of(one.id)]
+        why = "they are compared by different metrics" if tested else "they are tested on different data"
+        obstacle = _obstacle(first, second) or (None if alike else why)
         if obstacle is not None:
             notes.append(f"The arms of {' and '.join(pair)} are not compared with each other: {obstacle}.")
             continue
-        if len(alike) < len(pairs):
+        if len(tested) < len(pairs):
             notes.append(f"Arms of {' and '.join(pair)} that are tested on different data are not compared.")
+        if len(alike) < len(tested):
+            notes.append(f"Arms of {' and '.join(pair)} that have different metrics are not compared.")
         limit = MAX_PAIRS - len(differences)
         differences += compare_arms(_joined(first, second), alike[: max(0, limit)])
     return RunDifferences(tuple(differences), tuple(notes))
@@ -63,6 +67,8 @@ def _named(name: str, state: RunState) -> RunState:
         measurements=tuple(attrs.evolve(m, arm=own(m.arm), step=own(m.step)) for m in state.measurements),
         metrics={(own(key[0]), *key[1:]): metric for key, metric in state.metrics.items()},
         data={own(arm): fingerprint for arm, fingerprint in state.data.items()},
+        tasks={own(arm): task for arm, task in state.tasks.items()},
+        compared={own(arm): metric for arm, metric in state.compared.items()},
     )
 
 
@@ -76,6 +82,8 @@ def _joined(first: RunState, second: RunState) -> RunState:
         metrics={**first.metrics, **second.metrics},
         stops=first.stops + second.stops,
         data={**first.data, **second.data},
+        tasks={**first.tasks, **second.tasks},
+        compared={**first.compared, **second.compared},
         matched_by=first.matched_by if first.matched_by == second.matched_by else "weights",
     )
 

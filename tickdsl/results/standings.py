@@ -1,4 +1,4 @@
-"""Standings: the accuracy of each contestant at each level, its differences from dense and the ticket, and verdicts.
+"""Standings: the score of each contestant at each level, its differences from dense and the ticket, and verdicts.
 
 docs/reference/verdicts.md states the rule: which levels get a verdict, and that Holm's correction makes the levels of
 one comparison one family.
@@ -6,11 +6,13 @@ one comparison one family.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 
+from tickdsl.records.events import MetricInfo
 from tickdsl.results.comparison import (
     UNDECIDED as UNDECIDED,
 )
@@ -24,6 +26,7 @@ from tickdsl.results.doubts import find_doubts
 from tickdsl.results.estimates import Estimate, estimate
 from tickdsl.results.level_counts import planned_levels
 from tickdsl.results.resolution import Pair
+from tickdsl.results.scores import ACCURACY, oriented, tolerance
 from tickdsl.results.state import RunState
 from tickdsl.results.state_cache import kept_per_state
 
@@ -37,18 +40,18 @@ StandingKey = NetworkKey
 
 @attrs.frozen
 class Standing:
-    """Results of a contestant at one level of an arm; accuracies and differences are in [-1, 1], not percent.
+    """Results of a contestant at one level of an arm; scores are values of `metric`, shares in [0, 1], not percent.
 
-    `to_dense` is its accuracy minus the dense network's, `lead` the ticket's accuracy minus its own, both paired by
-    seed. `verdict` is winning, losing, undecided, or None, and then `no_verdict` says why; it follows from `p_winning`
-    and `p_losing`, which are corrected over the levels. `lead_verdict` is ahead, behind, undecided or None in the same
-    way. `of_seeds` is the number of seeds that the run has, `spread` the standard deviation of one seed's `to_dense`.
+    `to_dense` is its score minus the dense network's, `lead` the ticket's score minus its own, both paired by seed.
+    `verdict` is winning, losing, undecided, or None, and then `no_verdict` says why; it follows from `p_winning` and
+    `p_losing`, which are corrected over the levels. `lead_verdict` is ahead, behind, undecided or None in the same way.
+    `of_seeds` is the number of seeds that the run has, `spread` the standard deviation of one seed's `to_dense`.
     """
 
     arm: str
     contestant: str
     level: int
-    accuracy: Estimate | None
+    score: Estimate | None
     sparsity: float | None
     params: float | None
     macs: float | None
@@ -66,6 +69,7 @@ class Standing:
     lead_verdict: str | None = None
     p_ahead: float | None = None
     p_behind: float | None = None
+    metric: MetricInfo = ACCURACY
 
     @property
     def density(self) -> float | None:
@@ -75,7 +79,17 @@ class Standing:
     @property
     def n(self) -> int:
         """The number of seeds measured."""
-        return 0 if self.accuracy is None else self.accuracy.n
+        return 0 if self.score is None else self.score.n
+
+    @property
+    def goodness(self) -> float:
+        """The mean score such that more is better; only networks of one metric can be compared by it."""
+        return -math.inf if self.score is None else oriented(self.score.mean, self.metric)
+
+    @property
+    def scale(self) -> float | None:
+        """A value of the metric, for the number of decimals that differences have."""
+        return None if self.score is None else self.score.mean
 
 
 @kept_per_state
@@ -118,10 +132,9 @@ class _Standings:
 
     def _means(self, key: StandingKey) -> Standing:
         metrics = self._measurements.metrics[key].values()
-        measured = self._measurements.network(key)
         return Standing(
             *key,
-            accuracy=estimate([metric.accuracy or 0.0 for _, metric in sorted(measured.items())]),
+            score=estimate(self._measurements.scores(key)),
             sparsity=_mean([metric.sparsity for metric in metrics]),
             params=_mean([metric.params for metric in metrics]),
             macs=_mean([metric.macs for metric in metrics]),
@@ -129,19 +142,22 @@ class _Standings:
             loss=_mean([metric.loss for metric in metrics]),
             seconds=_mean([metric.seconds for metric in metrics]),
             of_seeds=len(self._measurements.seeds),
+            metric=self._state.metric_of(key[0]),
         )
 
     def _compare_with_dense(self, arm: str, contestant: str, levels: Sequence[int]) -> None:
         dense = self._measurements.network((arm, "dense", 0))
         pairs = {level: (self._measurements.network((arm, contestant, level)), dense) for level in levels}
         reasons = {level: self._no_verdict([(arm, contestant, level)], pairs[level]) for level in levels}
-        tests = self._tests(arm, contestant, pairs, reasons, -self._state.within)
+        scores, metric = self._measurements.scores((arm, "dense", 0)), self._state.metric_of(arm)
+        allowed = tolerance(metric, self._state.within, statistics.fmean(scores) if scores else 0.0)
+        tests = self._tests(arm, contestant, pairs, reasons, -allowed)
         for level in levels:
             key, tested = (arm, contestant, level), tests.get(level)
             self._standings[key] = attrs.evolve(
                 self._standings[key],
                 no_verdict=reasons[level],
-                to_dense=tested.test.estimate if tested else None,
+                to_dense=tested.difference if tested else None,
                 spread=tested.test.spread if tested else None,
                 verdict=tested.verdict(WINNING, LOSING) if tested else None,
                 p_winning=tested.p_above if tested else None,
@@ -158,7 +174,7 @@ class _Standings:
             key = (arm, control, level)
             self._standings[key] = attrs.evolve(
                 self._standings[key],
-                lead=tested.test.estimate,
+                lead=tested.difference,
                 lead_verdict=tested.verdict(AHEAD, BEHIND),
                 p_ahead=tested.p_above,
                 p_behind=tested.p_below,
@@ -176,7 +192,7 @@ class _Standings:
         excluded = [level for level, reason in reasons.items() if reason is not None]
         compared = {level for level, (first, second) in pairs.items() if first.keys() & second.keys()}
         size = len(self._planned.get((arm, contestant), set()) | compared)
-        return compare_levels(pairs, excluded, bound, size)
+        return compare_levels(pairs, self._state.metric_of(arm), excluded, bound, size)
 
     def _no_verdict(self, keys: Sequence[StandingKey], pair: Pair) -> str | None:
         """Why the comparison of two networks at a level gets no verdict; None if it gets one."""

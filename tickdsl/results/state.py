@@ -8,16 +8,19 @@ from typing import Any, NamedTuple
 import attrs
 
 from tickdsl.records.events import (
+    CLASSIFY,
     ArmInfo,
     Heartbeat,
     Layers,
     Measure,
     MeasurementInfo,
     Metric,
+    MetricInfo,
     Network,
     Resource,
     RunStart,
     StepInfo,
+    TaskInfo,
     Warn,
 )
 from tickdsl.results.early_ends import unlikely_steps
@@ -30,11 +33,11 @@ MeasureKey = tuple[MetricKey, str]  # and the metric named in `report`
 
 
 class EpochMetrics(NamedTuple):
-    """Training metrics after an epoch; accuracy in [0, 1], None for a value that was not measured."""
+    """Training metrics after an epoch; `score` is the primary metric, None for a value that was not measured."""
 
     epoch: float
     loss: float | None
-    accuracy: float | None
+    score: float | None
     lr: float | None
 
 
@@ -42,7 +45,8 @@ class EpochMetrics(NamedTuple):
 class StepState:
     """State of a step: `status` is waiting, running, done, stored, skipped or failed; times are seconds since 1970.
 
-    `history` holds the epochs that its training reported in this run, thinned if there are many.
+    `score` is the primary metric of the task. `history` holds the epochs that its training reported in this run,
+    thinned if there are many.
     """
 
     info: StepInfo
@@ -55,7 +59,7 @@ class StepState:
     epoch: float | None = None
     epochs: float | None = None
     loss: float | None = None
-    accuracy: float | None = None
+    score: float | None = None
     lr: float | None = None
     checkpoint: float | None = None  # the epoch of the last checkpoint on disk
     history: tuple[EpochMetrics, ...] = ()
@@ -97,9 +101,12 @@ class RunState:
     """State of a run after its events so far.
 
     `status` is waiting (no event yet), running, pausing, paused, stopping, ok, failed, stopped or interrupted. Times
-    are seconds since 1970. `metrics` and `layers` map (arm id, contestant, level, seed) to the accuracy and sizes
+    are seconds since 1970. `metrics` and `layers` map (arm id, contestant, level, seed) to the score and sizes
     measured there and to the remaining layer sizes; `measures` maps that key and a metric named in `report`
     to its values; `networks` maps arm ids to the dense networks. `open_ended`: arms can end early.
+
+    `tasks` maps arm ids to tasks, and `compared` to the metrics that networks are compared by if these are not the
+    primary ones; `task_of`, `primary_of` and `metric_of` also know the arms of earlier versions, which have no task.
     """
 
     run: RunStart | None = None
@@ -117,6 +124,8 @@ class RunState:
     report: tuple[str, ...] = ()
     stops: tuple[str, ...] = ()  # conditions on test results that end a seed of an arm early
     data: Mapping[str, str] = attrs.field(factory=dict)  # fingerprint of the test data by arm id
+    tasks: Mapping[str, TaskInfo] = attrs.field(factory=dict)
+    compared: Mapping[str, MetricInfo] = attrs.field(factory=dict)
     steps: Mapping[str, StepState] = attrs.field(factory=dict)
     measurements: tuple[MeasurementInfo, ...] = ()
     extra_measurements: tuple[MeasurementInfo, ...] = ()
@@ -134,6 +143,22 @@ class RunState:
     exit: int | None = None
     message: str | None = None
     skipped_events: int = 0  # events, or parts of them, that do not fit the plan
+
+    def task_of(self, arm: str) -> TaskInfo:
+        """The task of an arm."""
+        return self.tasks.get(arm, CLASSIFY)
+
+    def primary_of(self, arm: str) -> MetricInfo:
+        """The primary metric of an arm's task."""
+        return self.task_of(arm).metrics[0]
+
+    def metric_of(self, arm: str) -> MetricInfo:
+        """The metric that the networks of an arm are compared by."""
+        return self.compared.get(arm) or self.primary_of(arm)
+
+    def step_metric(self, step: StepState) -> MetricInfo:
+        """The metric that the score of a step is a value of."""
+        return self.primary_of(step.info.arms[0] if step.info.arms else "")
 
     @property
     def elapsed(self) -> float:

@@ -11,6 +11,7 @@ from tickdsl.errors import TickdslError
 from tickdsl.records.event_decode import EventRecord
 from tickdsl.records.event_log import read_events
 from tickdsl.records.events import (
+    CLASSIFY,
     Checkpoint,
     ControlAck,
     Heartbeat,
@@ -18,6 +19,7 @@ from tickdsl.records.events import (
     Log,
     Measure,
     Metric,
+    MetricInfo,
     Network,
     Phase,
     PlanResolved,
@@ -156,6 +158,8 @@ class StateBuilder:
             report=event.report,
             stops=event.stops,
             data=event.data,
+            tasks=event.tasks,
+            compared=_compared(event),
             measurements=event.measurements,
             extra_measurements=event.asked,
             notes=event.notes,
@@ -193,7 +197,7 @@ class StateBuilder:
         history = self._histories.setdefault(event.step, [])
         while history and history[-1].epoch >= event.epoch:  # resumed from a checkpoint
             history.pop()
-        history.append(EpochMetrics(event.epoch, event.loss, event.accuracy, event.lr))
+        history.append(EpochMetrics(event.epoch, event.loss, _score(event), event.lr))
         if len(history) > self._max_points:
             del history[-2::-2]
 
@@ -202,13 +206,13 @@ class StateBuilder:
         if event.status == "done" and event.seconds > 0:  # 0 seconds: another step computed this result along the way
             self._uncounted_epochs += step.remaining_epochs
             self._update_pace(steps=1)
-        accuracy = event.metrics.get("accuracy", step.accuracy)
+        score = event.metrics.get("accuracy", event.metrics.get("score", step.score))
         self._steps[event.step] = attrs.evolve(
             step,
             status=event.status,
             ended=t,
             seconds=event.seconds,
-            accuracy=accuracy if isinstance(accuracy, (int, float)) else None,
+            score=score if isinstance(score, (int, float)) else None,
             metrics=event.metrics,
             error=event.error,
         )
@@ -274,7 +278,7 @@ class StateBuilder:
             epoch=event.epoch,
             epochs=event.epochs,
             loss=event.loss,
-            accuracy=event.accuracy,
+            score=_score(event),
             lr=event.lr,
             history=tuple(self._histories[name]),
         )
@@ -295,6 +299,17 @@ class StateBuilder:
             self._pace = attrs.evolve(pace, running_since=t)
         elif not running and pace.running_since is not None:
             self._pace = attrs.evolve(pace, running_since=None, seconds=pace.seconds + t - pace.running_since)
+
+
+def _score(event: StepProgress) -> float | None:
+    """The primary metric after an epoch."""
+    return event.accuracy if event.metric is None else event.score
+
+
+def _compared(plan: PlanResolved) -> dict[str, MetricInfo]:
+    """The metric that a plan compares by, for the arms whose task has it."""
+    tasks = {arm.id: plan.tasks.get(arm.id, CLASSIFY) for arm in plan.arms}
+    return {arm: metric for arm, task in tasks.items() for metric in task.metrics if metric.name == plan.metric}
 
 
 def _max_history_points(steps: Iterable[StepInfo]) -> int:

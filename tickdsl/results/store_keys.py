@@ -21,7 +21,7 @@ class StoreKeys:
     """The keys in the store of one network of a run.
 
     `weights`: the step whose result holds its trained weights; `structure`: that of its structure, None if it has that
-    of the dense network; `evaluation`: the step that measured its accuracy.
+    of the dense network; `evaluation`: the step that measured its score.
     """
 
     weights: str
@@ -40,7 +40,7 @@ def store_keys(state: RunState) -> dict[MetricKey, StoreKeys]:
     for key, name in steps.items():
         step = state.steps.get(name)
         if step is not None and is_key(step.info.key):
-            # Training and evaluating a network both store its weights and measure its accuracy.
+            # Training and evaluating a network both store its weights and measure its score.
             keys[key] = StoreKeys(step.info.key, _structure(step.info, key[1], state.steps), step.info.key)
     return keys
 

@@ -12,7 +12,7 @@ from rich.text import Text
 from tickdsl.console import SafeConsole
 from tickdsl.plurals import plural
 from tickdsl.records.events import ArmInfo
-from tickdsl.results import formatting
+from tickdsl.results import formatting, scores
 from tickdsl.results.answers import answers
 from tickdsl.results.budgets import budgets
 from tickdsl.results.caveats import alarms, caveats
@@ -99,7 +99,7 @@ def _arm_table(
     ]
     best_ticket = _best_ticket([standing for _, standing in rows if standing is not None])
     table = new_table()
-    columns = round_columns(shown, best_ticket, state.report)
+    columns = round_columns(shown, best_ticket, state.report, state.metric_of(arm.id))
     if all(standing is None or standing.filters in (None, 1.0) for _, standing in rows):
         columns = [column for column in columns if column[0] != FILTERS_HEADING]
     for heading, _ in columns:
@@ -130,12 +130,12 @@ def _levels_of(arm: ArmInfo, standings: Mapping[tuple[str, str, int], Standing])
 
 
 def _best_ticket(standings: Sequence[Standing]) -> Standing | None:
-    """The most accurate of the winning tickets; the smallest of equally accurate ones.
+    """The best of the winning tickets; the smallest of equally good ones.
 
     A round that is undecided, loses or has no verdict is not called the best.
     """
     tickets = [s for s in standings if s.contestant == "ticket" and s.verdict == WINNING]
-    return max(tickets, key=lambda s: (s.accuracy.mean if s.accuracy else 0.0, s.level), default=None)
+    return max(tickets, key=lambda s: (s.goodness, s.level), default=None)
 
 
 def _answers(state: RunState) -> list[str]:
@@ -156,10 +156,12 @@ def _legend(
     state: RunState, standings: Mapping[tuple[str, str, int], Standing], extra_values: ExtraValues, shown: ShownParts
 ) -> str:
     parts = [plural(len(state.seeds), "seed")]
-    if any(standing.accuracy and standing.accuracy.half_width is not None for standing in standings.values()):
+    if any(standing.score and standing.score.half_width is not None for standing in standings.values()):
         parts += ["± 95% confidence interval of the mean", "differences are paired by seed"]
+    metrics = list(dict.fromkeys(standing.metric for standing in standings.values()))
+    parts += [f"{scores.label(metric)}: {scores.direction(metric)}" for metric in metrics if scores.arrow(metric)]
     if state.within:
-        parts.append(f"winning: {formatting.below(state.within)} dense")
+        parts.append(f"winning: {scores.margins(metrics, state.within)}")
     if any(standing.verdict is not None for standing in standings.values()):
         parts.append("verdicts are corrected for the number of rounds (Holm)")
     if "budget" in shown and budgets(state):
@@ -168,5 +170,7 @@ def _legend(
     if note := estimation_note(extra_values):
         parts.append(note)
     if any(standing.verdict == WINNING and standing.contestant == "ticket" for standing in standings.values()):
-        parts.append(f"{BEST_MARK} most accurate winning ticket, chosen on test images")
+        tested = "test images" if metrics == [scores.ACCURACY] else "the test set"
+        superlative = " or ".join(dict.fromkeys(map(scores.superlative, metrics)))
+        parts.append(f"{BEST_MARK} {superlative} winning ticket, chosen on {tested}")
     return " · ".join(parts)

@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 import attrs
 from rich.text import Text
 
-from tickdsl.results import formatting
+from tickdsl.records.events import MetricInfo
+from tickdsl.results import formatting, scores
 from tickdsl.results.budgets import Budget
+from tickdsl.results.scores import ACCURACY
 from tickdsl.results.standings import LOSING, UNDECIDED, WINNING, Standing
 
 BEST_MARK = "*"
@@ -18,7 +20,7 @@ _COLOURS = {WINNING: "green", LOSING: "red", UNDECIDED: "yellow"}
 # What a narrow terminal leaves out, in this order; everything else is always shown.
 OPTIONAL_PARTS = (
     "training time", "epochs trained", "sparsity", "budget", "control intervals", "MACs", "difference intervals",
-    "params", "controls", "accuracy intervals", "seeds",
+    "params", "controls", "score intervals", "seeds",
 )  # fmt: skip
 ShownParts = frozenset[str]
 #: From the widest layout to the narrowest.
@@ -47,13 +49,13 @@ BUDGET_COLUMNS = (
 
 
 def round_columns(
-    shown: ShownParts, best_ticket: Standing | None, report: Sequence[str]
+    shown: ShownParts, best_ticket: Standing | None, report: Sequence[str], metric: MetricInfo = ACCURACY
 ) -> list[tuple[str, CellFormat]]:
     """The (heading, cell format) pairs that are shown; without `report`, all but loss and training time."""
     metrics = report or ("sparsity", "params", "flops")
 
-    def accuracy(standing: Standing) -> str:
-        return formatting.accuracy(standing.accuracy, "accuracy intervals" in shown) + (
+    def score(standing: Standing) -> str:
+        return scores.score(metric, standing.score, "score intervals" in shown) + (
             BEST_MARK if standing is best_ticket else " "
         )
 
@@ -71,14 +73,26 @@ def round_columns(
             lambda s: "" if s.seconds is None else formatting.format_duration(s.seconds),
         ),
         ("loss" in metrics, "test\nloss", lambda s: "" if s.loss is None else f"{s.loss:.4f}"),
-        (True, "accuracy\n% ", accuracy),
-        (True, "vs. dense\npoints", lambda s: _difference(s, "difference intervals" in shown)),
+        (True, _score_heading(metric), score),
+        (
+            True,
+            "\n".join(filter(None, ("vs. dense", scores.difference_unit(metric)))),
+            lambda s: _difference(s, "difference intervals" in shown),
+        ),
     ]
     return [(heading, cell) for wanted, heading, cell in columns if wanted]
 
 
+def _score_heading(metric: MetricInfo) -> str:
+    """The name of the metric and its unit, above values that end with a mark or a blank."""
+    unit = "%" if metric.is_share else metric.unit
+    return f"{scores.label(metric)}{scores.arrow(metric)}\n{unit}".rstrip("\n") + " "
+
+
 def _difference(standing: Standing, interval: bool) -> str:
-    return "" if standing.contestant == "dense" else formatting.points(standing.to_dense, interval)
+    if standing.contestant == "dense":
+        return ""
+    return scores.difference(standing.metric, standing.to_dense, interval, standing.scale)
 
 
 def verdict_cell(standing: Standing | None) -> Text:
@@ -89,7 +103,7 @@ def verdict_cell(standing: Standing | None) -> Text:
 
 
 def control_cell(standing: Standing | None, shown: ShownParts) -> Text:
-    """The accuracy of a control; empty if it was not measured."""
+    """The score of a control; empty if it was not measured."""
     if standing is None:
         return Text("")
-    return Text(formatting.accuracy(standing.accuracy, "control intervals" in shown))
+    return Text(scores.score(standing.metric, standing.score, "control intervals" in shown))

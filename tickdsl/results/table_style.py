@@ -21,7 +21,9 @@ def table_width(table: Table, console: Console) -> int:
 class AsciiOnly:
     """Renders `content` with ASCII replacements, for terminals without Unicode."""
 
-    _REPLACEMENTS = str.maketrans({"±": "+-", "–": "-", "−": "-", "·": ";", "─": "-", "…": "~", "µ": "u"})
+    _REPLACEMENTS = str.maketrans(
+        {"±": "+-", "–": "-", "−": "-", "·": ";", "─": "-", "…": "~", "µ": "u", "↑": "^", "↓": "v", "²": "2"}
+    )
 
     def __init__(self, content: RenderableType) -> None:
         self._content = content

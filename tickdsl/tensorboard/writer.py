@@ -16,8 +16,21 @@ from tensorboardX import summary
 from tensorboardX.proto.summary_pb2 import Summary
 
 from tickdsl.records.event_decode import EventRecord
-from tickdsl.records.events import Layers, Metric, Network, PlanResolved, RunEnd, RunStart, StepEnd, StepProgress
+from tickdsl.records.events import (
+    CLASSIFY,
+    Layers,
+    Metric,
+    MetricInfo,
+    Network,
+    PlanResolved,
+    RunEnd,
+    RunStart,
+    StepEnd,
+    StepProgress,
+    TaskInfo,
+)
 from tickdsl.records.store import Result, Store
+from tickdsl.results.scores import score_of
 from tickdsl.tensorboard.event_file import EventFile
 from tickdsl.tensorboard.layer_summaries import layers_image, layers_table
 from tickdsl.tensorboard.reorder_buffer import ReorderBuffer
@@ -28,7 +41,7 @@ FLUSH_SECONDS = 10.0
 _HANDLED_EVENTS = (RunStart, PlanResolved, Network, StepProgress, StepEnd, Metric, Layers, RunEnd)
 #: Columns of the stored epoch records of a training, after the epoch itself.
 _EPOCH_COLUMNS = ("train_loss", "test_loss", "accuracy", "learning_rate")
-_ROUND_METRICS = ("accuracy", "loss", "sparsity", "params", "macs", "filters")
+_ROUND_METRICS = ("loss", "sparsity", "params", "macs", "filters")
 
 
 class TensorBoardWriter:
@@ -185,12 +198,16 @@ class _EventHandler:
 
     def _write_metric(self, series: Series, metric: Metric, t: float) -> None:
         values = {_round_tag(name): getattr(metric, name) for name in _ROUND_METRICS}
-        if metric.metric is not None:
-            values[_round_tag(metric.metric)] = metric.score
+        for number, described in enumerate(self._task(series.arm).metrics):
+            values[_round_tag(described.name, is_primary=not number)] = score_of(metric, described)
         self._scalars(series, values, metric.level, t)
         self._written_metrics[series].append(metric)
         if series.contestant == "ticket" and (result := self._result(metric.step)) is not None:
             self._add(series, histograms(result.folder), metric.level, t)
+
+    def _task(self, arm: str) -> TaskInfo:
+        """The task of an arm."""
+        return (self._plan.tasks.get(arm) if self._plan else None) or CLASSIFY
 
     def _on_layers(self, event: Layers, t: float) -> None:
         if self._layout is None or event.contestant != "ticket":
@@ -228,9 +245,11 @@ class _EventHandler:
         settings: dict[str, Any] = {"arm": arm.name if arm else series.arm, "contestant": series.contestant}
         settings |= {"seed": series.seed, "model": network.model if network else None}
         settings |= {f"sweep.{name}": _setting(value) for name, value in (arm.sweep.items() if arm else ())}
-        final = {f"final/{name}": getattr(metrics[-1], name) for name in ("accuracy", "sparsity", "params", "macs")}
-        best = [metric.accuracy for metric in metrics if metric.accuracy is not None and metric.level > 0]
-        final["best/accuracy"] = max(best, default=None)
+        primary = self._task(series.arm).metrics[0]
+        final = {f"final/{primary.name}": _score(metrics[-1], primary.name)}
+        final |= {f"final/{name}": getattr(metrics[-1], name) for name in ("sparsity", "params", "macs")}
+        best = [score for metric in metrics if metric.level and (score := _score(metric, primary.name)) is not None]
+        final[f"best/{primary.name}"] = (max if primary.higher_is_better else min)(best, default=None)
         known = {name: value for name, value in final.items() if value is not None}
         self._add(series, summary.hparams(settings, known), 0, t)
         self._scalars(series, known, metrics[-1].level, t)
@@ -248,9 +267,14 @@ class _EventHandler:
             self._files[series].add(item, int(step), t)
 
 
-def _round_tag(name: str) -> str:
-    """The tag of a metric over rounds; accuracy comes first among all tags, which TensorBoard sorts."""
-    return "accuracy/by-round" if name == "accuracy" else f"round/{name}"
+def _score(metric: Metric, name: str) -> float | None:
+    """A metric of the task, by name."""
+    return score_of(metric, MetricInfo(name=name, higher_is_better=True))
+
+
+def _round_tag(name: str, is_primary: bool = False) -> str:
+    """The tag of a metric over rounds; the task's own one has a group of its own."""
+    return f"{name}/by-round" if is_primary else f"round/{name}"
 
 
 def _setting(value: Any) -> str | float | bool:

@@ -10,6 +10,7 @@ from tickdsl.errors import TicketError
 from tickdsl.plurals import plural
 from tickdsl.records.events import ArmInfo, Metric
 from tickdsl.results.formatting import percent
+from tickdsl.results.scores import ACCURACY, label, number, oriented, score_of, superlative
 from tickdsl.results.standings import WINNING, Standing, compute_standings
 from tickdsl.results.state import RunState
 
@@ -58,15 +59,16 @@ class Choice:
 def choose(state: RunState, wanted: Wanted) -> Choice:
     """The network of a run that is wanted; what is left open is chosen.
 
-    Left open, arm and level are the smallest winning ticket, else the most accurate one, and the seed is the one with
-    the median accuracy (the lower one of two). Raises TicketError if the run has no such network.
+    Left open, arm and level are the smallest winning ticket, else the best one (of arms with several metrics, of those
+    with the metric of the first), and the seed is the one with the median score (the worse one of two). Raises
+    TicketError if the run has no such network.
     """
     contestant = DENSE if wanted.level == 0 and wanted.contestant == TICKET else wanted.contestant
     arms = _arms(state, wanted)
     standings = [
         standing
         for (arm, name, _), standing in compute_standings(state).items()
-        if arm in arms and name == contestant and standing.accuracy is not None
+        if arm in arms and name == contestant and standing.score is not None
     ]
     if not standings:
         raise _nothing_measured(state, contestant, list(arms.values()))
@@ -79,7 +81,7 @@ def choose(state: RunState, wanted: Wanted) -> Choice:
     metrics = {
         seed: metric
         for (arm, name, level, seed), metric in state.metrics.items()
-        if (arm, name, level) == (chosen.arm, contestant, chosen.level) and metric.accuracy is not None
+        if (arm, name, level) == (chosen.arm, contestant, chosen.level) and score_of(metric, chosen.metric) is not None
     }
     seed, why_seed = _seed(metrics, wanted.seed, chosen, contestant)
     return Choice(
@@ -133,24 +135,29 @@ def _number(text: str) -> float | None:
 def _best(
     standings: Sequence[Standing], wanted: Wanted, contestant: str, *, several_arms: bool
 ) -> tuple[Standing, str]:
-    """The smallest winning network, else the most accurate one, with the reason."""
+    """The smallest winning network, else the best one, with the reason."""
+    metric = standings[0].metric
+    alike = [standing for standing in standings if standing.metric == metric]
     if contestant == DENSE:
-        best = max(standings, key=_accuracy)
-        return best, "the most accurate dense network of these arms" if several_arms else "the dense network"
+        best = max(alike, key=_goodness)
+        why = f"the {superlative(metric)} dense network of these arms" if several_arms else "the dense network"
+        return best, why
     if len(standings) == 1:
         given = wanted.level is not None
         return standings[0], "the level that was asked for" if given else "the only level that was measured"
     winning = [standing for standing in standings if standing.verdict == WINNING]
     kind = TICKET if contestant == TICKET else "network"
     if winning:
-        smallest = min(winning, key=lambda standing: (_size(standing), -_accuracy(standing)))
+        smallest = min(winning, key=lambda standing: (_size(standing), -_goodness(standing)))
         return smallest, f"the smallest winning {kind} ({percent(smallest.density)} of the weights)"
-    best = min(standings, key=lambda standing: (-_accuracy(standing), _size(standing)))
-    return best, f"no {kind} is shown to win, and this one is the most accurate ({percent(_accuracy(best), 2)})"
+    best = min(alike, key=lambda standing: (-_goodness(standing), _size(standing)))
+    name = "" if metric == ACCURACY else f"{label(metric)} "
+    shown = number(metric, best.score.mean if best.score is not None else None)
+    return best, f"no {kind} is shown to win, and this one is the {superlative(metric)} ({name}{shown})"
 
 
-def _accuracy(standing: Standing) -> float:
-    return standing.accuracy.mean if standing.accuracy is not None else 0.0
+def _goodness(standing: Standing) -> float:
+    return standing.goodness
 
 
 def _size(standing: Standing) -> tuple[float, float]:
@@ -163,8 +170,10 @@ def _size(standing: Standing) -> tuple[float, float]:
 
 
 def _seed(metrics: Mapping[int, Metric], wanted: int | None, chosen: Standing, contestant: str) -> tuple[int, str]:
-    """The seed, with the reason: the one that was asked for, else the median by accuracy, the lower one of two."""
-    by_accuracy = sorted(metrics, key=lambda seed: (metrics[seed].accuracy or 0.0, seed))
+    """The seed, with the reason: the one that was asked for, else the median by score, the worse one of two."""
+    by_score = sorted(
+        metrics, key=lambda seed: (oriented(score_of(metrics[seed], chosen.metric) or 0.0, chosen.metric), seed)
+    )
     if wanted is not None:
         if wanted not in metrics:
             place = "the dense network" if contestant == DENSE else f"level {chosen.level}"
@@ -173,13 +182,13 @@ def _seed(metrics: Mapping[int, Metric], wanted: int | None, chosen: Standing, c
                 f"it has {_listed(map(str, sorted(metrics)), 'seed')}",
             )
         return wanted, "the seed that was asked for"
-    if len(by_accuracy) == 1:
-        return by_accuracy[0], "its only seed"
-    return by_accuracy[(len(by_accuracy) - 1) // 2], f"the seed with the median accuracy of {len(by_accuracy)}"
+    if len(by_score) == 1:
+        return by_score[0], "its only seed"
+    return by_score[(len(by_score) - 1) // 2], f"the seed with the median {label(chosen.metric)} of {len(by_score)}"
 
 
 def _nothing_measured(state: RunState, contestant: str, arms: Sequence[ArmInfo]) -> TicketError:
-    if not any(metric.accuracy is not None for metric in state.metrics.values()):
+    if not any(standing.score is not None for standing in compute_standings(state).values()):
         return TicketError(
             "the run has no levels: no network was measured",
             "continue it with `tickdsl run`, or name another run; `tickdsl ls` lists them",

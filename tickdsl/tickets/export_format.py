@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tickdsl.tickets.preprocessing import Preprocessing
 from tickdsl.tickets.ticket import Ticket
 from tickdsl.training.rng import generator
+from tickdsl.training.tasks import CLASSIFY, Task
 
 #: How many random images stand in for a test set that is not at hand.
 _NUM_RANDOM_IMAGES = 64
@@ -19,15 +20,16 @@ _NUM_RANDOM_IMAGES = 64
 
 @attrs.frozen(eq=False)
 class TestImages:
-    """Images uint8 [N, C, H, W], and their labels int64 [N]; None for random images.
+    """Images uint8 [N, C, H, W], and their targets, for classifiers int64 [N]; None for random images.
 
-    why_random: why the test set is not at hand, as a clause.
+    why_random: why the test set is not at hand, as a clause. task: what the targets are for.
     """
 
     __test__ = False
     images: Tensor
     labels: Tensor | None = None
     why_random: str = ""
+    task: Task = CLASSIFY
 
     @classmethod
     def random(cls, preprocessing: Preprocessing, why: str = "") -> TestImages:

@@ -37,9 +37,11 @@ from tickdsl.training.catalogue import architecture_options
 #: The metrics of a result that a ticket keeps.
 _KEPT_METRICS = (
     "accuracy", "loss", "params", "macs", "sparsity", "filters", "neurons", "layers", "test_images", "chance",
-    "correct",
+    "correct", "score", "metric", "figures",
 )  # fmt: skip
 _DENSE_METRICS = ("accuracy", "loss", "params", "macs")
+#: Those that only tasks other than classification have.
+_DENSE_SCORE = ("score", "metric")
 
 
 @attrs.frozen(eq=False)
@@ -106,7 +108,7 @@ def ticket_of_run(
     test = (
         TestImages.random(preprocessing, found.why_missing)
         if data_set is None
-        else TestImages(data_set.test_inputs, data_set.test_targets)
+        else TestImages(data_set.test_inputs, data_set.test_targets, task=data_set.task)
     )
     conditions = conditions_of(result)
     if args.get("code", {}).get("model", source.code) != source.code:
@@ -190,14 +192,15 @@ def _metrics(result: Result, choice: Choice) -> dict[str, Any]:
     """The figures of a ticket: those of its result, of its level over all seeds, and of the dense network."""
     standing = choice.standing
     metrics: dict[str, Any] = {name: result.metrics[name] for name in _KEPT_METRICS if name in result.metrics}
-    if standing.accuracy is not None:
-        metrics["interval"] = attrs.asdict(standing.accuracy)
+    if standing.score is not None:
+        metrics["interval"] = attrs.asdict(standing.score)
     if standing.to_dense is not None:
         metrics["to_dense"] = attrs.asdict(standing.to_dense)
     if standing.verdict is not None:
         metrics["verdict"] = standing.verdict
     if choice.dense is not None:
         metrics["dense"] = {name: getattr(choice.dense, name) for name in _DENSE_METRICS}
+        metrics["dense"] |= {name: value for name in _DENSE_SCORE if (value := getattr(choice.dense, name)) is not None}
     return metrics
 
 

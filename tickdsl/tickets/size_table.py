@@ -9,6 +9,7 @@ from tickdsl.engine.steps.network_size import structure_metrics
 from tickdsl.graph.structure import Structure
 from tickdsl.metrics.latency import LATENCY, measure_latency
 from tickdsl.results.formatting import count, percent, quantity
+from tickdsl.results.scores import stored
 from tickdsl.tickets.choice import DENSE
 from tickdsl.tickets.exporting import Exported
 from tickdsl.tickets.from_run import TicketOfRun
@@ -17,15 +18,15 @@ from tickdsl.tickets.rebuilding import probe_images
 
 
 def size_table(taken: TicketOfRun, exported: Exported) -> list[str]:
-    """Lines with accuracy, parameters, multiply-adds, bytes and latency of the exported network and of the dense one.
+    """Lines with score, parameters, multiply-adds, bytes and latency of the exported network and of the dense one.
 
     The latency is that of one image on one core of this machine's CPU, with weights of float32; it is measured now.
     """
     ticket = taken.ticket
     accuracy = exported.verified.accuracy
-    stored = ticket.metrics.get("accuracy")
+    name, score = stored(ticket.metrics) or ("accuracy", percent(None))
     rows = [
-        ("accuracy", percent(stored if accuracy is None else accuracy, 2)),
+        (name, score if accuracy is None else percent(accuracy, 2)),
         ("parameters", count(ticket.metrics.get("params"))),
         ("multiply-adds", count(ticket.metrics.get("macs"))),
         ("bytes", quantity(exported.bytes, "B")),
@@ -34,9 +35,9 @@ def size_table(taken: TicketOfRun, exported: Exported) -> list[str]:
     if taken.choice.contestant == DENSE:
         return _aligned([("", DENSE), *rows])
     dense = structure_metrics(taken.dense.graph, Structure.dense(taken.dense.graph))
-    known = ticket.metrics.get("dense", {}).get("accuracy")
+    _, known = stored(ticket.metrics.get("dense", {})) or (name, percent(None))
     others = [
-        percent(known, 2),
+        known,
         count(dense["params"]),
         count(dense["macs"]),
         quantity(_weight_bytes(taken.dense.module), "B"),

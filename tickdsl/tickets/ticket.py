@@ -9,6 +9,7 @@ import attrs
 from torch import Tensor, nn
 
 from tickdsl.graph.structure import Structure
+from tickdsl.results.scores import stored
 from tickdsl.tickets.network_source import NetworkSource
 from tickdsl.tickets.preprocessing import Preprocessing
 from tickdsl.tickets.rebuilding import rebuild
@@ -43,11 +44,11 @@ class Ticket:
     """A pruned network.
 
     weights: the state dict of the compact network; masked weights are zero. structure: what is left of the dense
-    network, with masks. classes: the names of the classes, in the order of the outputs. metrics: `accuracy` in [0, 1],
-    `interval` (`mean`, `half_width` and `n` of its level over the seeds), `params`, `macs`, `sparsity` and others, and
-    those of the dense network in `dense`. plan: the text of its file, without included ones. versions: of the
-    libraries that wrote it. probe: the outputs [2, classes] for two fixed images, by which a network that was changed
-    is recognised.
+    network, with masks. classes: the names of the classes, in the order of the outputs. metrics: `accuracy` in [0, 1]
+    (of another task than classification `score`, the name of that `metric`, and all `figures`), `interval` (`mean`,
+    `half_width` and `n` of its level over the seeds), `params`, `macs`, `sparsity` and others, and those of the dense
+    network in `dense`. plan: the text of its file, without included ones. versions: of the libraries that wrote it.
+    probe: the outputs [2, classes] for two fixed images, by which a network that was changed is recognised.
     """
 
     source: NetworkSource
@@ -76,7 +77,7 @@ class Ticket:
         return self.preprocessing(images)
 
     def __repr__(self) -> str:
-        accuracy = self.metrics.get("accuracy")
+        score = stored(self.metrics)
         place = f"{self.origin.arm}, round {self.origin.level}, seed {self.origin.seed}" if self.origin.arm else ""
-        known = [self.source.title, place, "" if accuracy is None else f"accuracy {accuracy:.2%}"]
+        known = [self.source.title, place, "" if score is None else " ".join(score)]
         return f"<Ticket: {', '.join(part for part in known if part)}>"

@@ -15,8 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from tickdsl.plurals import agreeing, plural
+from tickdsl.records.events import MetricInfo
 from tickdsl.records.image_flags import decode_flags, encode_flags
 from tickdsl.results.formatting import percent
+from tickdsl.results.scores import label, number
 from tickdsl.tickets.errors import VerificationError
 from tickdsl.tickets.export_format import ExportOptions, Subject, TestConditions, TestImages, Verified
 from tickdsl.tickets.preprocessing import Preprocessing
@@ -48,6 +50,8 @@ def verify_ticket(path: Path, subject: Subject, options: ExportOptions) -> Verif
     require_equal_outputs(path, actual, expected)
     if subject.test.labels is None:
         return Verified(None, f"{not_at_hand(subject.test)}: the outputs are those of the network in the store")
+    if not subject.test.task.has_classes:
+        return compare_score(path, subject, actual)
     return compare_accuracy(path, subject, actual.argmax(1) == subject.test.labels)
 
 
@@ -132,6 +136,34 @@ def not_at_hand(test: TestImages) -> str:
         f"verified in a fresh process on {plural(len(test.images), 'random image')}, as the test set is not at "
         f"hand{why}"
     )
+
+
+def compare_score(path: Path, subject: Subject, outputs: Tensor) -> Verified:
+    """Compare the primary metric of a task without classes with what is stored. outputs: [N, …], those of the test set.
+
+    It may differ by MAX_ACCURACY_DIFFERENCE of itself. Raises VerificationError if it differs by more.
+    """
+    score, stored = task_score(subject.test, outputs), subject.ticket.metrics.get("score")
+    primary = MetricInfo(**attrs.asdict(subject.test.task.primary))
+    tested = f"verified in a fresh process on {plural(len(outputs), 'test sample')}: {label(primary)} "
+    tested += number(primary, score)
+    if stored is None:
+        return Verified(None, f"{tested}; no score is stored")
+    allowed = (_ELSEWHERE if subject.conditions.differences else MAX_ACCURACY_DIFFERENCE) * max(abs(stored), 1e-12)
+    if abs(score - stored) > allowed:
+        raise VerificationError(
+            f"{path.name} has {label(primary)} {number(primary, score)} on the test set, and its run "
+            f"{number(primary, stored)}",
+            "the code of the network or the versions of libraries may have changed since the run: run the plan again",
+        )
+    return Verified(None, f"{tested}, stored is {number(primary, stored)}")
+
+
+def task_score(test: TestImages, outputs: Tensor) -> float:
+    """The primary metric of outputs [N, …] for the targets of a test set."""
+    assert test.labels is not None
+    figures = test.task.figures(test.task.sums(outputs, test.labels).tolist(), len(outputs))
+    return float(figures[test.task.primary.name])
 
 
 def compare_accuracy(path: Path, subject: Subject, correct: Tensor, *, exact: bool = True) -> Verified:

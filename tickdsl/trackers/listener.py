@@ -12,6 +12,7 @@ from typing import Any
 
 from tickdsl.errors import TickdslError
 from tickdsl.figures import figure_options, render_figure
+from tickdsl.figures.curves import shown_metric
 from tickdsl.records.event_decode import EventRecord
 from tickdsl.records.events import Measure, Metric, PlanResolved, RunEnd, RunStart, StepProgress
 from tickdsl.records.paths import RunPaths
@@ -19,6 +20,7 @@ from tickdsl.results.answers import answers
 from tickdsl.results.caveats import alarms
 from tickdsl.results.conclusions import conclusions
 from tickdsl.results.state import RunState
+from tickdsl.tensorboard.event_file import folder_name
 from tickdsl.tensorboard.tag_layout import TagLayout
 from tickdsl.trackers.backend_protocol import Backend
 from tickdsl.trackers.backends import open_backend
@@ -86,7 +88,7 @@ class _Translator:
             case StepProgress() as progress:
                 self._on_progress(progress, record.t)
             case Metric() as m:
-                values = {name: getattr(m, name) for name in _ROUND_METRICS}
+                values = {name: getattr(m, name) for name in _ROUND_METRICS} | dict(m.figures)
                 self._on_round((m.arm, m.contestant, m.seed), m.level, values, record.t)
             case Measure() as m:
                 self._on_round((m.arm, m.contestant, m.seed), m.level, m.figures, record.t)
@@ -107,7 +109,8 @@ class _Translator:
     def _on_progress(self, event: StepProgress, t: float) -> None:
         if self._layout is None or self._backend is None:
             return
-        values = {"train_loss": event.loss, "accuracy": event.accuracy, "learning_rate": event.lr}
+        score = event.accuracy if event.metric is None else event.score
+        values = {"train_loss": event.loss, event.metric or "accuracy": score, "learning_rate": event.lr}
         for curve in self._layout.training_curves.get(event.step, ()):
             folder = curve.series.folder.as_posix()
             named = {f"training/{folder}/{curve.tag(name)}": value for name, value in values.items()}
@@ -133,13 +136,15 @@ class _Translator:
         texts |= {f"answer/{n}": sentence for n, sentence in enumerate(answers(state), start=1)}
         texts |= {f"warning/{n}": alarm for n, alarm in enumerate(alarms(state), start=1)}
         with tempfile.TemporaryDirectory(prefix="tickdsl-tracker-") as temporary:
-            self._backend.finish(self._ended_well, texts, files, _draw(state, Path(temporary) / "accuracy.png"))
+            self._backend.finish(self._ended_well, texts, files, _draw(state, Path(temporary)))
 
 
-def _draw(state: RunState, path: Path) -> Path | None:
-    """The figure of accuracy as a file; None if no ticket was measured."""
+def _draw(state: RunState, folder: Path) -> Path | None:
+    """The figure of the scores as a file, named after the metric; None if no ticket was measured."""
+    options = figure_options("score", style="slides")
     try:
-        path.write_bytes(render_figure(state, "png", figure_options("accuracy", style="slides")))
+        path = folder / f"{folder_name(shown_metric({'': state}, options).name)}.png"
+        path.write_bytes(render_figure(state, "png", options))
     except TickdslError:
         return None
     return path

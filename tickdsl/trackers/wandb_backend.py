@@ -39,7 +39,7 @@ class WandbBackend:
     def finish(self, succeeded: bool, texts: Mapping[str, str], files: Sequence[Path], figure: Path | None) -> None:
         self._run.summary.update(dict(texts))
         if figure is not None:
-            self._run.log({"accuracy": wandb.Image(str(figure))})
+            self._run.log({figure.stem: wandb.Image(str(figure))})
         results = wandb.Artifact(f"results-{self._run.id}", type="results")
         for file in files:
             results.add_file(str(file), name=file.name)

@@ -8,13 +8,16 @@ from contextlib import contextmanager
 import attrs
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
 
 from tickdsl.errors import TickdslError
 from tickdsl.training.data.preprocess import Preprocess
-from tickdsl.training.tasks import CLASSIFY, Task, as_float32
+from tickdsl.training.tasks import CLASSIFY, Outputs, Task, as_float32
 
 #: The seed of the numbers that networks draw in a test.
 _NOISE_SEED = 0
+#: The most memory for the outputs of a test set, where a task needs all of them at once (`Task.keeps_outputs`).
+MAX_KEPT_BYTES = 1 << 30
 
 
 @attrs.frozen
@@ -87,12 +90,16 @@ def evaluation_sums(
     The model is evaluated in eval mode and put back into the mode that it was in. num_networks: the number K of
     networks that the model stacks, with outputs [B, K, …]; the sums are then [m, K]. scores: [N] or [N, K], filled with
     the score of each input.
+
+    batch: the number of inputs that the network takes at once; fewer if every pixel of them has outputs.
+    Raises TickdslError if the task keeps outputs, and these take too much memory.
     """
     was_training = model.training
     model.eval()
     batch = task.evaluation_batch(inputs, batch)
     judge, score = (task.sums, task.scores) if num_networks is None else (task.sums_stacked, task.scores_stacked)
     batch_sums: list[Tensor] = []
+    kept: list[Outputs] = []
     try:
         with (
             torch.no_grad(),
@@ -102,15 +109,32 @@ def evaluation_sums(
             for first in range(0, len(inputs), batch):
                 outputs = as_float32(model(preprocess(inputs[first : first + batch])))
                 batch_targets = targets[first : first + batch]
-                batch_sums.append(judge(outputs, batch_targets))
+                if task.keeps_outputs:
+                    _require_memory(task, outputs, len(batch_targets), len(inputs))
+                    kept.append(outputs)
+                else:
+                    batch_sums.append(judge(outputs, batch_targets))
                 if scores is not None and (batch_scores := score(outputs, batch_targets)) is not None:
                     scores[first : first + batch] = batch_scores
+            if kept:
+                batch_sums.append(judge(tree_map(lambda *parts: torch.cat(parts), *kept), targets))
     finally:
         model.train(was_training)
     total = batch_sums[0]
     for sums in batch_sums[1:]:
         total = total + sums
     return total
+
+
+def _require_memory(task: Task, outputs: Outputs, batch: int, count: int) -> None:
+    """Raise TickdslError if the outputs for `count` inputs take more than MAX_KEPT_BYTES, judged by a batch of them."""
+    size = sum(leaf.numel() * leaf.element_size() for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor))
+    if size * count > MAX_KEPT_BYTES * batch:
+        raise TickdslError(
+            f"the outputs for {count:,} test inputs take {size * count / batch / 2**30:.1f} GiB, and the task"
+            f" `{task.name}` needs all of them at once, at most {MAX_KEPT_BYTES / 2**30:g} GiB",
+            "use a smaller test set",
+        )
 
 
 @contextmanager

@@ -37,7 +37,8 @@ class TrainingHistory:
     `memory_layouts.LAYOUTS`; compiled: whether torch compiled the network; stack_size: the number of networks that
     were trained as one stack; scores: [N], the task's score of every test image (for a classifier, whether it is
     classified correctly); None if images have no score of their own; masks: those at the end, by parameter, if they
-    changed in the training; changes: at which steps weights left and entered the network, and how many.
+    changed in the training; changes: at which steps weights left and entered the network, and how many; left: by step,
+    how many weights of each parameter a change has left, where it left other numbers than before.
     """
 
     start: int
@@ -51,6 +52,7 @@ class TrainingHistory:
     scores: Tensor | None = attrs.field(default=None, eq=False, repr=False)
     masks: Mapping[str, Tensor] | None = attrs.field(default=None, eq=False, repr=False)
     changes: tuple[tuple[int, int, int], ...] = ()
+    left: tuple[tuple[int, Mapping[str, int]], ...] = ()
 
     @property
     def last(self) -> EpochReport | None:

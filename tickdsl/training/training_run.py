@@ -362,6 +362,7 @@ class TrainingRun:
             self.start, self.stop, self.steps_per_epoch, tuple(self.reports),
             self.sparse_layers.names, self.layout, self.compile, stack_size, scores,
             masks=self._final_masks(), changes=() if self.sparsifier is None else tuple(self.sparsifier.changes),
+            left=() if self.sparsifier is None else tuple(self.sparsifier.left),
         )  # fmt: skip
 
     def _final_masks(self) -> dict[str, Tensor] | None:

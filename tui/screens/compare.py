@@ -13,9 +13,9 @@ from textual.widgets import Static
 
 from tickdsl.results.answers import answers
 from tickdsl.results.extra_metrics import estimation_note
+from tickdsl.results.scores import margins
 
 from ..views.compare import compare_line, compare_rows, heading, selections
-from ..views.formatting import format_margin
 from ..views.pareto import available_costs, pareto_chart
 from ..views.snapshot import Snapshot
 from ..views.text_cells import styled_line
@@ -64,9 +64,8 @@ class CompareView(View):
         selection = options[min(self.selection, len(options) - 1)]
         panel = self.query_one("#compare-panel")
         rows = compare_rows(snapshot, selection, self.controls)
-        legend = (
-            f" · winning: at most {format_margin(snapshot.state.within)} below dense" if snapshot.state.within else ""
-        )
+        within = snapshot.state.within
+        legend = f" · winning: {margins(snapshot.metrics, within)}" if within else ""
         legend += " · ~ estimated" if estimation_note(snapshot.extra_values) else ""
         panel.border_title = Content(f"Compare: {selection}")
         panel.border_subtitle = f"* best · ★ Pareto front · ± 95% interval{legend}"

@@ -115,7 +115,9 @@ class RunView(View):
         base = self.app.screen_stack[0]
         chrome = (1 if base.has_class("-narrow") else 2) + (not base.has_class("-short"))
         self.query_one("#arms-panel").styles.max_height = max(1, len(arms)) + chrome
-        self.query_one("#arms-heading", Line).show(lambda width: styled_line((arms_heading(width), self.palette.dim)))
+        self.query_one("#arms-heading", Line).show(
+            lambda width: styled_line((arms_heading(width, snapshot.metrics), self.palette.dim))
+        )
         log = self.log_scale.get(self.metric, False)
         self.query_one(Chart).show(
             run_charts.metric_chart(snapshot, self.metric, log, self.controls, self.palette, self.selected_steps)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import attrs
 from rich.text import Text
 
-from tickdsl.records.events import ArmInfo
+from tickdsl.records.events import ArmInfo, MetricInfo
 from tickdsl.results.formatting import format_duration, percent
+from tickdsl.results.scores import ACCURACY
 from tickdsl.results.standings import LOSING, WINNING, Standing
 from tickdsl.results.state import FINISHED_STATUSES, StepState
 
-from .formatting import accuracy
+from .formatting import score, score_heading
 from .glyphs import Palette, arm_marker, bar
 from .snapshot import Snapshot
 from .text_cells import align_right, fit, fit_middle, styled_line
@@ -47,11 +48,11 @@ def arm_rows(snapshot: Snapshot) -> list[ArmRow]:
     return [_row(snapshot, arm, pace) for arm in state.arms if snapshot.matches_filter(arm.id)]
 
 
-def heading(width: int) -> str:
-    """The heading of `arm_line` in `width` cells."""
+def heading(width: int, metrics: Collection[MetricInfo] = (ACCURACY,)) -> str:
+    """The heading of `arm_line` in `width` cells; metrics: what the arms are compared by."""
     layout = _layout(width)
     parts = ["  " + fit("arm", layout.name), fit("", layout.bar), align_right("steps", 8), align_right("round", 6)]
-    parts += [align_right("accuracy %", layout.accuracy), align_right("weights", 8)]
+    parts += [align_right(score_heading(metrics), layout.score), align_right("weights", 8)]
     parts += [align_right("ETA", 8)] if layout.time else []
     parts += ["  " + fit("verdict", 9)] if layout.verdict else []
     return fit(" ".join(part for part in parts if part), width)
@@ -70,8 +71,7 @@ def arm_line(row: ArmRow, width: int, palette: Palette) -> Text:
         (align_right(f"{row.done}/{row.total}", 9), ""),
         (align_right(share, 7), ""),
         (
-            " "
-            + align_right(accuracy(newest.accuracy if newest else None, layout.interval, row.seeds), layout.accuracy),
+            " " + align_right(score(newest, layout.interval, row.seeds), layout.score),
             "",
         ),
         (align_right(percent(newest.density) if newest else "–", 9), ""),
@@ -93,7 +93,7 @@ def arm_line(row: ArmRow, width: int, palette: Palette) -> Text:
 class _Layout:
     name: int
     bar: int
-    accuracy: int
+    score: int
     interval: bool
     time: bool
     verdict: bool
@@ -102,11 +102,11 @@ class _Layout:
 def _layout(width: int) -> _Layout:
     """The columns that fit in `width` cells; the name takes the rest."""
     interval, time, verdict = width >= 62, width >= 54, width >= 84
-    accuracy = 15 if interval else 10
-    fixed = 2 + 9 + 7 + 1 + accuracy + 9 + (9 if time else 0) + (12 if verdict else 0)
+    score = 15 if interval else 10
+    fixed = 2 + 9 + 7 + 1 + score + 9 + (9 if time else 0) + (12 if verdict else 0)
     rest = max(4, width - fixed)
     bar = max(rest - 40, min(8, rest - 15)) if rest >= 22 else 0
-    return _Layout(rest - (bar + 1 if bar else 0), bar, accuracy, interval, time, verdict)
+    return _Layout(rest - (bar + 1 if bar else 0), bar, score, interval, time, verdict)
 
 
 def _row(snapshot: Snapshot, arm: ArmInfo, pace: float | None) -> ArmRow:

@@ -7,18 +7,19 @@ from collections.abc import Callable, Sequence
 import attrs
 from rich.text import Text
 
-from tickdsl.records.events import ArmInfo
-from tickdsl.results.extra_metrics import COLUMNS, columns_with_values, format_cell
+from tickdsl.records.events import ArmInfo, MetricInfo
+from tickdsl.results import scores
+from tickdsl.results.extra_metrics import KNOWN, columns_with_values, format_cell
 from tickdsl.results.formatting import count, percent
 from tickdsl.results.standings import LOSING, WINNING, Standing
 
-from .formatting import accuracy, difference, format_seconds
+from .formatting import difference, format_seconds, score, score_heading
 from .glyphs import Palette, arm_marker
 from .pareto import pareto_front
 from .snapshot import Snapshot
 from .text_cells import align_right, fit, fit_middle, styled_line
 
-SMALLEST, BEST = "smallest winning ticket", "most accurate ticket, by test images"
+SMALLEST, BEST = "smallest winning ticket", "{} ticket, by test images"
 
 
 @attrs.frozen
@@ -27,7 +28,8 @@ class CompareRow:
 
     `best` names the columns in which no other arm is better.
 
-    `extra_metrics` holds a (name, formatted value) pair for each further metric in `report`.
+    `extra_metrics` holds a (name, formatted value) pair for each further metric in `report`. `plain`: some row of the
+    table has a score that is no share.
     """
 
     arm: str
@@ -39,12 +41,14 @@ class CompareRow:
     on_front: bool = False
     best: frozenset[str] = frozenset()
     extra_metrics: tuple[tuple[str, str], ...] = ()
+    plain: bool = False
 
 
 def selections(snapshot: Snapshot) -> list[str]:
-    """The selectable tickets: smallest winning, most accurate, then each round."""
+    """The selectable tickets: smallest winning, best, then each round."""
     last = max((arm.levels for arm in snapshot.state.arms), default=0)
-    return [SMALLEST, BEST, *(f"round {level}" for level in range(1, last + 1))]
+    best = " or ".join(dict.fromkeys(map(scores.superlative, snapshot.metrics)))
+    return [SMALLEST, BEST.format(best), *(f"round {level}" for level in range(1, last + 1))]
 
 
 def compare_rows(snapshot: Snapshot, selection: str, controls: bool = True) -> list[CompareRow]:
@@ -54,15 +58,18 @@ def compare_rows(snapshot: Snapshot, selection: str, controls: bool = True) -> l
     tickets = {arm.id: _ticket(snapshot, arm, selection) for arm in arms}
     measured = [ticket for ticket in tickets.values() if ticket is not None]
     # Results with missing seeds are not ranked against complete ones.
-    comparable = [
-        ticket for ticket in measured if ticket.accuracy and ticket.accuracy.n == len(state.seeds)
-    ] or measured
+    comparable = [ticket for ticket in measured if ticket.score and ticket.score.n == len(state.seeds)] or measured
     front, best = pareto_front(comparable), _best(comparable)
+    plain = not all(metric.is_share for metric in snapshot.metrics)
     rows = []
     for arm in arms:
         ticket, arm_index = tickets[arm.id], snapshot.arm_indices[arm.id]
         best_names = (
-            name for name, value in best.items() if ticket in comparable and _RANKED_METRICS[name](ticket) == value
+            name
+            for name, values in best.items()
+            if ticket is not None
+            and ticket in comparable
+            and values.get(ticket.metric) == _RANKED_METRICS[name](ticket)
         )
         best_columns = frozenset(best_names if len(comparable) > 1 else ())
         extra_metrics = _extra_metrics(snapshot, ticket)
@@ -77,6 +84,7 @@ def compare_rows(snapshot: Snapshot, selection: str, controls: bool = True) -> l
                 ticket in front,
                 best_columns,
                 extra_metrics,
+                plain,
             )
         )
         for control in state.contestants:
@@ -93,6 +101,7 @@ def compare_rows(snapshot: Snapshot, selection: str, controls: bool = True) -> l
                             standing,
                             len(state.seeds),
                             extra_metrics=extra_metrics,
+                            plain=plain,
                         )
                     ]
                     if standing
@@ -106,19 +115,22 @@ def _extra_metrics(snapshot: Snapshot, standing: Standing | None) -> tuple[tuple
     values = snapshot.extra_values.get((standing.arm, standing.contestant, standing.level), {}) if standing else {}
     return tuple(
         (column.figure_name, format_cell(column, values))
-        for column in columns_with_values(snapshot.extra_values)
-        if column.figure_name in COLUMNS
+        for column in columns_with_values(
+            snapshot.extra_values, snapshot.state.primary_of(standing.arm if standing else "")
+        )
+        if column.figure_name in KNOWN
     )
 
 
 def heading(width: int, rows: Sequence[CompareRow] = ()) -> str:
     """The heading of `compare_line` for these rows, in `width` cells."""
     names = [name for name, _ in rows[0].extra_metrics] if rows else []
-    layout = _layout(width, len(names))
+    metrics = [row.standing.metric for row in rows if row.standing is not None] or [scores.ACCURACY]
+    layout = _layout(width, len(names), plain=any(row.plain for row in rows))
     parts = [
         "  " + fit("arm", layout.name),
         align_right("round", 5),
-        align_right("accuracy %" if layout.interval else "acc. %", layout.accuracy),
+        align_right(score_heading(metrics, short=not layout.interval), layout.score),
     ]
     parts += [align_right("vs. dense", layout.difference), " " + fit("verdict", 9), align_right("weights", 7)]
     parts += [align_right("params", 8)] if layout.params else []
@@ -130,7 +142,8 @@ def heading(width: int, rows: Sequence[CompareRow] = ()) -> str:
 
 def compare_line(row: CompareRow, width: int, palette: Palette) -> Text:
     """A row in `width` cells; the best value of a column is bold and marked with `*`."""
-    layout, standing, ticket = _layout(width, len(row.extra_metrics)), row.standing, row.contestant == "ticket"
+    layout = _layout(width, len(row.extra_metrics), row.plain)
+    standing, ticket = row.standing, row.contestant == "ticket"
 
     def metric_cell(name: str, text: str, cell_width: int) -> tuple[str, str]:
         best = name in row.best
@@ -148,9 +161,9 @@ def compare_line(row: CompareRow, width: int, palette: Palette) -> Text:
         return styled_line(*parts)
     parts += [
         (" " + align_right(str(standing.level), 5), "" if ticket else palette.dim),
-        metric_cell("accuracy", accuracy(standing.accuracy, layout.interval, row.seeds), layout.accuracy),
+        metric_cell("score", score(standing, layout.interval, row.seeds), layout.score),
         (
-            " " + align_right(difference(standing.to_dense, layout.interval, row.seeds), layout.difference),
+            " " + align_right(difference(standing, layout.interval, row.seeds), layout.difference),
             "" if ticket else palette.dim,
         ),
         ("  " + fit(verdict or "–", 9), colours.get(verdict, palette.unsure)),
@@ -176,19 +189,22 @@ def compare_line(row: CompareRow, width: int, palette: Palette) -> Text:
 
 
 _RANKED_METRICS: dict[str, Callable[[Standing], float | None]] = {
-    "accuracy": lambda s: s.accuracy.mean if s.accuracy else None,
+    "score": lambda s: -s.goodness if s.score else None,
     "left": lambda s: s.density,
     "params": lambda s: s.params,
     "macs": lambda s: s.macs,
 }
 
 
-def _best(tickets: Sequence[Standing]) -> dict[str, float]:
-    best = {}
+def _best(tickets: Sequence[Standing]) -> dict[str, dict[MetricInfo, float]]:
+    """The least value of each column, of which less is better, among the tickets of every metric."""
+    best: dict[str, dict[MetricInfo, float]] = {}
     for name, value_of in _RANKED_METRICS.items():
-        values = [value for ticket in tickets if (value := value_of(ticket)) is not None]
-        if values:
-            best[name] = max(values) if name == "accuracy" else min(values)
+        for metric in dict.fromkeys(ticket.metric for ticket in tickets):
+            found = (value_of(ticket) for ticket in tickets if ticket.metric == metric)
+            values = [value for value in found if value is not None]
+            if values:
+                best.setdefault(name, {})[metric] = min(values)
     return best
 
 
@@ -198,15 +214,15 @@ def _ticket(snapshot: Snapshot, arm: ArmInfo, selection: str) -> Standing | None
         winning = [s for s in standings if s.verdict == WINNING]
         if winning:
             return max(winning, key=lambda s: s.level)
-    if selection in (SMALLEST, BEST):
-        return max(standings, key=lambda s: (s.accuracy.mean if s.accuracy else 0.0, s.level), default=None)
+    if not selection.startswith("round "):
+        return max(standings, key=lambda s: (s.goodness, s.level), default=None)
     return next((s for s in standings if f"round {s.level}" == selection), None)
 
 
 @attrs.frozen
 class _Layout:
     name: int
-    accuracy: int
+    score: int
     difference: int
     interval: bool
     params: bool
@@ -219,10 +235,18 @@ class _Layout:
 _EXTRA_CELLS = 11
 
 
-def _layout(width: int, extra: int = 0) -> _Layout:
-    """The columns that fit in `width` cells, with up to `extra` extra metrics after the others."""
-    interval, params, macs, time = width >= 76, width >= 88, width >= 97, width >= 106
-    accuracy, difference = (16, 14) if interval else (10, 9)
-    extra = min(extra, (width - 106) // (_EXTRA_CELLS + 1)) if time else 0
-    fixed = 2 + 6 + accuracy + 1 + difference + 1 + 11 + 8 + 2 + 9 * (params + macs + time) + (_EXTRA_CELLS + 1) * extra
-    return _Layout(max(6, width - fixed - 1), accuracy, difference, interval, params, macs, time, extra)
+#: How much wider the columns of plain numbers are, which have more digits than percentages.
+_PLAIN_CELLS = 5
+
+
+def _layout(width: int, extra: int = 0, plain: bool = False) -> _Layout:
+    """The columns that fit in `width` cells, with up to `extra` extra metrics after the others.
+
+    plain: some scores are plain numbers.
+    """
+    room = width - (_PLAIN_CELLS if plain else 0)
+    interval, params, macs, time = room >= 76, room >= 88, room >= 97, room >= 106
+    score, difference = (18, 17) if interval and plain else (16, 14) if interval else (10, 9)
+    extra = min(extra, (room - 106) // (_EXTRA_CELLS + 1)) if time else 0
+    fixed = 2 + 6 + score + 1 + difference + 1 + 11 + 8 + 2 + 9 * (params + macs + time) + (_EXTRA_CELLS + 1) * extra
+    return _Layout(max(6, width - fixed - 1), score, difference, interval, params, macs, time, extra)

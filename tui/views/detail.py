@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 
-from tickdsl.results.formatting import format_duration, percent
+from tickdsl.results.formatting import format_duration
+from tickdsl.results.scores import label, number
 from tickdsl.results.state import StepState
 
 from .log import step_description
 from .snapshot import Snapshot
+from .text_cells import fit
 
 
 def step_lines(name: str, snapshot: Snapshot) -> list[str]:
@@ -28,14 +30,15 @@ def step_lines(name: str, snapshot: Snapshot) -> list[str]:
         trained = f"{step.epoch:g} of " if step.epoch is not None else ""
         checkpoint = f", checkpoint at {step.checkpoint:g}" if step.checkpoint is not None else ""
         lines.append(f"epochs    {trained}{info.epochs:g}{checkpoint}")
-    for label, value in (("loss", step.loss), ("rate", step.lr)):
+    for name_shown, value in (("loss", step.loss), ("rate", step.lr)):
         if value is not None:
-            lines.append(f"{label:9} {value:.4g}")
-    if step.accuracy is not None:
-        lines.append(f"accuracy  {percent(step.accuracy, 2)}")
+            lines.append(f"{name_shown:9} {value:.4g}")
+    if step.score is not None:
+        metric = snapshot.state.step_metric(step)
+        lines.append(f"{fit(label(metric), 9)} {number(metric, step.score)}")
     if parents:
         lines += [f"{'after' if n == 0 else '':9} {parent}" for n, parent in enumerate(parents)]
-    lines += [f"{label:9} {value}" for label, value in _metrics(step)]
+    lines += [f"{name_shown:9} {value}" for name_shown, value in _metrics(step)]
     if info.key:
         lines.append(f"key       {info.key}")
     if step.error:
@@ -66,7 +69,7 @@ def _times(step: StepState, snapshot: Snapshot) -> str:
 
 
 def _metrics(step: StepState) -> list[tuple[str, str]]:
-    shown_above = {"accuracy", "loss"}
+    shown_above = {"accuracy", "score", "metric", "loss"}
     return [
         (name.replace("_", " ")[:9], f"{value:g}" if isinstance(value, float) else str(value))
         for name, value in step.metrics.items()

@@ -2,23 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from tickdsl.plan.model import MIN_SEEDS
-from tickdsl.results import formatting
+from tickdsl.records.events import MetricInfo
+from tickdsl.results import formatting, scores
 from tickdsl.results.estimates import Estimate
+from tickdsl.results.standings import Standing
+
+_DIGITS = 3  # of a plain number
 
 
-def accuracy(estimate: Estimate | None, interval: bool, seeds: int) -> str:
-    """An accuracy in percent, with its interval once all seeds are measured: `93.12 ± 0.41`, `93.12 2/5 seeds`."""
-    if estimate is None or is_complete(estimate, seeds):
-        return formatting.accuracy(estimate, interval)
-    return formatting.accuracy(estimate, False) + (
-        f" {estimate.n}/{seeds} seeds" if interval else f" {estimate.n}/{seeds}"
-    )
+def score(standing: Standing | None, interval: bool, seeds: int) -> str:
+    """A score without its unit, with its interval once all seeds are measured: `93.12 ± 0.41`, `93.12 2/5 seeds`."""
+    if standing is None or standing.score is None:
+        return "–"
+    estimate = standing.score
+    if is_complete(estimate, seeds):
+        return scores.score(standing.metric, estimate, interval, _DIGITS)
+    shown = scores.score(standing.metric, estimate, False, _DIGITS)
+    return f"{shown} {estimate.n}/{seeds} seeds" if interval else f"{shown} {estimate.n}/{seeds}"
 
 
-def difference(estimate: Estimate | None, interval: bool, seeds: int) -> str:
-    """A signed difference in percentage points, with its interval once all seeds are measured."""
-    return formatting.points(estimate, interval and estimate is not None and is_complete(estimate, seeds))
+def difference(standing: Standing, interval: bool, seeds: int) -> str:
+    """A signed difference from dense without its unit, with its interval once all seeds are measured."""
+    estimate = standing.to_dense
+    shown = interval and estimate is not None and is_complete(estimate, seeds)
+    return scores.difference(standing.metric, estimate, shown, standing.scale, _DIGITS)
+
+
+def score_heading(metrics: Collection[MetricInfo], short: bool = False) -> str:
+    """The heading of a column of scores: that of the metric, or `score` if there are several."""
+    if len(set(metrics)) != 1:
+        return "score"
+    metric = next(iter(metrics))
+    return "acc. %" if short and metric == scores.ACCURACY else scores.heading(metric)
 
 
 def is_complete(estimate: Estimate, seeds: int) -> bool:
@@ -34,9 +52,3 @@ def half_width(estimate: Estimate, seeds: int) -> float:
 def format_seconds(seconds: float) -> str:
     """A duration, with tenths of a second below 10 s."""
     return formatting.format_duration(seconds) if seconds >= 9.95 else f"{seconds:.1f} s"
-
-
-def format_margin(share: float) -> str:
-    """A margin in percentage points: `0.5 points`."""
-    points = 100 * share
-    return f"{points:g} point" if points == 1 else f"{points:g} points"

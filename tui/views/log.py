@@ -12,7 +12,8 @@ from tickdsl.plurals import plural
 from tickdsl.records import EventRecord
 from tickdsl.records.events import ControlAck, Log, Metric, RunEnd, RunStart, StepEnd, StepStart, Warn
 from tickdsl.results.doubts import DOUBT_CLAUSES, network_doubt
-from tickdsl.results.formatting import count, format_duration, percent, score
+from tickdsl.results.formatting import count, format_duration, percent
+from tickdsl.results.scores import label, measured, number
 from tickdsl.results.step_labels import sharing
 
 from .formatting import format_seconds
@@ -58,7 +59,7 @@ def log_row(record: EventRecord, snapshot: Snapshot) -> LogRow:
         case StepEnd():
             return LogRow(t, event.status, _step_end_text(event, snapshot), event.step)
         case Metric():
-            return LogRow(t, "result", _metric_text(event), event.step)
+            return LogRow(t, "result", _metric_text(event, snapshot), event.step)
         case Log():
             return LogRow(t, "log", event.message)
         case Warn():
@@ -128,22 +129,26 @@ def _step_end_text(event: StepEnd, snapshot: Snapshot) -> str:
     parts = [step_description(event.step, snapshot)]
     if event.status == "failed":
         return f"{parts[0]}: {event.error or 'no error message'}"
-    accuracy = event.metrics.get("accuracy")
+    score = event.metrics.get("accuracy", event.metrics.get("score"))
     if event.status == "done" and event.seconds:
         parts.append(format_seconds(event.seconds))
-    if isinstance(accuracy, (int, float)):
-        parts.append(f"accuracy {percent(accuracy)}")
+    step = snapshot.state.steps.get(event.step)
+    if isinstance(score, (int, float)) and step is not None:
+        metric = snapshot.state.step_metric(step)
+        parts.append(f"{label(metric)} {number(metric, score, 1)}")
     return ", ".join(parts if len(parts) > 1 else [*parts, event.status])
 
 
-def _metric_text(event: Metric) -> str:
+def _metric_text(event: Metric, snapshot: Snapshot) -> str:
+    state = snapshot.state
+    primary = state.primary_of(event.arm)
     level = "dense" if event.contestant == "dense" else f"round {event.level}"
     control = "" if event.contestant in ("dense", "ticket") else f"{event.contestant}, "
-    parts = [score(event)]
+    parts = [measured(event, metric) for metric in dict.fromkeys((primary, state.metric_of(event.arm)))]
     if event.sparsity is not None and event.level:
         parts.append(f"{percent(1 - event.sparsity)} of the weights")
     if event.params is not None:
         parts.append(f"{count(event.params)} params")
-    if (doubt := network_doubt(event)) is not None:
+    if (doubt := network_doubt(event, primary)) is not None:
         parts.append(f"WARNING: {DOUBT_CLAUSES[doubt]}")
     return f"{event.arm}, {control}{level}, seed {event.seed}: {', '.join(parts)}"

@@ -1,9 +1,10 @@
-"""The Pareto front of accuracy and cost, and its chart."""
+"""The Pareto front of score and cost, and its chart."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from tickdsl.results.scores import description, heading
 from tickdsl.results.standings import Standing
 
 from .braille_chart import Axis, ChartData, Curve, Point
@@ -15,21 +16,27 @@ COSTS = ("params", "MACs")
 
 
 def pareto_front(tickets: Sequence[Standing]) -> list[Standing]:
-    """The tickets that no other ticket dominates, that is, beats in accuracy or size without losing in the other.
+    """The tickets that no other ticket dominates, that is, beats in score or size without losing in the other.
 
-    Size is the number of parameters, or the density if that is unknown.
+    Only tickets of one metric are compared. Size is the number of parameters, or the density if that is unknown.
     """
-    measured = [(t, t.accuracy.mean, _size(t)) for t in tickets if t.accuracy is not None]
+    measured = [(t, t.goodness, _size(t)) for t in tickets if t.score is not None]
     return [
         ticket
         for ticket, mean, size in measured
-        if not any(m >= mean and s <= size and (m > mean or s < size) for _, m, s in measured)
+        if not any(
+            other.metric == ticket.metric and m >= mean and s <= size and (m > mean or s < size)
+            for other, m, s in measured
+        )
     ]
 
 
 def pareto_chart(snapshot: Snapshot, cost: int, log: bool, palette: Palette) -> ChartData:
-    """Accuracy versus COSTS[cost] of all tickets of the arms that match the filter, with their Pareto front."""
-    arms = [arm.id for arm in snapshot.state.arms if snapshot.matches_filter(arm.id)]
+    """Score versus COSTS[cost] of all tickets of the arms that match the filter, with their Pareto front.
+
+    Of arms with several metrics, those with the metric of the first one.
+    """
+    metric, arms, left_out = snapshot.arms_of_one_metric
     cost_of: Callable[[Standing], float | None] = (lambda s: s.macs) if cost else (lambda s: s.params)
     curves: list[Curve] = []
     tickets: list[Standing] = []
@@ -52,9 +59,9 @@ def pareto_chart(snapshot: Snapshot, cost: int, log: bool, palette: Palette) -> 
     curves.append(Curve("Pareto front", _points(front, cost_of, whiskers=False), palette.ink, faint=True))
     axis = Axis(COSTS[cost], log=log, falling=True)
     return ChartData(
-        f"accuracy / {COSTS[cost]}, all tickets",
+        f"{description(metric)} / {COSTS[cost]}, all tickets{left_out}",
         axis,
-        Axis("accuracy %", percent=True),
+        Axis(heading(metric), percent=metric.is_share),
         tuple(curve for curve in curves if curve.points),
         empty_text="no tickets measured yet",
     )
@@ -68,9 +75,7 @@ def available_costs(snapshot: Snapshot) -> list[int]:
 
 def _front_by_cost(tickets: Sequence[Standing], cost_of: Callable[[Standing], float | None]) -> list[Standing]:
     """The Pareto front of many tickets, by one sweep from the cheapest to the most expensive."""
-    measured = [
-        (cost_of(t), -t.accuracy.mean, n) for n, t in enumerate(tickets) if t.accuracy and cost_of(t) is not None
-    ]
+    measured = [(cost_of(t), -t.goodness, n) for n, t in enumerate(tickets) if t.score and cost_of(t) is not None]
     front, best = [], float("inf")
     for _, loss, n in sorted(measured, key=lambda entry: (entry[0] or 0.0, entry[1])):
         if loss < best:
@@ -83,9 +88,9 @@ def _points(
     standings: Sequence[Standing], cost_of: Callable[[Standing], float | None], whiskers: bool = True
 ) -> tuple[Point, ...]:
     return tuple(
-        Point(x, s.accuracy.mean, half_width(s.accuracy, s.of_seeds) if whiskers else 0.0, s.n < s.of_seeds)
+        Point(x, s.score.mean, half_width(s.score, s.of_seeds) if whiskers else 0.0, s.n < s.of_seeds)
         for s in standings
-        if s.accuracy is not None and (x := cost_of(s)) is not None
+        if s.score is not None and (x := cost_of(s)) is not None
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 
+from tickdsl.results.scores import description, heading
 from tickdsl.results.standings import Standing
 from tickdsl.results.state import EpochMetrics, StepState
 
@@ -13,7 +14,7 @@ from .formatting import half_width, is_complete
 from .glyphs import CONTROL_MARKERS, Palette, arm_marker, hollow_marker
 from .snapshot import Snapshot
 
-METRICS = ("accuracy / weights left", "accuracy / MACs", "test loss / weights left", "training loss", "learning rate")
+METRICS = ("{} / weights left", "{} / MACs", "test loss / weights left", "training loss", "learning rate")
 YOf = Callable[[Standing], tuple[float, float, bool] | None]  # value, half interval, whether seeds are missing
 _MAX_CURVES = 12  # more curves could not be told apart
 
@@ -23,6 +24,7 @@ def metric_chart(
 ) -> ChartData:
     """The chart of METRICS[metric] for the arms that match the filter; running arms first if there are many.
 
+    Of arms with several metrics, those with the metric of the first one; "{}" stands for its name.
     `log` makes the density, MACs or loss logarithmic; `controls` includes the controls. Training curves are those of
     `selected_steps`, else of the running steps, else of the last one; they replace the first metric until there are
     measurements.
@@ -32,13 +34,14 @@ def metric_chart(
     over_macs = metric == 1
     x = Axis("MACs", log=log, falling=True) if over_macs else Axis("% of weights left", log, True, percent=True)
     loss = metric == 2
-    y = Axis("loss") if loss else Axis("accuracy %", percent=True)
+    score, matching, left_out = snapshot.arms_of_one_metric
+    if loss:
+        matching, left_out = [arm.id for arm in snapshot.state.arms if snapshot.matches_filter(arm.id)], ""
+    y = Axis("loss") if loss else Axis(heading(score), percent=score.is_share)
     x_of: Callable[[Standing], float | None] = (lambda s: s.macs) if over_macs else (lambda s: s.density)
-    y_of: YOf = _loss if loss else _accuracy
+    y_of: YOf = _loss if loss else _score
     running = {arm for step in snapshot.state.steps.values() if step.status == "running" for arm in step.info.arms}
-    arms = sorted(
-        (a.id for a in snapshot.state.arms if snapshot.matches_filter(a.id)), key=lambda arm: arm not in running
-    )
+    arms = sorted(matching, key=lambda arm: arm not in running)
     shown_arms = sorted(arms[:_MAX_CURVES], key=lambda arm: snapshot.arm_indices[arm])
     curves = []
     for arm in shown_arms:
@@ -66,7 +69,7 @@ def metric_chart(
         )
     dense_level = _dense_level(snapshot, shown_arms, y_of)
     return ChartData(
-        METRICS[metric] + more + _seeds_so_far(curves, snapshot),
+        METRICS[metric].format(description(score)) + more + left_out + _seeds_so_far(curves, snapshot),
         x,
         y,
         tuple(curves),
@@ -137,8 +140,8 @@ def _points(
     return tuple(points)
 
 
-def _accuracy(standing: Standing) -> tuple[float, float, bool] | None:
-    estimate, seeds = standing.accuracy, standing.of_seeds
+def _score(standing: Standing) -> tuple[float, float, bool] | None:
+    estimate, seeds = standing.score, standing.of_seeds
     return None if estimate is None else (estimate.mean, half_width(estimate, seeds), not is_complete(estimate, seeds))
 
 
@@ -149,7 +152,7 @@ def _loss(standing: Standing) -> tuple[float, float, bool] | None:
 def available_metrics(snapshot: Snapshot) -> list[int]:
     """The indices of METRICS that can be shown: those that differ between the measured networks, or were measured.
 
-    Accuracy and training loss are always available.
+    The score and training loss are always available.
     """
     standings = snapshot.standings.values()
     macs = {standing.macs for standing in standings if standing.macs is not None}

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 import attrs
 
 from tickdsl.records import EventRecord
-from tickdsl.records.events import Resource
+from tickdsl.records.events import MetricInfo, Resource
 from tickdsl.results import RunState
 from tickdsl.results.extra_metrics import MeasuredValue, NetworkKey, measured_values
+from tickdsl.results.scores import ACCURACY, label
 from tickdsl.results.standings import Standing
 from tickdsl.results.state import ENDED_STATUSES
 
@@ -56,6 +57,21 @@ class Snapshot:
         """Short names of the arms, by their ids."""
         return short_arm_names(self.state.arms)
 
+    @functools.cached_property
+    def metrics(self) -> tuple[MetricInfo, ...]:
+        """What the networks of the arms that match the filter are compared by, each once; that of all arms if none."""
+        arms = [arm for arm in self.state.arms if self.matches_filter(arm.id)] or self.state.arms
+        return tuple(dict.fromkeys(self.state.metric_of(arm.id) for arm in arms)) or (ACCURACY,)
+
+    @functools.cached_property
+    def arms_of_one_metric(self) -> tuple[MetricInfo, list[str], str]:
+        """The metric of the first arm that matches the filter, the matching arms with it, and a note on the others."""
+        metric = self.metrics[0]
+        matching = [arm.id for arm in self.state.arms if self.matches_filter(arm.id)]
+        arms = [arm for arm in matching if self.state.metric_of(arm) == metric]
+        others = list(dict.fromkeys(label(other) for other in self.metrics[1:]))
+        return metric, arms, f" · filter for arms with {' or '.join(others)}" if others else ""
+
     def arm_name(self, arm: str) -> str:
         """The short name of an arm: what differs between the arms."""
         return self.arm_names.get(arm, arm)
@@ -67,7 +83,7 @@ class Snapshot:
 
     @functools.cached_property
     def extra_values(self) -> Mapping[NetworkKey, Mapping[str, MeasuredValue]]:
-        """The values of the `report` metrics other than accuracy."""
+        """The values of the `report` metrics, apart from the task's."""
         return measured_values(self.state)
 
     @property

@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import attrs
 import pytest
 from step_runner import step_runner
 
-from tickdsl.engine.scheduler.event_builders import plan_resolved_event
+from tickdsl.engine.scheduler.event_builders import plan_resolved_event, task_info
+from tickdsl.records.events import CLASSIFY
+from tickdsl.training.tasks import TASKS, Task
 
 
 @pytest.mark.parametrize(
@@ -24,3 +27,18 @@ def test_conditions_on_test_results_are_told(tmp_path: Path, text: str, stops: t
     """Readers give rounds that such a condition kept a seed from no verdict, and count them."""
     event = plan_resolved_event(step_runner(tmp_path, text).study, lambda key: False)
     assert event.stops == stops
+
+
+def test_arms_tell_their_task_and_its_metrics(tmp_path: Path) -> None:
+    """Readers know no tasks: an arm's metrics, their direction and what one sample changes come with the plan."""
+    event = plan_resolved_event(step_runner(tmp_path, "prune weights 20%; rewind lr").study, lambda key: False)
+    assert set(event.tasks) == {arm.id for arm in event.arms}
+    assert set(event.tasks.values()) == {CLASSIFY}
+
+
+@pytest.mark.parametrize("task", TASKS.values())
+def test_what_is_told_of_a_task_is_what_it_says_of_itself(task: Task) -> None:
+    told = task_info(task)
+    assert told.name == task.name
+    assert [attrs.asdict(metric) for metric in told.metrics] == [attrs.asdict(metric) for metric in task.metrics]
+    assert [metric.is_share for metric in told.metrics] == [metric.unit == "share" for metric in task.metrics]

@@ -93,3 +93,12 @@ def test_nothing_is_traced_for_conditions_on_numbers() -> None:
 def test_the_unit_of_a_drop_is_that_of_the_metric() -> None:
     with pytest.raises(TickdslError, match="the accuracy is a percentage"):
         prepared("prune filters 20% x 3; rewind lr\nstop when drop > 1")
+
+
+def test_a_dense_network_that_fails_ends_the_arm_without_a_verdict() -> None:
+    """Tickets that are pruned before the training do not need the dense network, but their end does."""
+    study = make_study("prune weights 20% x 3 by random at init; rewind weights to init\nstop when drop > 1%")
+    dense = dense_steps(study)[1]
+    started, measured = walk(study, lambda key: {"accuracy": 0.9}, random.Random(1), failing=frozenset({dense}))
+    assert started.count(dense) == 1
+    assert {m.level for m in measured if m.contestant == "ticket"} <= {1}

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from tickdsl.training.data.augment import CROP_PADDING, AugmentedBatches
 from tickdsl.training.data.preprocess import Normalise
+from tickdsl.training.tasks import UNLABELLED
 
 
 @pytest.fixture
@@ -81,3 +84,56 @@ def test_without_augmentation_images_are_unchanged(images: torch.Tensor) -> None
     batches.start_epoch(torch.Generator())
     chosen = torch.tensor([5, 3, 60])
     torch.testing.assert_close(batches.batch(chosen, 7), images[chosen].float(), rtol=0, atol=1e-4)
+
+
+_KINDS = st.lists(st.sampled_from(["crop", "flip", "rotation"]), unique=True)
+
+
+@given(_KINDS, st.integers(0, 2**32 - 1), st.tuples(st.integers(5, 14), st.integers(5, 14)), st.booleans())
+def test_masks_move_with_their_images(kinds: list[str], seed: int, size: tuple[int, int], stacked: bool) -> None:
+    """A mask is painted into its image. Where the moved image shows one value only, the moved mask must have it."""
+    draw = torch.Generator().manual_seed(seed)
+    blocks = torch.randint(1, 255, (12, -(-size[0] // 3), -(-size[1] // 3)), generator=draw).byte()
+    masks = blocks.repeat_interleave(3, 1).repeat_interleave(3, 2)[:, : size[0], : size[1]].contiguous()
+    batches = AugmentedBatches(masks.unsqueeze(1), _plain(1), tuple(kinds), masks)
+    batches.start_epoch(*[draw] * (2 if stacked else 1))
+    chosen = torch.randperm(12, generator=draw)[:7]
+    images, moved = batches.batch(chosen, 3)[:, 0], batches.masks(chosen, 3)
+    assert moved.dtype == torch.uint8 and moved.shape == images.shape
+    if "rotation" not in kinds:  # padded pixels are black in the image, and without a label in the mask
+        assert torch.equal(images.round(), torch.where(moved == UNLABELLED, 0, moved).float())
+        return
+    # Between four equal pixels, nearest and bilinear agree; black is outside, or from a pixel that was padded.
+    whole = (images - images.round()).abs() < 1e-3
+    agree = images.round() == torch.where(moved == UNLABELLED, 0, moved).float()
+    assert (agree | ~whole).float().mean() > 0.97  # a mean of unequal pixels is whole by chance
+    assert set(moved.unique().tolist()) <= {*masks.unique().tolist(), UNLABELLED}
+    assert (images[moved == UNLABELLED] <= 254).all()
+
+
+def test_pixels_from_outside_have_no_label() -> None:
+    masks = torch.ones(200, 9, 9, dtype=torch.uint8)
+    for kinds in (("crop",), ("rotation",), ("crop", "rotation")):
+        batches = AugmentedBatches(masks.unsqueeze(1), _plain(1), kinds, masks)
+        batches.start_epoch(torch.Generator().manual_seed(0))
+        images, moved = batches.batch(torch.arange(200), 0)[:, 0], batches.masks(torch.arange(200), 0)
+        assert set(moved.unique().tolist()) == {1, UNLABELLED}
+        assert (images[moved == UNLABELLED] <= 0.51).all()  # half of such a pixel or more is outside
+        assert (images[moved == 1] >= 0.24).all()
+
+
+def test_pixels_without_a_label_stay_so() -> None:
+    masks = torch.full((4, 8, 8), UNLABELLED, dtype=torch.uint8)
+    batches = AugmentedBatches(masks.unsqueeze(1), _plain(1), ("crop", "flip", "rotation"), masks)
+    batches.start_epoch(torch.Generator().manual_seed(0))
+    assert (batches.masks(torch.arange(4), 0) == UNLABELLED).all()
+
+
+@pytest.mark.parametrize("augment", [("crop",), ("flip",), ("rotation",)])
+def test_images_move_alike_with_and_without_masks(images: torch.Tensor, augment: tuple[str, ...]) -> None:
+    masks = images[:, 0].contiguous()
+    both = [AugmentedBatches(images, _plain(), augment, given) for given in (None, masks)]
+    order = torch.arange(64)
+    for batches in both:
+        batches.start_epoch(torch.Generator().manual_seed(1))
+    assert torch.equal(both[0].batch(order, 0), both[1].batch(order, 0))

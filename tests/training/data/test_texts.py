@@ -285,6 +285,7 @@ def test_padding_is_no_word_of_a_tokenizer(tokenizer_file: Path, tmp_path: Path)
         ("a.csv", "text,label\n", "a.csv has no rows"),
         ("a.csv", "review,label\nfine,pos\n", "line 2: there is no column `text`"),
         ("a.csv", "text,label\nfine,pos\n,neg\n", "line 3: the text is empty"),
+        ("a.csv", "text,text,label\nfine,ok,pos\n", "line 1: two columns are called `text`"),
         ("a.csv", "text,label\nfine\n", "line 2: `label` has no value"),
         ("a.csv", "text,label\nfine, or not,pos\n", "line 2: more values than columns"),
         ("a.csv", 'text,label\n"fine,pos\n', "line 2: unexpected end of data"),

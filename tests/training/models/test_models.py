@@ -13,7 +13,7 @@ from tickdsl.errors import TickdslError
 from tickdsl.training import catalogue, models
 
 BUILTIN = [info.name for info in catalogue.MODELS.values() if info.is_builtin and info.inputs == "images"]
-ONE_A_FAMILY = ["small-cnn", "lenet-300-100", "lenet5", "conv6", "conv3", "vgg11", "resnet20", "resnet18-cifar"]
+ONE_A_FAMILY = ["small-cnn", "lenet-300-100", "lenet5", "conv6", "conv3", "vgg11", "resnet20", "resnet18-cifar", "unet"]
 SMALL_TORCHVISION = ["mobilenet_v3_small", "squeezenet1_1", "shufflenet_v2_x0_5", "resnet18", "efficientnet_b0"]
 
 
@@ -81,6 +81,7 @@ def test_a_replaced_classifier_equals_that_of_create() -> None:
         ("resnet18", (1, 28, 28), "3 channels", "channels=3"),
         ("vit_b_16", (3, 30, 30), "multiples of 16", "size=32"),
         ("maxvit_t", (3, 64, 64), "exactly 224x224", "size=224"),
+        ("unet", (3, 3, 8), "at least 4x4; the data has 3x3x8", "size=4"),
         ("vgg61", (3, 32, 32), "unknown model `vgg61`", "vgg16"),
     ],
 )

@@ -95,7 +95,7 @@ def test_an_exchange_is_that_of_rigl(seed: int, rows: int, columns: int, share: 
     weight, growth = stream.normal(size=(rows, columns)), stream.random((rows, columns))
     kept = stream.random((rows, columns)) < 0.5
     count = int(share * kept.sum())
-    tensors = [torch.tensor(array) for array in (weight * kept, kept, growth)]
+    tensors = [torch.tensor(array) for array in (weight * kept, kept * 1.0, growth)]
     after = exchange(tensors[0], tensors[1], tensors[2], count)
     assert np.array_equal(after.numpy(), _reference_exchange(weight, kept, growth, count))
 
@@ -109,7 +109,7 @@ def test_constant_fan_in_keeps_the_number_of_weights_and_levels_the_rows(
     weight = torch.tensor(stream.normal(size=(rows, columns)))
     growth, kept = torch.tensor(stream.random((rows, columns))), torch.tensor(stream.random((rows, columns)) < 0.5)
     count = int(share * int(kept.sum()))
-    after = exchange_with_constant_fan_in(weight * kept, kept, growth, count)
+    after = exchange_with_constant_fan_in(weight * kept, kept.double(), growth, count)
     fan_in = after.sum(1)
     assert int(after.sum()) == int(kept.sum())
     assert int(fan_in.max() - fan_in.min()) <= 1

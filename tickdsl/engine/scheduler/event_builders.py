@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import attrs
+
 from tickdsl.engine.scheduler.forecast import epochs, steps_to_run
 from tickdsl.lang.vocabulary import TEST_RESULTS
 from tickdsl.lang.writing.unparse import condition as condition_text
 from tickdsl.metrics.training_metrics import TRAINING_METRICS, training_figures
-from tickdsl.plan.model import MeasurementOptions
+from tickdsl.plan.model import Arm, MeasurementOptions, ToCost
+from tickdsl.plan.step_builder import DEFAULT_TASK
 from tickdsl.plan.steps import Step, changes_masks
 from tickdsl.plan.study import Measurement, Study
 from tickdsl.records import events
+from tickdsl.training.tasks import Task, find_task
 
 
 def short_step_names(study: Study) -> dict[str, str]:
@@ -30,7 +34,7 @@ def plan_resolved_event(
     metrics: Callable[[str], Mapping[str, Any] | None] = lambda key: None,
 ) -> events.PlanResolved:
     """The study as an event; `stored` and `metrics` are those of `steps_to_run`."""
-    names = short_step_names(study)
+    names, test_data = short_step_names(study), _test_data(study)
     to_run = steps_to_run(study, stored, metrics)
     last_level = {arm.id: 0 for arm in study.plan.arms}
     for level in study.levels:
@@ -56,7 +60,9 @@ def plan_resolved_event(
         )
     return events.PlanResolved(
         arms=tuple(
-            events.ArmInfo(id=arm.id, name=arm.name, sweep=dict(arm.sweep), levels=last_level[arm.id])
+            events.ArmInfo(
+                id=arm.id, name=arm.name, sweep=dict(arm.sweep), levels=last_level[arm.id], target=_target(arm)
+            )
             for arm in study.plan.arms
         ),
         contestants=("ticket", "dense", *(control for control in study.plan.rivals if control != "dense")),
@@ -70,15 +76,29 @@ def plan_resolved_event(
         matched_by=study.plan.matched_by,
         report=study.plan.metrics,
         stops=_stops_on_results(study),
-        data=_test_data(study),
+        data={arm: spec["fingerprint"] for arm, spec in test_data.items() if "fingerprint" in spec},
+        metric=study.plan.metric,
+        tasks={arm: task_info(find_task(spec.get("task", DEFAULT_TASK))) for arm, spec in test_data.items()},
     )
 
 
-def _test_data(study: Study) -> dict[str, str]:
-    """The fingerprint of the data that each arm is tested on, by arm id."""
+def _target(arm: Arm) -> dict[str, float]:
+    """The target of an arm's last prune in FLOPs or parameters, if it has one."""
+    amount = arm.rounds[-1].prune.amount if arm.rounds else None
+    return {amount.cost: float(amount.share)} if isinstance(amount, ToCost) else {}
+
+
+def _test_data(study: Study) -> dict[str, Mapping[str, Any]]:
+    """What the steps say of the data that each arm is tested on, by arm id."""
     dense = (m for m in study.measurements if m.contestant == "dense" and not m.report_metric)
-    specs = {m.arm: study.step(m.step).args.get("data") or {} for m in dense}
-    return {arm: spec["fingerprint"] for arm, spec in specs.items() if "fingerprint" in spec}
+    return {m.arm: study.step(m.step).args.get("data") or {} for m in dense}
+
+
+def task_info(task: Task) -> events.TaskInfo:
+    """What readers of a run need to know of a task."""
+    return events.TaskInfo(
+        name=task.name, metrics=tuple(events.MetricInfo(**attrs.asdict(metric)) for metric in task.metrics)
+    )
 
 
 def _stops_on_results(study: Study) -> tuple[str, ...]:
@@ -125,7 +145,7 @@ def metric_event(m: Measurement, metrics: Mapping[str, Any], step_name: str) -> 
         best_accuracy=metrics.get("best_accuracy"),
         best_epoch=metrics.get("best_epoch"),
         test_images=metrics.get("test_images"),
-        chance=metrics.get("chance") if "accuracy" in metrics else None,
+        chance=metrics.get("chance"),
         correct=metrics.get("correct"),
         not_finite=tuple(metrics.get("not_finite", ())),
         score=metrics.get("score"),

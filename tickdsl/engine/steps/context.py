@@ -72,6 +72,10 @@ class Context:
         digest = result.data["files"][STRUCTURE]["sha256"]
         return transfer_structure(_load_structure(str(result.folder / STRUCTURE), digest), graph)
 
+    def result(self, key: str) -> Result:
+        """The result of a step, with the content of its files verified."""
+        return self._result(key)
+
     def _result(self, key: str) -> Result:
         """The result of a step, with the content of its files verified."""
         if not self.store.check(key):

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -201,7 +200,7 @@ class _MeasuredNetwork:
         self._network: DenseNetwork = context.dense_network(step)
         self._structure: Structure = context.structure(step.parents.get("structure"), self._network.graph)
         if step.args.get("masks") == "own":
-            self._structure = without_masks(self._structure)
+            self._structure = self._structure.without_masks()
         self.data: Dataset = judged_data(step, context)
         self.autocast = autocast_type(step.args.get("precision", "fp32"), context.device)
 
@@ -232,11 +231,6 @@ class _MeasuredNetwork:
             preferred_memory_format(module, self._context.device, self.autocast, self.random_inputs(PROBE_IMAGES)),
         )
         return module
-
-
-def without_masks(structure: Structure) -> Structure:
-    """The structure with all weights of the units that it keeps."""
-    return structure.with_masks({name: np.ones_like(mask) for name, mask in structure.masks.items()})
 
 
 def _shifted_test_sets(step: Step, context: Context, data: Dataset) -> Iterator[shifted_test_sets.ShiftedTestSet]:

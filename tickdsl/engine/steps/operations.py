@@ -29,6 +29,7 @@ from tickdsl.graph.surgery.compact import compact
 from tickdsl.plan.plugin_code import verify_plugin_code
 from tickdsl.plan.steps import Step
 from tickdsl.pruning.criteria.protocol import Sample, masked_state
+from tickdsl.pruning.equal_cost import equal_cost_structure
 from tickdsl.pruning.growth import GRADIENT_BATCH, GRADIENT_IMAGES, grow_weights
 from tickdsl.pruning.overlap import overlap
 from tickdsl.pruning.random_structure import random_structure
@@ -176,6 +177,9 @@ def _random_structure(step: Step, context: Context, folder: Path, prefixes: Mapp
     structure = context.structure(step.parents["structure"], network.graph)
     stream = generator(required_seed(step), "random-structure")
     base = context.structure(step.parents.get("base"), network.graph)
+    if "match" in step.args:
+        drawn = equal_cost_structure(network.graph, structure, stream, step.args["scope"], step.args["match"], base)
+        return _save_structure(drawn, context, step, folder)
     drawn = random_structure(network.graph, structure, stream, step.args.get("layers", ()), base)
     return _save_structure(drawn, context, step, folder)
 

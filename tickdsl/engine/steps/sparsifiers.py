@@ -19,8 +19,8 @@ from tickdsl.pruning.allocation import resolve_amounts
 from tickdsl.pruning.criteria import get_criterion
 from tickdsl.pruning.gradual import weights_left
 from tickdsl.pruning.growth import pruned_entries
+from tickdsl.pruning.rounds import prune
 from tickdsl.pruning.scope import find_scope
-from tickdsl.pruning.selection import prune
 from tickdsl.records.canonical import canonical_json
 from tickdsl.training.sparsifiers.evolving import Evolution
 from tickdsl.training.sparsifiers.gradual import OWN_CRITERIA, GradualPruning

@@ -21,6 +21,7 @@ from tickdsl.engine.steps.result_files import STRUCTURE, result_record, save_dat
 from tickdsl.engine.steps.samples import save_samples
 from tickdsl.engine.steps.sparsifiers import make_sparsifier
 from tickdsl.engine.steps.tested_images import judged_images, result_figures
+from tickdsl.engine.steps.training_cost import path_macs, training_macs
 from tickdsl.errors import TickdslError
 from tickdsl.graph.costs import cost
 from tickdsl.graph.structure import Structure
@@ -92,7 +93,10 @@ class PreparedTraining:
         changes = {"changes": [list(change) for change in history.changes]} if history.changes else {}
         steps = history.stop - history.start
         tested = judged_images(history.scores, self.job.data.test_targets, state, self.job.data.task)
-        counted = {"steps": steps, **self._budget(steps)}
+        budget = self._budget(steps)
+        macs = training_macs(self.step, self.network.graph, self.structure, history, budget["images"])
+        path = path_macs(self.step, macs, self.network.graph, self.context, lambda parts: _images(parts, self.context))
+        counted = {"steps": steps, **budget, "train_macs": macs, "path_macs": path}
         trained = {**_history_metrics(history, self.job.data.task), **tested}
         return {**trained, **counted, **choices, **energy_used, **size, **changes}
 

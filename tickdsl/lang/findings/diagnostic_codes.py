@@ -105,7 +105,10 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD435": ("scope-of-amount", "error"),
     "TD436": ("multiple-of-channels", "error"),
     "TD437": ("unused-rate", "warning"),
+    "TD438": ("equal-cost-control", "error"),
     "TD439": ("drop-unit", "error"),
+    "TD440": ("split-without-prune", "error"),
+    "TD441": ("cost-target-of-parts", "error"),
     "TD450": ("prune-during-training", "error"),
     "TD451": ("schedule-of-changes", "error"),
     "TD452": ("nothing-evolves", "warning"),
@@ -114,6 +117,7 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD455": ("evolving-masks", "error"),
     "TD456": ("no-scales-to-penalise", "warning"),
     "TD457": ("nothing-to-grow", "error"),
+    "TD470": ("unknown-task-metric", "error"),
     "TD490": ("trained-in-turn", "error"),
     # the experiment
     "TD501": ("overlap-without-split", "error"),

@@ -249,6 +249,14 @@ class ArmExpander:
             candidates |= {value.text for value in values if isinstance(value, syntax.Word)}
         return [arm for name in candidates for arm in self._arms_by_name.get(name, ())]
 
+    def _report_split(self, own: Sequence[syntax.Statement]) -> None:
+        """Report TD440: a split in an arm without a prune, whose network is trained on all data."""
+        for split in syntax.of_type(own, syntax.Split):
+            message = "`split` has no effect in an arm without a `prune`: its network is trained on all data"
+            self.diagnostics.append(
+                Diagnostic("TD440", message, split.span, help="remove it, or add a `prune` and an `overlap`")
+            )
+
     def _report_too_many(self, message: str, arm: syntax.Arm, sweeps: Collection[str]) -> None:
         if self._is_full:
             return
@@ -283,10 +291,13 @@ class ArmExpander:
             plan_settings = settings.resolve(shared, (), reader, self.loaded.source)
         resolved = pipeline.resolve(steps, context, prefix, attrs.evolve(context, settings=plan_settings))
         _report_late_settings(own, prefix, reader)
-        if not steps and (prefix or arm.body or arm.name.span.end):
-            message = f"arm `{arm.name.text}` has no `prune`"
-            self.diagnostics.append(Diagnostic("TD002", message, arm.name.span, help="add a `prune`"))
-        if arm_settings is None or plan_settings is None or not resolved.rounds:
+        if not steps and not own:
+            message = f"arm `{arm.name.text}` has neither a `prune` nor settings of its own"
+            help = "add a `prune`; for a network that is not pruned, add `model …`, `data …` or `train …`"
+            self.diagnostics.append(Diagnostic("TD002", message, arm.name.span, help=help))
+        if not steps:
+            self._report_split(own)
+        if arm_settings is None or plan_settings is None or not (resolved.rounds or (own and not steps)):
             return None
         fork = None
         if arm_settings.recipe != plan_settings.recipe:

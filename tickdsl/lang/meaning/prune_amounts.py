@@ -38,7 +38,7 @@ def amount(
     if isinstance(value, syntax.Rates):
         return _rates(value, written, statement, unit, scope, times, reader)
     if isinstance(value, syntax.ListValue):
-        return _stages(written, unit, scope, reader)
+        return _stages(written, unit, scope, times, reader)
     if isinstance(value, syntax.Number):
         return _count(value, written, unit, reader)
     if not isinstance(value, syntax.Percent):
@@ -54,15 +54,10 @@ def amount(
         )
     if isinstance(written, syntax.TargetAmount):
         return model.To(share) if cost is None else model.ToCost(share, cost)
-    base = reader.word(written.base, vocabulary.AMOUNT_BASES, "base") if written.base is not None else "remaining"
+    base = _base(written, reader)
     of_original = base == "original"
-    if of_original and times is not None and times * share >= 1:
-        raise reader.report_error(
-            "TD204",
-            f"{plural(times, 'round')} × {percent(share)} of original = {percent(times * share)}, which leaves nothing",
-            written.value,
-            help=f"drop `of original` to remove {percent(share)} of what remains in each round",
-        )
+    if of_original:
+        _check_sum(share, times, written.value, reader)
     if until is not None and statement.times is not None and times is not None:
         _check_rounds_and_until(
             times * share if of_original else 1 - (1 - share) ** times, share, times, until, statement, reader
@@ -124,19 +119,9 @@ def _rates(
         rates.append((layer.text, share))
     if not any(share for _, share in rates):
         raise reader.report_error("TD201", "at least one rate must be above 0%", written.value)
-    if isinstance(written, syntax.TargetAmount):
-        of = "target"
-    else:
-        of = reader.word(written.base, vocabulary.AMOUNT_BASES, "base") if written.base is not None else "remaining"
-    largest = max(share for _, share in rates)
-    if of == "original" and times is not None and times * largest >= 1:
-        raise reader.report_error(
-            "TD204",
-            f"{plural(times, 'round')} × {percent(largest)} of original = {percent(times * largest)}, which leaves "
-            "nothing",
-            written.value,
-            help=f"drop `of original` to remove {percent(largest)} of what remains in each round",
-        )
+    of = "target" if isinstance(written, syntax.TargetAmount) else _base(written, reader)
+    if of == "original":
+        _check_sum(max(share for _, share in rates), times, written.value, reader)
     return model.Rates(tuple(rates), of, spans=tuple(rate.span for rate in value.rates))
 
 
@@ -160,7 +145,7 @@ def _matching(written: syntax.Matching, statement: syntax.Prune, context: ArmCon
 
 
 def _stages(
-    written: syntax.RoundAmount | syntax.TargetAmount, unit: str, scope: str, reader: ValueReader
+    written: syntax.RoundAmount | syntax.TargetAmount, unit: str, scope: str, times: int | None, reader: ValueReader
 ) -> model.Stages:
     """`[60%, 30%, 10%]`: a percentage of what remains for each stage of the network."""
     if isinstance(written, syntax.TargetAmount):
@@ -168,7 +153,7 @@ def _stages(
         raise report_unsupported(reader, written.value, "a target per stage", help)
     if scope != "local" or unit not in ("filters", "weights"):
         message = (
-            "amounts per stage need `local`; a `global` ranking takes a single amount"
+            f"amounts per stage need `local`; `{scope}` takes a single amount"
             if scope != "local"
             else f"amounts per stage work with filters and weights, not with {unit}"
         )
@@ -177,7 +162,26 @@ def _stages(
     if not any(shares) or any(share >= 1 for share in shares):
         message = "amounts per stage must be below 100%, and at least one must be above 0%"
         raise reader.report_error("TD201", message, written.value)
-    return model.Stages(shares)
+    base = _base(written, reader)
+    if base == "original":
+        _check_sum(max(shares), times, written.value, reader)
+    return model.Stages(shares, base)
+
+
+def _base(written: syntax.RoundAmount, reader: ValueReader) -> str:
+    """What the shares of each round refer to: the `remaining` or the `original` units."""
+    return reader.word(written.base, vocabulary.AMOUNT_BASES, "base") if written.base is not None else "remaining"
+
+
+def _check_sum(share: Fraction, times: int | None, value: syntax.Value, reader: ValueReader) -> None:
+    """Report TD204 if rounds of a share of the original units would leave nothing."""
+    if times is not None and times * share >= 1:
+        raise reader.report_error(
+            "TD204",
+            f"{plural(times, 'round')} × {percent(share)} of original = {percent(times * share)}, which leaves nothing",
+            value,
+            help=f"drop `of original` to remove {percent(share)} of what remains in each round",
+        )
 
 
 def _check_rounds_and_until(

@@ -72,6 +72,7 @@ class QuestionResolver:
         count = sum(arm.name in compared_names or not declared for arm in arms)
         count = max(count, len(compared_names)) if arms else 2  # arms with errors may be more
         in_effect = {"controls": len(set(controls) - {"dense"}), "pruned-controls": len(pruned), "arms": count}
+        in_effect["random-structures"] = int("random-structure" in controls)
         if readable:
             for statement in statements:
                 option_effects.report(statement.options, option_schemas.COMPARE_OPTIONS, in_effect, self.reader)

@@ -120,13 +120,24 @@ class _Resolver:
             rivals=controls,
             rival_levels=options.get("levels", "all"),
             rival_budget=options.get("budget", "epochs"),
+            rival_match=options.get("match", "units"),
             within=Fraction(str(options.get("within", 0))),
             matched_by=options.get("at", "weights"),
+            metric=options.get("metric", ""),
             metrics=metrics,
             measuring=measuring,
             stops=stops,
             helpers=helpers,
             compare_span=next((s.span for s in syntax.of_type(self.statements, syntax.Compare)), None),
+            metric_span=next(
+                (
+                    option.value.span
+                    for statement in syntax.of_type(self.statements, syntax.Compare)
+                    for option in statement.options
+                    if option.key.text == "metric"
+                ),
+                None,
+            ),
             report_span=next((s.span for s in syntax.of_type(self.statements, syntax.Report)), None),
         )
         defaults = DefaultsReporter(self.report)

@@ -39,6 +39,8 @@ def suggest_correction(
     if found == "{" and first in ("arm", "cycle"):
         missing = "a name" if first == "arm" else "the number of rounds"
         return f"add {missing}: `{_EXAMPLES[first]}`"
+    if found == "{" and first == "prune" and re.match(r"\{\s*[\w\".*-]+\s*:", piece.text[offset:]):
+        return 'write rates by layer in brackets: `["conv*": 10%, fc: 20%]`'
     if found == "{" or (not found and "LBRACE" in expected):
         return "`{` goes on the same line as its statement: `arm NAME {`"
     if found == "," and first in ("train", "retrain", "model", "data") and len(before) > 1:
@@ -115,6 +117,10 @@ def _correct_number(
 ) -> str | None:
     if first == "prune" and last == "to" and not found.endswith("%"):
         return f"write the amount as a percentage: `to {number}%`"
+    if first == "prune" and last.endswith(":") and not found.endswith("%"):
+        return f"write the rate as a percentage: `{last.lstrip('[')} {_as_percentage(number)}`"
+    if first == "prune" and "COLON" in expected and found.endswith("%"):
+        return f"put a colon after the layer: `{last.lstrip('[')}: {found}`"
     if first == "prune" and len(before) == 1:
         return f"the unit to prune comes first: `prune filters {found}`"
     if last.lower().rstrip("s") in ("epoch", "step", "iteration", "iter"):
@@ -124,6 +130,12 @@ def _correct_number(
     if "SPAN" in expected and "NUMBER" not in expected and first in ("train", "retrain", "rewind", "prune"):
         return f"add a unit to the length: `{number}ep` or `{number}it`"
     return None
+
+
+def _as_percentage(number: str) -> str:
+    """The percentage that was probably meant: 20% for both `0.2` and `20`."""
+    value = float(number)
+    return f"{100 * value if value < 1 else value:g}%"
 
 
 def _correct_missing_comma(found: str, before: list[str], expected: set[str]) -> str | None:

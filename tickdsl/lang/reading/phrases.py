@@ -148,12 +148,25 @@ _PHRASES = (
         rf"\b(?:(?:on|only|from|for|layers?(?=\s*=))\b\s*=?\s*|in\s*(?=[\[(])){_LAYERS}",
         lambda m: f"write `in {_layers(m)}`",
     ),
+    _phrase(
+        "prune",
+        r"\b(round_to|round-to|divisor|channel_divisor|channels_per_group)\s*[=:]?\s*(?P<n>\d+)",
+        r"write what widths are multiples of as `multiple=\g<n>`",
+    ),
+    _phrase(
+        "prune", r"(?<!=)\b(?P<order>lowest|highest)\b", r"write which end of the ranking goes as `order=\g<order>`"
+    ),
     _phrase("prune", r"\bevery\b", "train between rounds: `prune weights 20% x 8; retrain fine-tune 5ep`"),
     _phrase("prune", r"\bbefore\b", "to prune before the training, write `at init`"),
     _phrase("prune", rf"\bafter\s+{_NUMBER}\s*{_UNIT}", lambda m: f"write `at {_length(m)}`"),
     _phrase("prune", r"\bafter\b", "a prune comes after the training unless it says `at …`: leave this out"),
     _phrase(
-        "prune", r"\b(flops|macs|params)\b(?!\s*[<>])", r"prune in rounds until a cost is reached: `until \1 < 1000000`"
+        "prune",
+        r"(?P<share>\d+(?:\.\d+)?\s*%)\s*(?:of\s+)?(?:the\s+)?(?P<cost>flops|macs|params|parameters)\b(?!\s*[<>])",
+        lambda m: f"write the share that goes as `to {m['share']} of {'params' if m['cost'][0] == 'p' else 'flops'}`",
+    ),
+    _phrase(
+        "prune", r"\b(flops|macs|params)\b(?!\s*[<>])", r"prune in rounds until a cost is reached: `until \1 < 50%`"
     ),
     _phrase(
         "prune",

@@ -41,11 +41,14 @@ _TERMINAL_LABELS = {
     "LSQB": "a list `[…]`",
     "RSQB": "`]`",
     "DOLLAR": "a variable `$name`",
+    "COLON": "`:`",
+    "COST": "a cost (flops or params)",
 }
 _CLOSED_WORDS = {
     "UNIT": vocabulary.UNITS,
     "SCOPE": vocabulary.SCOPES,
     "BASE": ("remaining", "original"),
+    "COST": vocabulary.COSTS,
     "WHAT": vocabulary.REWIND_TARGETS,
     "SPLIT_BY": vocabulary.SPLIT_KINDS,
 }
@@ -131,7 +134,7 @@ _KEYWORDS = {
 
 
 #: What the parser accepts where an option of `prune` may begin.
-_CLAUSES = frozenset({"_TIMES", "UNTIL", "BY", "AT", "IN", "EXCEPT", "NAME", "_SEP"})
+_CLAUSES = frozenset({"_TIMES", "UNTIL", "BY", "AT", "IN", "EXCEPT", "_SEP"})
 
 
 def _misread_option(piece: StatementText, offset: int) -> int | None:

@@ -116,8 +116,8 @@ def _amount(amount: model.Amount, matched: str) -> str:
         case model.Rates(rates, of):
             listed = f"[{', '.join(f'{format_name(layer)}: {format_percentage(share)}' for layer, share in rates)}]"
             return f"to {listed}" if of == "target" else f"{listed} of {of}"
-        case model.Stages(shares):
-            return f"[{', '.join(map(format_percentage, shares))}]"
+        case model.Stages(shares, of):
+            return f"[{', '.join(map(format_percentage, shares))}] of {of}"
         case model.Matching():
             return f"matching {matched}"
 

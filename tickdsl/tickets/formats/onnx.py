@@ -32,6 +32,7 @@ from tickdsl.tickets.formats.portable_verification import (
     verify_outputs,
     verify_portable,
 )
+from tickdsl.tickets.verification import task_score
 
 #: The version of ONNX's operators; onnxruntime runs it since 1.14 (2023).
 OPSET = 18
@@ -73,6 +74,10 @@ def verify_onnx(path: Path, subject: Subject, options: ExportOptions) -> Verifie
         float_path = Path(folder) / path.name
         _write_float(subject, float_path, raw=options.raw)
         verified, before = verify_outputs(float_path, subject, options)
+    if test.labels is not None and not test.task.has_classes:
+        named = test.task.primary.name
+        quantised, plain = task_score(test, outputs), task_score(test, before)
+        return Verified(None, f"{named} with 8-bit weights: {quantised:.4g}, {plain:.4g} without ({verified.sentence})")
     if test.labels is None:
         changed = int((outputs.argmax(1) != before.argmax(1)).sum())
         return Verified(

@@ -17,7 +17,7 @@ from tickdsl.results.formatting import percent
 from tickdsl.tickets.errors import VerificationError
 from tickdsl.tickets.export_format import ExportOptions, Subject, TestConditions, Verified
 from tickdsl.tickets.preprocessing import Preprocessing
-from tickdsl.tickets.verification import logits, require_equal_outputs
+from tickdsl.tickets.verification import compare_score, logits, require_equal_outputs
 
 #: The largest difference of outputs, as a share of the largest output, or of 1 if that is larger.
 OUTPUT_TOLERANCE = 1e-4
@@ -46,6 +46,9 @@ def verify_outputs(path: Path, subject: Subject, options: ExportOptions) -> tupl
         count = plural(len(actual), "random image")
         sentence = f"verified in a fresh process on {count}, as the test set is not at hand{why}: {agreement}"
         return Verified(None, sentence), actual
+    if not test.task.has_classes:
+        verified = compare_score(path, subject, actual)
+        return Verified(None, f"{verified.sentence}; {agreement}"), actual
     accuracy = share_right(actual, test.labels)
     compared = _require_stored_accuracy(path, subject, accuracy, share_right(expected, test.labels))
     count = plural(len(actual), "test image")

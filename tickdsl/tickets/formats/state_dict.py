@@ -15,7 +15,7 @@ from tickdsl.records.files import write_atomically
 from tickdsl.tickets.errors import VerificationError
 from tickdsl.tickets.export_format import ExportOptions, Subject, Verified
 from tickdsl.tickets.formats.network_code import network_code
-from tickdsl.tickets.verification import compare_accuracy, logits, not_at_hand, require_equal_outputs
+from tickdsl.tickets.verification import compare_accuracy, compare_score, logits, not_at_hand, require_equal_outputs
 
 WEIGHTS, CODE = "weights.safetensors", "network.py"
 _SCRIPT = Path(__file__).with_name("run_state_dict.py")
@@ -43,6 +43,8 @@ def verify_state_dict(path: Path, subject: Subject, options: ExportOptions) -> V
     difference = require_equal_outputs(path, actual, expected, _TOLERANCE)
     if subject.test.labels is None:
         return Verified(None, f"{not_at_hand(subject.test)}: the outputs differ by at most {difference:.1g}")
+    if not subject.test.task.has_classes:
+        return compare_score(path, subject, actual)
     return compare_accuracy(path, subject, actual.argmax(1) == subject.test.labels, exact=False)
 
 

@@ -17,7 +17,8 @@ class DatasetInfo:
 
     task: that of its targets; None if known only after reading it.
 
-    factory_options: the options that a plug-in's factory applies itself.
+    factory_options: the options that a plug-in's factory applies itself. is_drawn: its images are drawn by code, of any
+    size and number of channels.
     """
 
     name: str
@@ -29,6 +30,7 @@ class DatasetInfo:
     options: Mapping[str, Option] = attrs.field(factory=dict)
     factory_options: tuple[str, ...] = ()
     task: str | None = "classify"
+    is_drawn: bool = False
 
 
 #: The largest images (pixels per side), and the largest synthetic data.
@@ -64,6 +66,24 @@ _SYNTHETIC_OPTIONS = _COMMON_OPTIONS | {
     "train": Option(int, 2_000, "number of training images", least=1, most=MAX_IMAGES),
     "test": Option(int, 500, "number of test images", least=1, most=MAX_IMAGES),
 }
+
+_SHAPES_OPTIONS = _COMMON_OPTIONS | {
+    "size": Option(int, 32, "pixels per side", least=16, most=MAX_SIZE),
+    "channels": Option(int, 3, "number of channels: 1 or 3", among=(1, 3)),
+    "train": Option(int, 1_000, "number of training images", least=1, most=MAX_IMAGES),
+    "test": Option(int, 300, "number of test images", least=1, most=MAX_IMAGES),
+}
+_MASKS_OPTIONS = {
+    "test": Option(float, 0.0, "test on this share of the images, if there is no test set, e.g. 20%", is_share=True),
+    "classes": Option(int, 0, "number of classes (default: up to the highest value of a mask)", least=2, most=255),
+}
+
+
+def _shapes(name: str, summary: str, outputs: int, task: str) -> DatasetInfo:
+    return DatasetInfo(
+        name, summary, (3, 32, 32), outputs, 1_000, 300, options=_SHAPES_OPTIONS, task=task, is_drawn=True
+    )
+
 
 #: The longest sequences, and the most that are drawn.
 MAX_LENGTH, MAX_SEQUENCES = 8192, 200_000
@@ -105,7 +125,14 @@ _DATASETS = {
         ),
         DatasetInfo(
             "synthetic", "one random pattern per class; for tests and benchmarks",
-            (3, 32, 32), 10, 2_000, 500, options=_SYNTHETIC_OPTIONS,
+            (3, 32, 32), 10, 2_000, 500, options=_SYNTHETIC_OPTIONS, is_drawn=True,
+        ),
+        _shapes("shapes", "drawn circles, squares and triangles, with masks: 4 classes", 4, "segment"),
+        _shapes("shapes-tags", "drawn shapes; the labels are the kinds that an image has", 3, "tag"),
+        _shapes("shapes-places", "drawn shapes; the targets are row and column of the circle's centre", 2, "regress"),
+        DatasetInfo(
+            "masks", "your own images with masks: train/images, train/masks, test/images and test/masks",
+            options=_COMMON_OPTIONS | _PATH_OPTION | _MASKS_OPTIONS, task="segment",
         ),
         DatasetInfo(
             "corpus", "text drawn from a small grammar of English, as bytes; to predict the next one",
@@ -160,5 +187,6 @@ def known_size(name: str, field: str, options: Mapping[str, Any]) -> int | None:
     if field == "train" and options.get("samples") and "samples" not in info.factory_options:
         size = options["samples"]
     elif field in options and field not in info.factory_options:  # a factory may give the option any meaning
-        size = options[field]
+        given = options[field]
+        size = given if given and info.options[field].type is int else size  # 0, or a share: known after reading
     return size

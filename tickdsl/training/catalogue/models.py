@@ -67,8 +67,16 @@ _TORCHVISION_OPTIONS = {
 }
 
 
+#: The most levels of a U-Net, whose lowest one then has 64 times the channels of its highest.
+_MAX_DEPTH = 6
+_UNET_OPTIONS = {
+    **_BUILTIN_OPTIONS,
+    "depth": Option(int, 2, "how often the resolution is halved", least=1, most=_MAX_DEPTH),
+}
+
+
 def _builtin_model(name: str, family: str, summary: str, min_size: int, **fields: Any) -> ModelInfo:
-    return ModelInfo(name, summary, family, size=(min_size, min_size), options=_BUILTIN_OPTIONS, **fields)
+    return ModelInfo(name, summary, family, size=(min_size, min_size), **{"options": _BUILTIN_OPTIONS, **fields})
 
 
 def _generative_model(name: str, task: str, summary: str, *further: str) -> ModelInfo:
@@ -133,6 +141,14 @@ _BUILTIN_MODELS = (
     ),
     _builtin_model(
         "resnet18-cifar", "resnet", "ResNet-18, 64-512 channels, 3x3 stem for small images", 8, residual=True
+    ),
+    _builtin_model(
+        "unet",
+        "unet",
+        "U-Net (Ronneberger 2015) with batch norm: 16 channels, doubled at each of 2 levels",
+        4,
+        tasks=("segment",),
+        options=_UNET_OPTIONS,
     ),
     *_GENERATIVE_MODELS,
     _transformer("gpt", "decoder that predicts the next token (GPT-2: Radford 2019)", tasks=("language",)),

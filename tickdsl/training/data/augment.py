@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from tickdsl.errors import TickdslError
 from tickdsl.training.data.preprocess import Preprocess
 from tickdsl.training.devices import to_device
+from tickdsl.training.tasks import UNLABELLED
 
 CROP_PADDING = 4
 MAX_ROTATION_DEGREES = 15.0
@@ -25,18 +26,26 @@ class AugmentedBatches:
 
     inputs: uint8 images [N, C, H, W], or others, which are not augmented. augment: any of crop (pad with 4 black
     pixels, then crop a random window of the original size), flip (horizontally, with probability 1/2) and rotation (by
-    up to 15 degrees either way, bilinear, black outside).
+    up to 15 degrees either way, bilinear, black outside). masks: uint8 [N, H, W], which move with their images; they
+    are rotated to the nearest pixel, and `UNLABELLED` where images are padded.
     """
 
-    def __init__(self, inputs: Tensor, preprocess: Preprocess, augment: tuple[str, ...]) -> None:
+    def __init__(
+        self, inputs: Tensor, preprocess: Preprocess, augment: tuple[str, ...], masks: Tensor | None = None
+    ) -> None:
         if augment and inputs.dim() != 4:
             raise TickdslError("`augment=` changes images, but the data has none", "leave out `augment=`")
         self._preprocess = preprocess
         self._augment = frozenset(augment)
-        self.inputs = inputs
+        self.inputs, self._masks = inputs, None if masks is None else masks.unsqueeze(1)
         self._windows: Tensor | None = None
+        self._mask_windows: Tensor | None = None
         if "crop" in self._augment:
             self._windows = _windows(F.pad(inputs, (CROP_PADDING,) * 4), inputs.shape[2:])
+            if self._masks is not None:
+                self._mask_windows = _windows(
+                    F.pad(self._masks, (CROP_PADDING,) * 4, value=UNLABELLED), inputs.shape[2:]
+                )
         self._offsets = torch.empty(0)
         self._flips = torch.empty(0)
         self._angles = torch.empty(0)
@@ -72,16 +81,31 @@ class AugmentedBatches:
         indices: int64 [B], of the inputs; start: the position of the first one in the epoch's order.
         """
         positions = slice(start, start + len(indices))
-        if self._windows is not None:
-            rows, columns = self._offsets[:, positions]
-            images = self._windows[indices, rows, columns]
-        else:
-            images = self.inputs.index_select(0, indices)
-        if "flip" in self._augment:
-            images = torch.where(self._flips[positions].view(-1, 1, 1, 1), images.flip(-1), images)
+        images = self._moved(self.inputs, self._windows, indices, positions)
         if "rotation" in self._augment:
             images = _rotate(images.float(), self._angles[positions])
         return self._preprocess(images)
+
+    def masks(self, indices: Tensor, start: int) -> Tensor:
+        """The masks of the batch that `batch` returns, uint8 [B, H, W]."""
+        assert self._masks is not None
+        positions = slice(start, start + len(indices))
+        masks = self._moved(self._masks, self._mask_windows, indices, positions)
+        if "rotation" in self._augment:  # which fills with 0
+            moved = _rotate(masks.float() - UNLABELLED, self._angles[positions], mode="nearest")
+            masks = (moved + UNLABELLED).to(masks.dtype)
+        return masks.squeeze(1)
+
+    def _moved(self, inputs: Tensor, windows: Tensor | None, indices: Tensor, positions: slice) -> Tensor:
+        """These inputs or masks, cropped and flipped."""
+        if windows is not None:
+            rows, columns = self._offsets[:, positions]
+            images = windows[indices, rows, columns]
+        else:
+            images = inputs.index_select(0, indices)
+        if "flip" in self._augment:
+            images = torch.where(self._flips[positions].view(-1, 1, 1, 1), images.flip(-1), images)
+        return images
 
 
 def _windows(padded: Tensor, size: torch.Size) -> Tensor:
@@ -92,11 +116,11 @@ def _windows(padded: Tensor, size: torch.Size) -> Tensor:
     return padded.as_strided((count, *offsets, channels, *size), (image, row, column, channel, row, column))
 
 
-def _rotate(images: Tensor, angles: Tensor) -> Tensor:
-    """Rotate each image of [B, C, H, W] about its centre by its angle in radians."""
+def _rotate(images: Tensor, angles: Tensor, mode: str = "bilinear") -> Tensor:
+    """Rotate each image of [B, C, H, W] about its centre by its angle in radians; 0 outside."""
     cosine, sine = angles.cos(), angles.sin()
     ratio = images.shape[3] / images.shape[2]
     zero = torch.zeros_like(cosine)
     rotation = torch.stack([cosine, -sine / ratio, zero, sine * ratio, cosine, zero], dim=1).view(-1, 2, 3)
     grid = F.affine_grid(rotation, list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return F.grid_sample(images, grid, mode=mode, padding_mode="zeros", align_corners=False)

@@ -44,7 +44,7 @@ class BatchStream:
         start = batch_index * stacked_batch_size
         stop = None if batch_index == dataset.steps_per_epoch - 1 else start + stacked_batch_size
         indices = self._order[start:stop]
-        targets = dataset.targets.index_select(0, indices)
+        targets = dataset.batch_targets(indices, start)
         inputs = dataset.augmented.batch(indices, start)
         if num_trainings == 1:
             return Batch(inputs, targets, indices)

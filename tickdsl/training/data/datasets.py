@@ -21,7 +21,7 @@ from tickdsl.plurals import plural
 from tickdsl.training.catalogue import DATASETS, Option
 from tickdsl.training.catalogue.input_shapes import InputShape
 from tickdsl.training.data.preprocess import Preprocess, make_preprocess
-from tickdsl.training.data.readers.raw_dataset import ImageArray, RawDataset
+from tickdsl.training.data.readers.raw_dataset import ImageArray, RawDataset, TargetArray
 from tickdsl.training.data.sources import find_source
 from tickdsl.training.rng import generator
 from tickdsl.training.tasks import CLASSIFY, BadTargets, Task, find_task
@@ -274,7 +274,18 @@ def _preprocess(raw: RawDataset, options: Mapping[str, Any]) -> RawDataset:
         train, labels = train[order.numpy()], labels[order.numpy()]
     if options.get("size") or options.get("channels"):
         train, test = (_resize(images, options.get("size", 0), options.get("channels", 0)) for images in (train, test))
-    return attrs.evolve(raw, train_inputs=train, train_targets=labels, test_inputs=test)
+    test_labels = raw.test_targets
+    if find_task(raw.task).spatial_targets:
+        labels, test_labels = (_resize_masks(masks, images) for masks, images in ((labels, train), (test_labels, test)))
+    return attrs.evolve(raw, train_inputs=train, train_targets=labels, test_inputs=test, test_targets=test_labels)
+
+
+def _resize_masks(masks: TargetArray, images: ImageArray) -> TargetArray:
+    """Masks [N, H, W] with the height and width of their images, each pixel the nearest one's value."""
+    if masks.shape[1:] == images.shape[2:]:
+        return masks
+    resized = F.interpolate(torch.from_numpy(masks).unsqueeze(1), size=images.shape[2:], mode="nearest-exact")
+    return resized.squeeze(1).numpy()
 
 
 def _resize(images: ImageArray, size: int, channels: int) -> ImageArray:

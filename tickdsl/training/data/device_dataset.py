@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from tickdsl.training.data.augment import AugmentedBatches
 from tickdsl.training.data.datasets import Dataset
@@ -17,7 +18,15 @@ class DeviceDataset:
         self.preprocess = data.preprocess(device)
         self.inputs = data.train_inputs.to(device)  # as they are stored: images are uint8 [N, C, H, W]
         self.targets = data.train_targets.to(device)
-        self.augmented = AugmentedBatches(self.inputs, self.preprocess, recipe.augment)
+        self._masks_move = data.task.spatial_targets and bool(recipe.augment)
+        masks = self.targets if self._masks_move else None
+        self.augmented = AugmentedBatches(self.inputs, self.preprocess, recipe.augment, masks)
         self.batch_size = recipe.batch
         self.steps_per_epoch = steps_per_epoch(len(self.targets), recipe.batch)
         self.test_set = (data.test_inputs.to(device), data.test_targets.to(device))
+
+    def batch_targets(self, indices: Tensor, start: int) -> Tensor:
+        """The targets [B, …] of the training inputs with these indices, at `start` and on in the epoch's order."""
+        if self._masks_move:
+            return self.augmented.masks(indices, start)
+        return self.targets.index_select(0, indices)

@@ -14,8 +14,9 @@ import numpy as np
 from tickdsl.errors import TickdslError
 from tickdsl.training.catalogue import DATASETS
 from tickdsl.training.data.file_digests import files_digest
-from tickdsl.training.data.readers import corpus, embedded, idx, plugin, sentences, synthetic
+from tickdsl.training.data.readers import corpus, embedded, idx, plugin, sentences, shapes, synthetic
 from tickdsl.training.data.readers.folder import ImageFolder
+from tickdsl.training.data.readers.mask_folder import MaskFolder
 from tickdsl.training.data.readers.raw_dataset import RawDataset
 from tickdsl.training.data.readers.text_files import TextFiles
 from tickdsl.training.data.readers.text_table import TextTable
@@ -63,6 +64,9 @@ def find_source(name: str, root: Path, options: Mapping[str, Any], *, download: 
     if name == "synthetic":
         shape = {key: options[key] for key in ("classes", "size", "channels", "train", "test")}
         return Source(partial(synthetic.read, **shape), synthetic_digest, reader_options=("size", "channels"))
+    if name in shapes.NAMES:
+        drawn = {key: options[key] for key in ("size", "channels", "train", "test")}
+        return Source(partial(shapes.read, name, **drawn), shapes_digest, reader_options=("size", "channels"))
     if name in _TEXTS:
         return _text_source(name, path, options)
     if name not in DATASETS.builtin:
@@ -71,8 +75,12 @@ def find_source(name: str, root: Path, options: Mapping[str, Any], *, download: 
         return _idx_source(name, root, path, download)
     if name in _CIFAR:
         return _cifar_source(name, path or root, download)
-    if name == "folder" and path is None:
-        raise TickdslError("`data folder` needs a path", 'add path="…" with a folder or an archive')
+    if name in ("folder", "masks") and path is None:
+        raise TickdslError(f"`data {name}` needs a path", 'add path="…" with a folder or an archive')
+    if name == "masks":
+        assert path is not None
+        masks = MaskFolder(path, options["size"], options["test"], options["classes"], root / DECODED_FOLDER)
+        return Source(masks.read, masks.digest, skipped=masks.skipped, reader_options=("test", "classes"))
     images = ImageFolder(path or _tiny_imagenet(root), options["size"], options.get("test", 0.0), root / DECODED_FOLDER)
     return Source(images.read, images.digest, rules=images.rules, skipped=images.skipped, reader_options=("test",))
 
@@ -105,6 +113,11 @@ def _plugin_source(name: str, root: Path, options: Mapping[str, Any]) -> Source:
 def synthetic_digest() -> str:
     """The version of the code that draws synthetic images; change it whenever the images change."""
     return "synthetic 1"
+
+
+def shapes_digest() -> str:
+    """The version of the code that draws shapes; change it whenever images or targets change."""
+    return "shapes 1"
 
 
 def _idx_source(name: str, root: Path, folder: Path | None, download: bool) -> Source:

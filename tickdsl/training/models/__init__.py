@@ -22,6 +22,7 @@ from tickdsl.training.models import (
     resnet,
     torchvision_zoo,
     transformers,
+    unet,
     vgg,
 )
 from tickdsl.training.models.fresh_weights import redraw
@@ -42,6 +43,7 @@ _BUILDERS: dict[str, Builder] = {
     **{f"vgg{depth}": partial(vgg.vgg, depth) for depth in (11, 13, 16, 19)},
     **{f"resnet{depth}": partial(resnet.resnet_cifar, depth) for depth in (20, 32, 44, 56, 110)},
     "resnet18-cifar": resnet.resnet18_cifar,
+    "unet": unet.unet,
     "autoencoder": generative.autoencoder,
     "conv-autoencoder": generative.conv_autoencoder,
     "vae": generative.vae,

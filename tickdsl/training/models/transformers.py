@@ -169,5 +169,6 @@ def _with_deviations(network: nn.Module, *, residual: float) -> nn.Module:
     """Set the deviation of the initial weights of all linear layers, and of those that write to the residual stream."""
     for path, layer in network.named_modules():
         if isinstance(layer, nn.Linear):
-            layer.initial_std = residual if path.endswith(".proj") else TRANSFORMER_STD
+            deviation = residual if path.endswith(".proj") else TRANSFORMER_STD
+            layer.initial_std = deviation  # type: ignore[assignment]
     return network

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tickdsl.training.rng import generator
 from tickdsl.training.sparsifiers.protocol import ActiveSparsifier, SparseNetwork
-from tickdsl.training.sparsifiers.selection import highest, lowest
+from tickdsl.training.sparsifiers.selection import highest, is_below, lowest, number_of, out_of_reach
 
 Growth = Literal["gradient", "random", "momentum"]
 FanIn = Literal["free", "constant"]
@@ -77,18 +77,19 @@ class _ActiveEvolution(ActiveSparsifier):
         masks: dict[str, Tensor] = {}
         left = 0
         for name in network.masks.names:
-            kept, weight = network.masks.kept(name), network.parameters[name]
-            count = int(share * int(kept.sum()))
-            if not count or bool(kept.all()):
+            factors, weight = network.masks.factors(name), network.parameters[name]
+            total = number_of(factors)
+            count = int(share * total)
+            if not count or total == factors.numel():
                 continue
             growth = self._growth(step, name, gradients)
             if self._spec.fan_in == "constant":
-                after = exchange_with_constant_fan_in(weight, kept, growth, count)
+                after = exchange_with_constant_fan_in(weight, factors, growth, count)
             else:
-                after = exchange(weight, kept, growth, count)
-            entering = after & ~kept
+                after = exchange(weight, factors, growth, count)
+            entering = after & is_below(factors, 0.5)
             network.reset_state(name, entering)
-            left += int((kept & ~after).sum())
+            left += number_of(entering)
             masks[name] = after
         network.masks.replace(masks)
         self.changes.append((step, left, left))
@@ -110,11 +111,13 @@ class _ActiveEvolution(ActiveSparsifier):
 def exchange(weight: Tensor, kept: Tensor, growth: Tensor, count: int) -> Tensor:
     """The mask of a layer whose `count` smallest weights have left for the `count` others with the highest growth.
 
-    weight, growth: the layer's weights and the scores of those that may enter, in one shape; kept: bool, its mask.
-    Weights that leave may enter again.
+    weight: the layer's weights. kept: 1 for those in its mask, else 0, in the dtype of the weights. growth: the scores,
+    at least 0, of those that may enter. All have one shape. Weights that leave may enter again. Returns a bool.
     """
-    stays = kept.flatten() & ~lowest(_magnitudes(weight, kept), count)
-    entering = highest(growth.flatten().masked_fill(stays, -torch.inf), count)
+    stays = _staying(weight, kept, count)
+    # Those that stay are below all others: without a branch, which would take longer than the selection.
+    others = (~stays).to(growth.dtype)
+    entering = highest(growth.flatten() * others + (others - 1), count)
     return (stays | entering).view(weight.shape)
 
 
@@ -126,9 +129,9 @@ def exchange_with_constant_fan_in(weight: Tensor, kept: Tensor, growth: Tensor, 
     one more.
     """
     rows = weight.shape[0]
-    stays = (kept.flatten() & ~lowest(_magnitudes(weight, kept), count)).view(rows, -1)
+    stays = _staying(weight, kept, count).view(rows, -1)
     left = stays.sum(1)
-    fan_in, more = divmod(int(kept.sum()), rows)
+    fan_in, more = divmod(number_of(kept), rows)
     wanted = torch.full_like(left, fan_in)
     wanted[torch.argsort(left, descending=True, stable=True)[:more]] += 1
     magnitudes, scores = weight.reshape(rows, -1).abs(), growth.reshape(rows, -1)
@@ -143,6 +146,7 @@ def exchange_with_constant_fan_in(weight: Tensor, kept: Tensor, growth: Tensor, 
     return (rank < wanted[:, None]).view(weight.shape)
 
 
-def _magnitudes(weight: Tensor, kept: Tensor) -> Tensor:
-    """The magnitudes of the weights that are kept, flat; infinite for the others."""
-    return torch.where(kept, weight.abs(), torch.inf).flatten()
+def _staying(weight: Tensor, kept: Tensor, count: int) -> Tensor:
+    """Where the weights of a mask are, without its `count` smallest ones: bool [N]."""
+    outside = 1 - kept.flatten()
+    return is_below(outside, 0.5) & ~lowest(out_of_reach(weight.abs().flatten(), outside), count)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tickdsl.training.rng import generator
 from tickdsl.training.sparsifiers.protocol import ActiveSparsifier, SparseNetwork
-from tickdsl.training.sparsifiers.selection import lowest, lowest_of_all
+from tickdsl.training.sparsifiers.selection import is_below, lowest, lowest_of_all, number_of, out_of_reach
 from tickdsl.training.step.gradient_terms import MovementScores
 
 #: Scores of weights by name, in the shapes of the parameters, from the network's state dict. The lowest leave.
@@ -64,26 +64,28 @@ class _ActiveGradualPruning(ActiveSparsifier):
     @torch.no_grad()
     def change(self, step: int, gradients: Mapping[str, Tensor] | None = None) -> None:
         names, left = self._spec.names, self._spec.left[step]
-        kept = [self.network.masks.kept(name).flatten() for name in names]
+        outside = [1 - self.network.masks.factors(name).flatten() for name in names]
         scores = [
-            torch.where(mask, -score.flatten() if self._spec.highest else score.flatten(), torch.inf)
-            for score, mask in zip(self._scores(step), kept, strict=True)
+            out_of_reach(-score.flatten() if self._spec.highest else score.flatten(), gone)
+            for score, gone in zip(self._scores(step), outside, strict=True)
         ]
-        sizes = [int(mask.sum()) for mask in kept]
+        sizes = [gone.numel() - number_of(gone) for gone in outside]
         if len(left) == 1 and len(names) > 1:
-            guarded = [_without_best(score, mask) for score, mask in zip(scores, kept, strict=True)]
+            guarded = [_without_best(score, gone) for score, gone in zip(scores, outside, strict=True)]
             leaving = lowest_of_all(guarded, sum(sizes) - left[0])
         else:
             leaving = [lowest(score, size - n) for score, size, n in zip(scores, sizes, left, strict=True)]
-        removed = sum(int(gone.sum()) for gone in leaving)
+        removed = sum(number_of(now) for now in leaving)
         if removed:
             self.network.masks.replace(
                 {
-                    name: (mask & ~gone).view(self.network.parameters[name].shape)
-                    for name, mask, gone in zip(names, kept, leaving, strict=True)
+                    name: (is_below(gone, 0.5) & ~now).view(self.network.parameters[name].shape)
+                    for name, gone, now in zip(names, outside, leaving, strict=True)
                 }
             )
         self.changes.append((step, removed, 0))
+        now_left = (size - number_of(now) for size, now in zip(sizes, leaving, strict=True))
+        self.left.append((step, dict(zip(names, now_left, strict=True))))
 
     def _scores(self, step: int) -> list[Tensor]:
         spec, parameters = self._spec, [self.network.parameters[name] for name in self._spec.names]
@@ -116,8 +118,7 @@ class _ActiveGradualPruning(ActiveSparsifier):
                 score.copy_(saved)
 
 
-def _without_best(scores: Tensor, kept: Tensor) -> Tensor:
-    """The scores, infinite for the best weight that is left, so that no parameter loses all of them."""
-    guarded = scores.clone()
-    guarded[torch.where(kept, scores, -torch.inf).argmax()] = torch.inf
-    return guarded
+def _without_best(scores: Tensor, outside: Tensor) -> Tensor:
+    """The scores, with the best weight that is left out of reach, so that no parameter loses all of them."""
+    scores[torch.add(scores, outside, alpha=-torch.finfo(scores.dtype).max).argmax()] = torch.inf
+    return scores

@@ -37,9 +37,10 @@ class SparseNetwork:
         entries: bool, in the shape of the parameter.
         """
         parameter = self.parameters[name]
+        others = (~entries).to(parameter.dtype)
         for value in self.optimizer.state.get(parameter, {}).values():
             if isinstance(value, Tensor) and value.shape == parameter.shape:
-                value.masked_fill_(entries, 0)
+                value.mul_(others)  # `masked_fill_` takes ten times as long on a CPU
 
     def momentum(self, name: str) -> Tensor | None:
         """The optimiser's momentum of a parameter (Adam: the first moment), None before the first step."""
@@ -59,6 +60,8 @@ class ActiveSparsifier:
     def __init__(self, network: SparseNetwork) -> None:
         self.network = network
         self.changes: list[Change] = []
+        #: By step of a change after which other numbers of weights are left: how many, by parameter.
+        self.left: list[tuple[int, dict[str, int]]] = []
 
     def before_step(self, step: int) -> None:
         """Called before step `step` (counted from 0)."""
@@ -76,11 +79,15 @@ class ActiveSparsifier:
 
     def state_dict(self) -> dict[str, Any]:
         """What the remaining steps depend on, besides weights, masks and the optimiser."""
-        return {"changes": [list(change) for change in self.changes]}
+        return {
+            "changes": [list(change) for change in self.changes],
+            "left": [[step, dict(counts)] for step, counts in self.left],
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         self.changes = [(int(step), int(left), int(entered)) for step, left, entered in state["changes"]]
+        self.left = [(int(step), dict(counts)) for step, counts in state["left"]]
 
 
 class Sparsifier(Protocol):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tickdsl.training.tasks import CLASSIFY, Task
 
-#: Batch size for precomputing the teacher's outputs.
+#: Batch size for precomputing the teacher's outputs; smaller if outputs are large.
 _BATCH_SIZE = 1000
 #: The most bytes of precomputed outputs; if a teacher has more, it runs on every batch.
 _MAX_PRECOMPUTED_BYTES = 2 << 30

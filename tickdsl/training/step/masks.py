@@ -40,7 +40,11 @@ class Masks:
 
     def kept(self, name: str) -> Tensor:
         """The mask of a parameter as it is now, bool."""
-        return self._kept[self._names.index(name)] != 0
+        return self.factors(name) != 0
+
+    def factors(self, name: str) -> Tensor:
+        """What a parameter is multiplied with after every step: 1 where a weight is kept, else 0. Not a copy."""
+        return self._kept[self._names.index(name)]
 
     def current(self) -> dict[str, Tensor]:
         """All masks as they are now."""

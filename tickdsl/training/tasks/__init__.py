@@ -4,15 +4,18 @@ from tickdsl.training.tasks.classify import CLASSIFY, Classify
 from tickdsl.training.tasks.generate import Features, Generate
 from tickdsl.training.tasks.language import Language
 from tickdsl.training.tasks.phases import Phase, joint_loss
-from tickdsl.training.tasks.protocol import BadTargets, Loss, Outputs, Task, TaskMetric, as_float32
+from tickdsl.training.tasks.protocol import UNLABELLED, BadTargets, Loss, Outputs, Task, TaskMetric, as_float32
 from tickdsl.training.tasks.reconstruct import Reconstruct
 from tickdsl.training.tasks.registry import TASKS, find_task
 from tickdsl.training.tasks.regress import Regress
+from tickdsl.training.tasks.segment import Segment
+from tickdsl.training.tasks.tag import Tag
 from tickdsl.training.tasks.vae import Vae
 
 __all__ = [
     "CLASSIFY",
     "TASKS",
+    "UNLABELLED",
     "BadTargets",
     "Classify",
     "Features",
@@ -23,6 +26,8 @@ __all__ = [
     "Phase",
     "Reconstruct",
     "Regress",
+    "Segment",
+    "Tag",
     "Task",
     "TaskMetric",
     "Vae",

@@ -22,7 +22,8 @@ def probe(task: Task, targets: Tensor, outputs: int) -> None:
     if not is_plugin("task", task.name):
         return
     plugin, targets = require_plugin("task", task.name), targets[:2]
-    made = torch.rand(len(targets), outputs, generator=torch.Generator().manual_seed(0))
+    place = targets.shape[1:] if task.spatial_targets else ()
+    made = torch.rand(len(targets), outputs, *place, generator=torch.Generator().manual_seed(0))
     loss = call_plugin(plugin, task.bind(), made, targets)
     if not _is_tensor(loss, ()):
         raise _wrong(task, "loss", loss, "a scalar", "return the mean loss of the batch")

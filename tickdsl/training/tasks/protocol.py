@@ -26,6 +26,10 @@ def as_float32(outputs: Outputs) -> Outputs:
     return outputs.float() if isinstance(outputs, Tensor) else tree_map_only(Tensor, Tensor.float, outputs)
 
 
+#: The value of a mask's pixel that has no label: it counts neither in the loss nor in a figure.
+UNLABELLED = 255
+
+
 class BadTargets(Exception):
     """Raised if the targets of a data set do not fit the task: `problem` continues "train_targets …"."""
 
@@ -78,6 +82,12 @@ class Task:
     learns_from_inputs: bool = False
     #: Whether networks draw random numbers in a test too, from torch's generators; each test then draws the same ones.
     draws_in_tests: bool = False
+    #: Whether targets are masks [B, H, W], one value per pixel: augmentation moves them with their images (nearest
+    #: neighbour, `UNLABELLED` outside), and the options of `data` resize them with their images.
+    spatial_targets: bool = False
+    #: Whether `sums` needs the outputs for a whole test set at once, for figures that are no sums over its samples.
+    #: They are kept on the device, at most `evaluation.MAX_KEPT_BYTES` of them.
+    keeps_outputs: bool = False
     #: The mean and the deviation of pixel values in [0, 1] that images are normalised by; None: those of the data.
     pixel_statistics: tuple[float, float] | None = None
 
@@ -149,7 +159,10 @@ class Task:
         return most
 
     def sums(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """The sums of a batch, float64 [m], on its device; those of an evaluation set are added up."""
+        """The sums of a batch, float64 [m], on its device; those of an evaluation set are added up.
+
+        With `keeps_outputs`, the batch is the whole evaluation set, whatever batches the network ran on.
+        """
         raise NotImplementedError
 
     def scores(self, outputs: Tensor, targets: Tensor) -> Tensor | None:

@@ -15,11 +15,13 @@ from tickdsl.training.tasks.language import Language
 from tickdsl.training.tasks.protocol import Task
 from tickdsl.training.tasks.reconstruct import Reconstruct
 from tickdsl.training.tasks.regress import Regress
+from tickdsl.training.tasks.segment import Segment
+from tickdsl.training.tasks.tag import Tag
 from tickdsl.training.tasks.vae import Vae
 
 #: The built-in tasks.
 TASKS: Mapping[str, Task] = {
-    task.name: task for task in (CLASSIFY, Regress(), Language(), Reconstruct(), Vae(), Generate())
+    task.name: task for task in (CLASSIFY, Tag(), Regress(), Segment(), Language(), Reconstruct(), Vae(), Generate())
 }
 
 

@@ -13,15 +13,15 @@ import attrs
 import numpy as np
 
 from tickdsl.errors import TickdslError
-from tickdsl.plurals import plural
 from tickdsl.printable import printable_line
 from tickdsl.training.data.file_digests import files_digest
 from tickdsl.training.data.readers import decoded_cache, layout
 from tickdsl.training.data.readers.archives import Archive, open_tree
 from tickdsl.training.data.readers.file_entries import Listing, Skipped
 from tickdsl.training.data.readers.folder_tree import FolderTree
-from tickdsl.training.data.readers.image_decoding import DecodedImage, Scale, decode
-from tickdsl.training.data.readers.raw_dataset import ImageArray, LabelArray, RawDataset
+from tickdsl.training.data.readers.image_arrays import Conversion, require_equal_sizes
+from tickdsl.training.data.readers.image_decoding import DecodedImage, decode
+from tickdsl.training.data.readers.raw_dataset import RawDataset
 
 #: Part of the name of a cached file; raise it when the arrays of the same files change.
 _CACHE_VERSION = 2
@@ -169,44 +169,27 @@ def _assemble(path: Path, train: list[_Image], test: list[_Image], listing: List
         raise TickdslError(
             f"{path} has one class, {printable_line(names[0])}: there is nothing to tell apart", "add another class"
         )
-    shapes = {image.decoded.pixels.shape[:2] for image in images}
-    if len(shapes) > 1:
-        first, second = sorted(shapes)[:2]
-        raise TickdslError(
-            f"{path}: images differ in size ({first[0]}x{first[1]}, {second[0]}x{second[1]}, …)",
-            "add size=64, or another number of pixels, to `data`",
-        )
-    deep = [image.decoded.deep for image in train if image.decoded.deep] or [
-        image.decoded.deep for image in test if image.decoded.deep
-    ]
-    scale = Scale.of(deep) if deep else Scale(0, 255)
-    notes = [*listing.notes()] if in_archive else []
-    if deep:
-        notes.append(f"values from {scale.low:g} to {scale.high:g} are scaled to 0 to 255")
-    blended = sum(image.decoded.blended for image in images)
-    if blended:
-        notes.append(f"{plural(blended, 'image')} with transparent pixels: shown on white")
+    require_equal_sizes(path, [image.decoded for image in images])
+    conversion = Conversion.of([image.decoded for image in train], [image.decoded for image in test])
+    notes = (*(listing.notes() if in_archive else ()), *conversion.notes)
     rules = {
-        "deep": bool(deep),
+        "deep": conversion.deep,
         "links": in_archive and any(image.place.entry.linked for image in images),
         "system files": in_archive and listing.hides_images,
-        "transparency": bool(blended),
+        "transparency": conversion.blended,
     }
-    grey = all(image.decoded.grey for image in images)
+    class_index = {name: index for index, name in enumerate(names)}
+    inputs_and_labels = [
+        (
+            conversion.apply([image.decoded for image in part]),
+            np.array([class_index[image.place.label] for image in part], dtype=np.int64),
+        )
+        for part in (train, test)
+    ]
     return RawDataset(
-        *_stack(train, names, grey, scale),
-        *_stack(test, names, grey, scale),
+        *inputs_and_labels[0],
+        *inputs_and_labels[1],
         names,
-        notes=tuple(notes),
+        notes=notes,
         rules=tuple(rule for rule, applies in rules.items() if applies),
     )
-
-
-def _stack(images: list[_Image], names: tuple[str, ...], grey: bool, scale: Scale) -> tuple[ImageArray, LabelArray]:
-    class_index = {name: index for index, name in enumerate(names)}
-    height, width = images[0].decoded.pixels.shape[:2]
-    stacked = np.empty((len(images), 1 if grey else 3, height, width), dtype=np.uint8)
-    for index, image in enumerate(images):
-        pixels = image.decoded.pixels
-        stacked[index] = (scale.apply(pixels) if image.decoded.deep else pixels).transpose(2, 0, 1)
-    return stacked, np.array([class_index[image.place.label] for image in images], dtype=np.int64)

@@ -108,6 +108,11 @@ def _validated(name: str, raw: RawDataset) -> RawDataset:
             arrays[f"{part}_targets"] = task.as_targets(targets, names)
         except BadTargets as found:
             raise error(f"{part}_targets", found.problem, found.hint) from found
+        if task.spatial_targets and targets.shape[1:] != inputs.shape[2:]:
+            raise error(
+                f"{part}_targets", f"has {list(targets.shape[1:])} pixels, its images {list(inputs.shape[2:])}",
+                "return masks of the size of their images",
+            )  # fmt: skip
     if arrays["train_inputs"].shape[1:] != arrays["test_inputs"].shape[1:]:
         sizes = ["x".join(map(str, arrays[f"{part}_inputs"].shape[1:])) for part in ("train", "test")]
         raise error("train_inputs", f"has shape {sizes[0]}, test_inputs {sizes[1]}", "return both with the same shape")

@@ -70,6 +70,7 @@ class TextTable:
                 raise TickdslError(f"{file} has no rows", "remove it, or add rows")
         train, test = rows if len(rows) == 2 else self._split(files[0], rows[0])
         names: tuple[str, ...] = ()
+        targets: list[NDArray[Any]]
         if self.task == "classify":
             names = _class_names(files[0], train)
             targets = [_labels(part, names) for part in (train, test)]
@@ -171,7 +172,10 @@ def _csv_rows(file: Path, content: str) -> Iterator[tuple[int, Mapping[str, Any]
     reader = csv.DictReader(io.StringIO(content, newline=""), delimiter=delimiter, strict=True)
     line = 1
     try:
-        reader.fieldnames  # noqa: B018: it reads the first line
+        columns = list(reader.fieldnames or ())
+        twice = next((name for name in columns if columns.count(name) > 1), None)
+        if twice is not None:
+            raise TickdslError(f"{file}, line 1: two columns are called `{printable_line(twice)}`", "rename one")
         line = reader.line_num + 1
         for row in reader:
             if None in row:

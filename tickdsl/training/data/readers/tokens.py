@@ -22,9 +22,11 @@ PADDING = 0
 
 
 class Tokenizer(Protocol):
-    """Turns texts into tokens. names: of all tokens, by number."""
+    """Turns texts into tokens."""
 
-    names: tuple[str, ...]
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all tokens, by number."""
 
     def encode(self, text: str) -> NDArray[Any]:
         """The tokens of a text, integers [T]."""

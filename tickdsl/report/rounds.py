@@ -1,16 +1,17 @@
-"""The accuracy section: figures of single arms, and tables of the rounds."""
+"""The section on scores by round: figures of single arms, and tables of the rounds."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from tickdsl.figures.curves import metrics_of
 from tickdsl.records.events import ArmInfo
 from tickdsl.report.arm_symbols import ArmSymbols
 from tickdsl.report.document import Cell, Details, Part, Section, Table, Text, as_cell
 from tickdsl.report.drawings import arm_panels
 from tickdsl.report.outcomes import MAX_ARMS_SHOWN
 from tickdsl.report.source import ReportSource
-from tickdsl.results import formatting
+from tickdsl.results import formatting, scores
 from tickdsl.results.budgets import Budget, budgets
 from tickdsl.results.standings import Standing, compute_standings
 from tickdsl.results.state import RunState
@@ -18,7 +19,7 @@ from tickdsl.results.state import RunState
 _MAX_OPEN_TABLES = 6  # tables of more arms are collapsed
 
 
-def accuracy_section(sources: Sequence[ReportSource], symbols: ArmSymbols) -> Section:
+def rounds_section(sources: Sequence[ReportSource], symbols: ArmSymbols) -> Section:
     """A figure of each arm with its controls, unless the answer's figure has these, and a table of rounds per arm."""
     parts: list[Part] = list(arm_panels(sources, symbols))
     for source in sources:
@@ -32,7 +33,10 @@ def accuracy_section(sources: Sequence[ReportSource], symbols: ArmSymbols) -> Se
             parts += collapsed_tables(tables, "Rounds of all {} arms")
     if not parts:
         parts = [Text("No measurements yet.")]
-    return Section("accuracy", "Accuracy by round", tuple(parts))
+    metrics = metrics_of({source.name: source.state for source in sources})
+    name = scores.label(metrics[0]) if len(metrics) == 1 else "score"
+    anchor = "accuracy" if metrics == [scores.ACCURACY] or not metrics else "score"
+    return Section(anchor, f"{name[:1].upper()}{name[1:]} by round" if metrics else "Accuracy by round", tuple(parts))
 
 
 def collapsed_tables(tables: Sequence[Table], title: str) -> list[Part]:
@@ -44,7 +48,8 @@ def collapsed_tables(tables: Sequence[Table], title: str) -> list[Part]:
 def rounds_table(
     arm: ArmInfo, standings: Mapping[tuple[str, str, int], Standing], state: RunState, caption: str
 ) -> Table:
-    """A table of the rounds of an arm: sizes, accuracy, difference from dense, verdict and controls."""
+    """A table of the rounds of an arm: sizes, score, difference from dense, verdict and controls."""
+    metric = state.metric_of(arm.id)
     controls = [name for name in state.contestants if (arm.id, name) in {key[:2] for key in standings}]
     controls = [name for name in controls if name not in ("ticket", "dense")]
     levels = sorted({level for owner, _, level in standings if owner == arm.id})
@@ -60,8 +65,8 @@ def rounds_table(
                 "dense" if level == 0 else str(level),
                 formatting.seeds(standing.n, standing.of_seeds),
                 formatting.percent(standing.density),
-                formatting.accuracy(standing.accuracy),
-                "" if level == 0 else formatting.points(standing.to_dense),
+                scores.score(metric, standing.score),
+                "" if level == 0 else scores.difference(metric, standing.to_dense, scale=standing.scale),
                 Cell("" if level == 0 else standing.verdict or f"none: {standing.no_verdict}", standing.verdict or ""),
                 *([formatting.percent(standing.filters)] if filters else []),
                 formatting.count(standing.params),
@@ -69,16 +74,16 @@ def rounds_table(
                 *_training_cells(standing, spent.get((arm.id, standing.contestant, level)), bool(spent)),
             ]
         at_level = [standings.get((arm.id, name, level)) for name in controls]
-        row[6:6] = ["" if value is None else formatting.accuracy(value.accuracy) for value in at_level]
+        row[6:6] = ["" if value is None else scores.score(metric, value.score) for value in at_level]
         rows.append(tuple(as_cell(value) for value in row))
     columns = (
         "round",
         "seeds",
         "weights left",
-        "accuracy %",
-        "vs. dense, points",
+        scores.heading(metric),
+        scores.of_difference("vs. dense", metric),
         "verdict",
-        *(f"{name} %" for name in controls),
+        *(f"{name} %" if metric.is_share else name for name in controls),
     )
     costs = (*(("filters left",) if filters else ()), "params", "MACs", "train time")
     budget = ("epochs in all", "images in all") if spent else ()

@@ -1,4 +1,4 @@
-"""Accuracy against what is left: the weights, or the multiply-accumulates."""
+"""Scores against what is left: the weights, or the multiply-accumulates."""
 
 from __future__ import annotations
 
@@ -9,28 +9,29 @@ from collections.abc import Iterator, Mapping, Sequence
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
-from tickdsl.figures.accuracy_data import accuracy_contest, caption_parts, heights
 from tickdsl.figures.artists import dense_entry, draw_curve, draw_dense, marker, rest_entry, slot_line
-from tickdsl.figures.axis_limits import AccuracyAxis, fit_accuracy, round_ticks, share_ticks
+from tickdsl.figures.axis_limits import ScoreAxis, fit_scores, round_ticks, share_ticks
 from tickdsl.figures.canvas import Layout, LegendEntry, axes_width, mark_break
-from tickdsl.figures.curves import Contest, Curve
+from tickdsl.figures.curves import Contest, Curve, Point
 from tickdsl.figures.options import FigureOptions
 from tickdsl.figures.result_figure import ResultFigure
+from tickdsl.figures.score_data import caption_parts, heights, score_contest
 from tickdsl.figures.text_fitting import SMALL
 from tickdsl.plurals import plural
+from tickdsl.results.scores import axis_label
 from tickdsl.results.state import RunState
 
-_LABELS = {"accuracy": "weights left (%)", "flops": "FLOPs left (%)"}
+_LABELS = {"score": "weights left (%)", "flops": "FLOPs left (%)"}
 
 
-def draw_accuracy(states: Mapping[str, RunState], options: FigureOptions, title: str) -> ResultFigure:
-    """The figure of the kinds `accuracy` and `flops`. Raises TickdslError if there is nothing to draw."""
-    contest = accuracy_contest(states, options)
-    axis = options.axis or fit_accuracy(heights(contest), options.ylim)
+def draw_scores(states: Mapping[str, RunState], options: FigureOptions, title: str) -> ResultFigure:
+    """The figure of the kinds `score` and `flops`. Raises TickdslError if there is nothing to draw."""
+    contest = score_contest(states, options)
+    axis = options.axis or fit_scores(heights(contest), options.ylim, contest.metric)
     caption = "; ".join([*caption_parts(contest), *axis.notes])
-    layout = Layout(options, title, list(_legend(contest, options)), caption, len(axis.parts), y_ticks=y_ticks(axis))
-    figure, axes = layout.build(_LABELS[options.kind], "accuracy (%)")
-    set_accuracy_axis(axes, axis, options)
+    layout = Layout(options, title, list(_legend(contest, options)), caption, axis, y_ticks=y_ticks(axis))
+    figure, axes = layout.build(_LABELS[options.kind], axis_label(contest.metric))
+    set_score_axis(axes, axis, options)
     smallest = min(x for curve in contest.curves for point in curve.points for x, _ in point.seeds)
     _set_share_axis(axes, smallest, options)
     draw_dense(axes, contest.dense, options)
@@ -62,7 +63,7 @@ def _legend(contest: Contest, options: FigureOptions) -> Iterator[LegendEntry]:
         yield dense_entry(options)
 
 
-def set_accuracy_axis(axes: Sequence[Axes], axis: AccuracyAxis, options: FigureOptions) -> None:
+def set_score_axis(axes: Sequence[Axes], axis: ScoreAxis, options: FigureOptions) -> None:
     """Limits, ticks and grid of the vertical axis, of one part or two."""
     ticks = y_ticks(axis)
     for part, limits in zip(axes, axis.parts, strict=True):
@@ -76,10 +77,13 @@ def set_accuracy_axis(axes: Sequence[Axes], axis: AccuracyAxis, options: FigureO
         mark_break(axes[0], axes[1], options)
 
 
-def y_ticks(axis: AccuracyAxis) -> list[float]:
+def y_ticks(axis: ScoreAxis) -> list[float]:
     """The ticks of the vertical axis, on both parts of a broken one."""
-    upper, *lower = axis.parts
-    return [*round_ticks(*upper, most=6), *(tick for part in lower for tick in round_ticks(*part, most=2))]
+    return [
+        tick
+        for index, part in enumerate(axis.parts)
+        for tick in round_ticks(*part, most=6 if index == axis.main_part else 2)
+    ]
 
 
 def _set_share_axis(axes: Sequence[Axes], smallest: float, options: FigureOptions) -> None:
@@ -94,7 +98,7 @@ def _set_share_axis(axes: Sequence[Axes], smallest: float, options: FigureOption
         part.xaxis.set_major_formatter(FixedFormatter([f"{tick:g}" for tick in ticks]))
 
 
-def mark_hidden(axes: Sequence[Axes], axis: AccuracyAxis, curves: Sequence[Curve], options: FigureOptions) -> None:
+def mark_hidden(axes: Sequence[Axes], axis: ScoreAxis, curves: Sequence[Curve], options: FigureOptions) -> None:
     """Triangles at the edge of a zoomed axis, with the values of what lies beyond it."""
     if len(axis.parts) > 1:
         return
@@ -111,6 +115,10 @@ def mark_hidden(axes: Sequence[Axes], axis: AccuracyAxis, curves: Sequence[Curve
                 color=colour, markeredgewidth=0, clip_on=False, gid="beyond", label="beyond the axis",
             )  # fmt: skip
             axes[0].annotate(
-                f"{point.y:.0f}", (point.x, edge), (0, inwards * options.font), textcoords="offset points",
+                _brief(point), (point.x, edge), (0, inwards * options.font), textcoords="offset points",
                 ha="center", va="bottom" if below else "top", size=SMALL * options.font, color=colour, gid="beyond",
             )  # fmt: skip
+
+
+def _brief(point: Point) -> str:
+    return f"{point.y:.0f}" if point.metric.is_share else f"{point.y:.3g}"

@@ -8,10 +8,20 @@ import numpy as np
 import pytest
 from step_runner import StepRunner, step_runner
 
+from tickdsl.engine.building import trace_model
 from tickdsl.graph.indexing import remaining_weights
 from tickdsl.graph.model import ModelGraph
+from tickdsl.graph.structure import Structure
+from tickdsl.graph.surgery.compact import slice_state_dict
 from tickdsl.inspect.level_forecast import forecast_levels
+from tickdsl.lang.meaning.resolve import resolve
+from tickdsl.lang.reading.include import load_source
+from tickdsl.lang.syntax import Source
+from tickdsl.plan.prune_arguments import prune_args
 from tickdsl.pruning.amounts import round_half_up
+from tickdsl.pruning.criteria import ScoringContext
+from tickdsl.pruning.rounds import prune
+from tickdsl.training.models import create
 
 RESNET = "model resnet20 width=0.25\ndata synthetic size=8 train=64 test=32\ntrain 1ep lr=0.05 batch=32\n"
 
@@ -107,3 +117,52 @@ def test_random_masks_at_init_have_the_densities_of_the_scope(tmp_path: Path, sc
     ratios = [partial[name] / weights[name] for name in partial]
     assert max(ratios) - min(ratios) < 2
     assert found.metrics(level.ticket)["sparsity"] == pytest.approx(0.8, abs=1e-3)
+
+
+@pytest.mark.parametrize(("unit", "match", "field"), [("filters", "flops", "macs"), ("weights", "params", "params")])
+def test_a_random_structure_costs_as_much_as_the_ticket(tmp_path: Path, unit: str, match: str, field: str) -> None:
+    text = f"prune {unit} 40% x 2; rewind weights\ncompare random-structure match={match}"
+    found = step_runner(tmp_path, text)
+    whole = found.metrics(found.measured_step("dense", 0))[field]
+    for level in (1, 2):
+        ticket, control = (
+            found.metrics(found.measured_step(contestant, level)) for contestant in ("ticket", "random-structure")
+        )
+        assert 0 <= ticket[field] - control[field] < 0.06 * whole
+        step = found.study.step(found.measured_step("random-structure", level))
+        assert found.study.step(step.parents["structure"]).args["scope"] == {"unit": unit}
+
+
+def test_shares_of_stages_may_refer_to_the_dense_network(tmp_path: Path) -> None:
+    text = "arm left { prune weights local [10%, 20%, 30%] x 2; rewind weights }\n"
+    text += "arm whole { prune weights local [10%, 20%, 30%] of original x 2; rewind weights }\n"
+    found = step_runner(tmp_path, text, head=RESNET)
+    left, whole = (found.levels(arm) for arm in ("left", "whole"))
+    assert found.structure(left[0].structure) == found.structure(whole[0].structure)
+    graph = graph_of(found, whole[1].structure)
+    pairs = remaining_weights(graph, found.structure(whole[1].structure))
+    for name, (kept, size) in pairs.items():
+        rate = next((share for stage, share in STAGES.items() if name.startswith(stage)), 0.0)
+        assert size - kept == round_half_up(2 * rate * size), name
+
+
+STAGES = {"conv1.": 0.1, "layer1.": 0.1, "layer2.": 0.2, "layer3.": 0.3}
+
+
+def test_rates_in_one_statement_are_the_two_prunes_of_a_cycle() -> None:
+    """The rates of LeNet in Frankle & Carbin 2019: 20% of the hidden and 10% of the output weights per round."""
+    graph = trace_model("lenet-300-100", b"{}", 10, (1, 28, 28))
+    state = create("lenet-300-100", classes=10, shape=(1, 28, 28), seed=1).state_dict()
+    both = "cycle 15 { prune weights local 20% in fc1, fc2; prune weights local 10% in fc3; rewind weights }"
+    found = []
+    for pipeline in (both, 'prune weights [fc3: 10%, "fc*": 20%] x 15; rewind weights'):
+        plan = resolve(load_source(Source("x.plan", f"model lenet-300-100 on mnist\n{pipeline}"))).plan
+        assert plan is not None
+        structure = Structure.dense(graph)
+        for group in plan.arms[0].rounds:
+            for index in range(group.prune.times or 1):
+                left = slice_state_dict(graph, dict(state), Structure.dense(graph), structure)
+                args = prune_args(group.prune, index, group.prune.times or 1, head=False)
+                structure = prune(ScoringContext(graph, structure, left), args)
+        found.append(structure)
+    assert found[0] == found[1]

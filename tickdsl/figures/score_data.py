@@ -1,11 +1,11 @@
-"""The curves, heights and caption of figures of accuracy."""
+"""The curves, heights and caption of figures of scores."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 
 from tickdsl.errors import TickdslError
-from tickdsl.figures.axis_limits import AccuracyAxis, Height, fit_accuracy
+from tickdsl.figures.axis_limits import Height, ScoreAxis, fit_scores
 from tickdsl.figures.curves import (
     Contest,
     Point,
@@ -16,23 +16,25 @@ from tickdsl.figures.curves import (
     weights_left,
 )
 from tickdsl.figures.options import FigureOptions
+from tickdsl.plurals import plural
 from tickdsl.results import formatting
+from tickdsl.results.scores import score_with_unit
 from tickdsl.results.state import RunState
 
 _MAX_CURVES = 6  # more of them, with controls, hide each other
 
 
-def accuracy_contest(states: Mapping[str, RunState], options: FigureOptions) -> Contest:
-    """What the kinds `accuracy` and `flops` draw, with controls where there is room for them.
+def score_contest(states: Mapping[str, RunState], options: FigureOptions) -> Contest:
+    """What the kinds `score` and `flops` draw, with controls where there is room for them.
 
     Raises TickdslError if there is nothing to draw.
     """
-    place = weights_left if options.kind == "accuracy" else flops_left
+    place = weights_left if options.kind == "score" else flops_left
     arms = choose_arms(states, options.arms, options.first_slot)
     controls = [] if options.controls is False else measured_controls(states)
-    contest = read_contest(states, arms, place, controls)
+    contest = read_contest(states, arms, place, controls, options.metric)
     if options.controls is None and len(contest.coloured) > _MAX_CURVES:
-        contest = read_contest(states, arms, place)
+        contest = read_contest(states, arms, place, metric=options.metric)
     if not contest.curves:
         raise TickdslError(
             f"no measurements to plot in {', '.join(states)}", "try again once the first round has been measured"
@@ -40,7 +42,7 @@ def accuracy_contest(states: Mapping[str, RunState], options: FigureOptions) -> 
     if options.kind == "flops" and all(point.x > 99.95 for curve in contest.curves for point in curve.points):
         raise TickdslError(
             "every ticket has the FLOPs of the dense network: masked weights are still multiplied",
-            "draw --figure accuracy, or prune filters, channels or other units",
+            "draw --figure score, or prune filters, channels or other units",
         )
     return contest
 
@@ -61,9 +63,11 @@ def height_of(point: Point) -> Height:
 
 
 def caption_parts(contest: Contest) -> Iterator[str]:
-    """What intervals, dots and band are."""
+    """What intervals, dots and band are, and what is left out."""
+    if contest.left_out:
+        yield f"{plural(contest.left_out, 'arm')} with another metric left out"
     points = [point for curve in contest.coloured for point in curve.points] + [point for point, _ in contest.dense]
-    yield from interval_words({point.accuracy.n for point in points})
+    yield from interval_words({point.score.n for point in points})
 
 
 def interval_words(counts: Collection[int]) -> Iterator[str]:
@@ -76,20 +80,21 @@ def interval_words(counts: Collection[int]) -> Iterator[str]:
     yield "dots: seeds"
 
 
-def shared_axis(states: Mapping[str, RunState], options: FigureOptions) -> AccuracyAxis:
+def shared_axis(states: Mapping[str, RunState], options: FigureOptions) -> ScoreAxis:
     """The vertical axis that fits everything that a figure with these options would draw."""
-    return fit_accuracy(heights(accuracy_contest(states, options)), options.ylim)
+    contest = score_contest(states, options)
+    return fit_scores(heights(contest), options.ylim, contest.metric)
 
 
 def describe(contest: Contest) -> str:
     """A text alternative for screen readers: both ends of every coloured curve."""
-    ends = []
+    ends, metric = [], contest.metric
     for curve in contest.coloured:
         first, last = curve.points[0], curve.points[-1]
         name = curve.arm.label if curve.is_ticket else f"{curve.contestant} ({curve.arm.label})"
         ends.append(
-            f"{name} goes from {formatting.accuracy(first.accuracy)}% at {formatting.percent(first.x / 100)} "
-            f"to {formatting.accuracy(last.accuracy)}% at {formatting.percent(last.x / 100)}"
+            f"{name} goes from {score_with_unit(metric, first.score)} at {formatting.percent(first.x / 100)} "
+            f"to {score_with_unit(metric, last.score)} at {formatting.percent(last.x / 100)}"
         )
-    level = "; ".join(f"Dense reaches {formatting.accuracy(point.accuracy)}%" for point, _ in contest.dense)
+    level = "; ".join(f"Dense reaches {score_with_unit(metric, point.score)}" for point, _ in contest.dense)
     return ". ".join(part for part in (level, *ends) if part) + ". The tables list all values."
