@@ -411,13 +411,14 @@ class MeasurementOptions:
     `every`: how often `early-stop` measures the validation loss (None: after each epoch). `batch`: images per batch for
     latency and memory. `watts`: the power used to estimate energy if no counter is readable (None: depends on
     the device). `intensity`: grams of CO2 per kWh; the default is the world average of 2023 (Ember, Global Electricity
-    Review 2024).
+    Review 2024). `inception`: the file with the weights of Inception v3, for `fid`.
     """
 
     batch: int = 128
     watts: float | None = None
     intensity: float = 480.0
     every: Moment | None = None
+    inception: str = ""
 
 
 @attrs.frozen
