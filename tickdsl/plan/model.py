@@ -166,16 +166,14 @@ class Gradual:
 class Penalty:
     """Train with an L2 penalty on the chosen units before they are removed.
 
-    Its factor grows by `step` `every` so often, up to `to`, and is held for `hold`. The training has the arm's recipe
-    with a constant rate (`lr`, `batch`: those of this training; default: the recipe's).
+    Its factor grows by `step` `every` so often, up to `to`, and is held for `hold`. `recipe` is that of this training.
     """
 
     step: float
     every: Moment
     to: float
     hold: Moment
-    lr: float | None = None
-    batch: int | None = None
+    recipe: Options = attrs.field(factory=dict)
 
 
 @attrs.frozen

@@ -25,6 +25,7 @@ _OPERATION_STYLES = {  # Okabe and Ito colour, letter
     "init": ("#E69F00", "I"),
     "train": ("#0072B2", "T"),
     "prune": ("#D55E00", "P"),
+    "grow": ("#F0E442", "G"),
     "overlap": ("#009E73", "O"),
     "random-structure": ("#CC79A7", "R"),
     "evaluate": ("#56B4E9", "E"),

@@ -128,7 +128,7 @@ def barrier(step: Step, context: Context, folder: Path, prefixes: Mapping[str, S
 def pruned(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Step]) -> Metrics:
     """Test score (for classifiers the accuracy) and loss of a network straight after a prune, and validation score."""
     measured = _MeasuredNetwork(step, context)
-    module = measured.trained_module("weights")
+    module = measured.trained_module("weights").to(context.device)
     result, held_out = evaluate_on(module, measured.data, context.device, measured.autocast)
     validation = {} if held_out is None else {"pruned.validation": held_out.score}
     return {"figures": {"pruned": result.score, "pruned.loss": result.loss, **validation}, "how": MEASURED}
