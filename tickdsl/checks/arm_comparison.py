@@ -11,12 +11,13 @@ import attrs
 from tickdsl.checks.budgets import total_epochs
 from tickdsl.checks.schedules import arm_steps_per_epoch, retraining_length
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
-from tickdsl.lang.vocabulary import TEST_RESULTS
+from tickdsl.lang.vocabulary import is_test_result
 from tickdsl.moments import Moment
 from tickdsl.plan.model import MIN_SEEDS, Arm, Data, Plan, Retrain, Rewind, as_json
 from tickdsl.plan.prune_arguments import has_one_scope
 from tickdsl.plurals import plural
 from tickdsl.records.canonical import canonical_json
+from tickdsl.training.catalogue import holds_out_validation
 from tickdsl.training.recipes.recipe import Recipe
 
 #: Warn if a plan has more pipelines (arms × seeds) than this.
@@ -52,17 +53,20 @@ def _check_seeds(plan: Plan) -> Iterator[Diagnostic]:
 
 
 def _check_stops(plan: Plan) -> Iterator[Diagnostic]:
-    """Seeds that end by their test results leave the lucky ones to be judged."""
+    """Seeds that end by their test results leave the lucky ones to be judged; validation data decide in their place."""
+    if all(holds_out_validation(arm.judged_on.name, arm.judged_on.options) for arm in plan.arms):
+        return
     ends = (group.prune.ends for arm in plan.arms for group in arm.rounds)
     conditions = dict.fromkeys([*plan.stops, *(condition for condition in ends if condition is not None)])
     for condition in conditions:
-        if condition.metric in TEST_RESULTS and len(plan.seeds) >= MIN_SEEDS:
+        if is_test_result(condition.metric) and len(plan.seeds) >= MIN_SEEDS:
             yield Diagnostic(
                 "TD543",
                 f"`{condition.metric} {condition.comparison} …` ends each seed by its {condition.metric} on the test "
                 "set: rounds that not all seeds reach get no verdict",
                 condition.span or plan.arms[0].span,
-                help="end by a size (`sparsity`, `params`, `flops`), or add `# ok TD543`",
+                help="end by a size (`sparsity`, `params`, `flops`), hold out data to decide (`data … validation=10%`)"
+                ", or add `# ok TD543`",
             )
 
 

@@ -128,8 +128,8 @@ Amount = Share | Count | To | ToCost | Rates | Stages | Matching
 class Condition:
     """A condition on a metric, e.g. accuracy < 0.9.
 
-    `percentage`: the bound of a metric that is no share itself was written as a percentage: of what the dense network
-    has for `params` and `flops`, in points of the primary metric for `drop`.
+    `percentage`: the bound of a metric that is no share itself, or not known to be one, was written as a percentage: of
+    what the dense network has for `params` and `flops`, in points of the primary metric for `drop`.
     """
 
     metric: str
@@ -289,6 +289,8 @@ class Distill:
     weight: float
     until: Moment | None = None
     span: Any = _source_location()
+    #: Where the temperature was written; None if it was not.
+    temperature_span: Any = _source_location()
 
 
 @attrs.frozen
@@ -373,6 +375,11 @@ class Arm:
         return self.split is not None or (self.transfer is not None and self.transfer.head == "reset")
 
     @property
+    def judged_on(self) -> Data:
+        """The data set that its levels are measured on."""
+        return self.data if self.transfer is None else self.transfer.data
+
+    @property
     def dense_recipe(self) -> Options:
         """The recipe of the dense training that is pruned, and whose weights `rewind weights` restores."""
         return self.recipe if self.fork is None else self.fork.recipe
@@ -401,7 +408,8 @@ class Arm:
 class MeasurementOptions:
     """How `report` measures.
 
-    `batch`: images per batch. `watts`: the power used to estimate energy if no counter is readable (None: depends on
+    `every`: how often `early-stop` measures the validation loss (None: after each epoch). `batch`: images per batch for
+    latency and memory. `watts`: the power used to estimate energy if no counter is readable (None: depends on
     the device). `intensity`: grams of CO2 per kWh; the default is the world average of 2023 (Ember, Global Electricity
     Review 2024). `inception`: the file with the weights of Inception v3, for `fid`.
     """
@@ -410,6 +418,7 @@ class MeasurementOptions:
     watts: float | None = None
     intensity: float = 480.0
     inception: str = ""
+    every: Moment | None = None
 
 
 @attrs.frozen

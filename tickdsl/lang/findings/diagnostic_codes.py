@@ -118,6 +118,14 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD456": ("no-scales-to-penalise", "warning"),
     "TD457": ("nothing-to-grow", "error"),
     "TD470": ("unknown-task-metric", "error"),
+    "TD472": ("task-mismatch", "error"),
+    "TD473": ("metric-of-another-task", "error"),
+    "TD474": ("recipe-of-another-task", "error"),
+    "TD475": ("split-needs-classes", "error"),
+    "TD476": ("report-needs-classes", "error"),
+    "TD477": ("criterion-needs-classes", "error"),
+    "TD478": ("transfer-mismatch", "error"),
+    "TD479": ("no-effect-in-task", "warning"),
     "TD490": ("trained-in-turn", "error"),
     # the experiment
     "TD501": ("overlap-without-split", "error"),
@@ -151,6 +159,9 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD529": ("ticket-beyond-target", "error"),
     "TD531": ("converted-data", "note"),
     "TD532": ("class-without-images", "warning"),
+    "TD533": ("validation-leaves-a-class-empty", "error"),
+    "TD534": ("patience-without-validation", "error"),
+    "TD535": ("early-stop-without-validation", "error"),
     "TD543": ("stop-on-results", "warning"),
     # notes
     "TD901": ("default-model", "note"),
@@ -168,7 +179,7 @@ GROUPS: dict[str, str] = {
     "TD1": "Names and values",
     "TD2": "Amounts and rounds",
     "TD3": "Recipes, rewinding and criteria",
-    "TD4": "The network",
+    "TD4": "The network and its task",
     "TD5": "The design of the experiment",
     "TD9": "Notes",
 }

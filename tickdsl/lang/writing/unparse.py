@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from tickdsl.lang import option_schemas, registries
+from tickdsl.lang import option_schemas, registries, vocabulary
 from tickdsl.lang.option_schemas import OptionType, option_schema, recipe_field
 from tickdsl.lang.writing.literals import format_moment, format_name, format_number, format_percentage
 from tickdsl.plan import model
@@ -162,13 +162,14 @@ def report_options(metrics: Iterable[str], node: model.MeasurementOptions) -> li
         for name, kind in option_schemas.REPORT_OPTIONS.items()
         if reported.intersection(option_schemas.REPORT_OPTION_METRICS[name])
     }
-    return options(attrs.asdict(node), kinds)
+    values = {**attrs.asdict(node), "every": node.every and str(node.every)}
+    return options(values, kinds)
 
 
 def condition(node: model.Condition) -> str:
     """The text of a condition: `accuracy < 90%`."""
-    is_share = node.percentage or node.metric in ("accuracy", "sparsity")
-    bound = format_percentage(node.bound) if is_share else format_number(node.bound)
+    is_percentage = node.percentage or vocabulary.is_percentage(node.metric)
+    bound = format_percentage(node.bound) if is_percentage else format_number(node.bound)
     return f"{node.metric} {node.comparison} {bound}"
 
 
