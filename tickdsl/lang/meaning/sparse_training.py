@@ -54,7 +54,7 @@ def via(
     missing = [name for name in needed if name not in options]
     if missing:
         example = {"penalty": "step=1e-4 every=5it to=1 hold=40000it", "zeroing": "every=1ep"}[kind]
-        message = f"`via {kind}` needs {' and '.join(f'`{name}=`' for name in missing)}"
+        message = f"`via {kind}` needs {', '.join(f'`{name}=`' for name in missing)}"
         raise reader.report_error("TD450", message, statement.via, help=f"e.g. `via {kind} {example}`")
     every = Moment.parse(options["every"])
     if not every.amount:
