@@ -37,6 +37,10 @@ class UnreadableDataError(TickdslError):
     """The files of a data set are missing, damaged, or not laid out as they must be."""
 
 
+class TooFewSamplesError(TickdslError):
+    """A class has too few different samples for one of them to be held out for validation."""
+
+
 class UnreadableWeightsError(TickdslError):
     """A file with initial weights is missing, damaged, or holds something else."""
 

@@ -11,10 +11,12 @@ import pytest
 from regression_data import PLUGIN
 from step_runner import StepRunner, step_runner
 
+import tickdsl
 from tickdsl.engine.scheduler.arm_ends import arm_ends, drop
 from tickdsl.engine.scheduler.event_builders import plan_resolved_event
 from tickdsl.errors import TickdslError
 from tickdsl.plugins import PluginError, permission
+from tickdsl.tickets.evaluating import evaluate_file
 from tickdsl.training.data import datasets
 from tickdsl.training.tasks import TASKS, find_task
 
@@ -236,6 +238,30 @@ def test_another_metric_needs_no_other_steps(sandbox: Any, tmp_path: Path) -> No
     events = [plan_resolved_event(study, lambda key: False) for study in (one, two)]
     assert [event.metric for event in events] == ["", "r2"]
     assert {task.name for event in events for task in event.tasks.values()} == {"regress"}
+
+
+def test_a_run_of_a_regression_is_reported_exported_and_evaluated(
+    sandbox: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the plan to the file: every reader gives the score of the stored result."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    module = sandbox.module(PLUGIN.format(change="pass"))
+    text = HEAD.format(module=module) + "seeds 1\nprune weights 50%; rewind weights to 1ep\ncompare all within=5%\n"
+    results = tickdsl.run(text, allow_code=True)
+    level = results.best()
+    assert (level.arm.task, level.arm.metric, level.accuracy) == ("regress", "rmse", None)
+    metrics = level.seed().metrics
+    assert metrics["score"] == metrics["rmse"] and metrics["r2"] is not None
+    assert "RMSE ↓" in str(results) and (results.folder / "score.svg").exists()
+    path = results.export(tmp_path / "spots.safetensors")
+    ticket = tickdsl.open_ticket(path)
+    assert ticket.metrics["metric"] == "rmse" and ticket.metrics["score"] == metrics["score"]
+    assert "RMSE" in repr(ticket) and "accuracy" not in repr(ticket)
+    data = datasets.load(f"{module}:spots", root=tmp_path, options={"train": 96})
+    found = evaluate_file(path, data, "spots")
+    assert (found.accuracy, found.metric.name, found.images) == (None, "rmse", 40)
+    assert found.score == pytest.approx(metrics["score"], rel=1e-5) and found.stored == metrics["score"]
 
 
 def test_a_drop_is_in_the_unit_of_the_primary_metric(sandbox: Any, tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ class StepRunner:
         (step,) = (
             m.step
             for m in self.study.measurements
-            if (m.contestant, m.level, m.arm, m.seed) == (contestant, level, arm, seed)
+            if (m.contestant, m.level, m.arm, m.seed, m.report_metric) == (contestant, level, arm, seed, "")
         )
         return step
 

@@ -40,6 +40,8 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "compile": ("off", "on"),
     "augment": (["crop"], ["flip"]),
     "label-smoothing": (0.0, 0.1),
+    "patience": ("0ep", "2ep", "3ep"),
+    "monitor": ("loss", "metric"),
     "bn-l1": (0.0, 1e-4),
 }
 #: `nesterov=on` is an error wherever it would do nothing.
@@ -54,7 +56,8 @@ def what_is_trained(recipe: Recipe) -> Any:
     others = (recipe.optimizer, recipe.batch, recipe.decay, recipe.precision, recipe.compile, recipe.augment)
     beta1 = recipe.beta1 if recipe.schedule != "one-cycle" else None  # which sets it itself
     betas = (beta1, recipe.beta2) if recipe.optimizer != "sgd" else ()
-    return rates, momenta, betas, *others, recipe.label_smoothing, recipe.bn_l1
+    stopping = (str(recipe.patience), recipe.monitor if recipe.patience.amount else "")
+    return rates, momenta, betas, *others, recipe.label_smoothing, recipe.bn_l1, stopping
 
 
 def recipes_with(values: dict[str, Any], option: str, **fixed: Any) -> Iterator[Recipe]:
@@ -126,7 +129,7 @@ def codes(text: str) -> list[str]:
 
 
 def test_plug_in_schedules_may_read_every_option() -> None:
-    settings = {**recipe_settings(Recipe(length="8ep")), "schedule": "theirs"}
+    settings = {**recipe_settings(Recipe(length="8ep", patience="2ep")), "schedule": "theirs"}
     kinds = {**option_schemas.TRAIN_OPTIONS, **option_schemas.RETRAIN_OPTIONS}
     assert [name for name, kind in kinds.items() if kind.reason_for_no_effect(settings)] == []
 

@@ -106,7 +106,8 @@ class Results:
     def best(self, arm: str | None = None) -> LevelResult:
         """The ticket that `tickdsl export` takes: the smallest winning one, else the best one (the most accurate).
 
-        The best one is chosen by the test set, so its score is optimistic.
+        The best one is chosen by validation data if some are held out; otherwise by the test set, and then its score
+        is optimistic.
 
         Args:
             arm: The name or id of an arm (default: any).

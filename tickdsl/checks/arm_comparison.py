@@ -17,6 +17,7 @@ from tickdsl.plan.model import MIN_SEEDS, Arm, Data, Plan, Retrain, Rewind, as_j
 from tickdsl.plan.prune_arguments import has_one_scope
 from tickdsl.plurals import plural
 from tickdsl.records.canonical import canonical_json
+from tickdsl.training.catalogue import holds_out_validation
 from tickdsl.training.recipes.recipe import Recipe
 
 #: Warn if a plan has more pipelines (arms × seeds) than this.
@@ -52,7 +53,9 @@ def _check_seeds(plan: Plan) -> Iterator[Diagnostic]:
 
 
 def _check_stops(plan: Plan) -> Iterator[Diagnostic]:
-    """Seeds that end by their test results leave the lucky ones to be judged."""
+    """Seeds that end by their test results leave the lucky ones to be judged; validation data decide in their place."""
+    if all(holds_out_validation(arm.judged_on.name, arm.judged_on.options) for arm in plan.arms):
+        return
     ends = (group.prune.ends for arm in plan.arms for group in arm.rounds)
     conditions = dict.fromkeys([*plan.stops, *(condition for condition in ends if condition is not None)])
     for condition in conditions:
@@ -62,7 +65,8 @@ def _check_stops(plan: Plan) -> Iterator[Diagnostic]:
                 f"`{condition.metric} {condition.comparison} …` ends each seed by its {condition.metric} on the test "
                 "set: rounds that not all seeds reach get no verdict",
                 condition.span or plan.arms[0].span,
-                help="end by a size (`sparsity`, `params`, `flops`), or add `# ok TD543`",
+                help="end by a size (`sparsity`, `params`, `flops`), hold out data to decide (`data … validation=10%`)"
+                ", or add `# ok TD543`",
             )
 
 

@@ -1,8 +1,9 @@
-"""Check how many images an arm asks for: samples, parts of a split, and batches (TD122, TD123, TD503)."""
+"""Check how many images an arm asks for: samples, validation, parts, batches (TD122, TD123, TD503, TD533)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from tickdsl.lang.findings.diagnostics import Diagnostic
 from tickdsl.lang.meaning.values import ValueLocation
@@ -39,10 +40,11 @@ def diagnostics(arm: Arm) -> Iterator[Diagnostic]:
 
 
 def _check_samples(data: Data) -> Iterator[Diagnostic]:
+    without = {name: value for name, value in data.options.items() if name not in ("samples", "validation")}
+    yield from _check_validation(data, without)
     samples = data.options.get("samples")
     if not samples or "samples" in catalogue.DATASETS[data.name].factory_options:
         return
-    without = {name: value for name, value in data.options.items() if name != "samples"}
     images = catalogue.known_size(data.name, "train", without)
     classes = catalogue.known_size(data.name, "classes", without)
     if images is not None and samples > images:
@@ -51,6 +53,26 @@ def _check_samples(data: Data) -> Iterator[Diagnostic]:
     elif classes is not None and samples < classes:
         message = f"`samples={samples}`: {data.name} has {plural(classes, 'class')}, so some have no image"
         yield Diagnostic("TD122", message, data.span, help=f"use at least {classes}, better some hundreds")
+
+
+def _check_validation(data: Data, without: Mapping[str, Any]) -> Iterator[Diagnostic]:
+    """Check that each class has an image for training and one for validation. without: the options that leave all."""
+    if not catalogue.holds_out_validation(data.name, data.options):
+        return
+    images = catalogue.known_size(data.name, "train", without)
+    samples = data.options.get("samples")
+    if samples and "samples" not in catalogue.DATASETS[data.name].factory_options:
+        images = samples if images is None else min(samples, images)
+    classes = catalogue.known_size(data.name, "classes", without)
+    if images is None or classes is None or images >= 2 * classes:
+        return
+    yield Diagnostic(
+        "TD533",
+        f"`validation=`: {plural(images, 'training image')} of {plural(classes, 'class')} cannot be divided, since "
+        "each class needs one for training and one for validation",
+        data.span,
+        help=f"use at least {2 * classes} images, better some hundreds, or leave out `validation=`",
+    )
 
 
 def _check_batches(arm: Arm, images: int) -> Iterator[Diagnostic]:

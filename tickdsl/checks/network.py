@@ -26,7 +26,14 @@ from tickdsl.checks.schedules import arm_steps_per_epoch
 from tickdsl.checks.traced_prune import TracedPrune
 from tickdsl.engine.graph_cache import DEFAULT_DATA_DIR, dense_graph, image_shape_and_classes
 from tickdsl.engine.plan_tickets import is_ticket
-from tickdsl.errors import NetworkTooLargeError, TickdslError, TicketError, UnreadableDataError, UnreadableWeightsError
+from tickdsl.errors import (
+    NetworkTooLargeError,
+    TickdslError,
+    TicketError,
+    TooFewSamplesError,
+    UnreadableDataError,
+    UnreadableWeightsError,
+)
 from tickdsl.graph.model import ModelGraph
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.lang.findings.suggestions import join_or
@@ -86,6 +93,9 @@ def diagnostics(arm: Arm, data: Path | None, *, has_random_structure: bool = Fal
         return
     except NetworkTooLargeError as error:
         yield Diagnostic("TD414", error.message, span, secondary=(Label(arm.data.span, "the data"),), help=error.hint)
+        return
+    except TooFewSamplesError as error:
+        yield Diagnostic("TD533", f"`validation=`: {error.message}", span, help=error.hint)
         return
     except UnreadableDataError as error:
         yield Diagnostic("TD130", error.message, span, help=_way_out(error, span))

@@ -157,10 +157,13 @@ def _check_resolved(
         schedules,
         sparse_training,
         tasks,
+        validation,
     )
 
-    checks = (tasks, schedules, moments, retrainings, sparse_training, data_amounts, arm_design, amounts)
-    families = [module.diagnostics for module in checks]
+    modules = (
+        tasks, schedules, moments, retrainings, sparse_training, data_amounts, validation, arm_design, amounts,
+    )  # fmt: skip
+    families = [module.diagnostics for module in modules]
     collected: list[Diagnostic] = []
     has_random_structure = "random-structure" in plan.rivals
     for _, group in itertools.groupby(plan.arms, lambda arm: arm.name):
@@ -207,6 +210,7 @@ def _check_resolved(
     if whole and not any(d.code == "TD514" for d in collected):
         collected += guarded(partial(amounts.unreachable_stops, plan), span)
     if whole:
+        collected += guarded(partial(validation.plan_diagnostics, plan), span)
         collected += guarded(partial(arm_comparison.diagnostics, plan), span)
         collected += guarded(partial(arm_references.diagnostics, plan), span)
     if whole and network and not traced_only and not any(d.severity == "error" for d in collected):

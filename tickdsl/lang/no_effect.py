@@ -7,6 +7,8 @@ from typing import Any
 
 import attrs
 
+from tickdsl.training.recipes.recipe import NO_PATIENCE
+
 #: The schedules of `train` that tickdsl defines. Plug-ins may read every option.
 SCHEDULES = ("constant", "milestones", "cosine", "one-cycle", "linear")
 
@@ -63,6 +65,9 @@ STRETCHED_ONE_CYCLE = NoEffect(
     "here: the recipe is one-cycle, which `retrain scaled` only stretches",
     "use `retrain one-cycle`, or remove it",
     {"retrain": Is(("scaled",)), "schedule": Is(("one-cycle",))},
+)
+WITHOUT_PATIENCE = NoEffect(
+    "without `patience=`", "add e.g. `patience=5ep`, or remove it", {"patience": Is((NO_PATIENCE,))}
 )
 NO_CONTROL = NoEffect("without a control", "compare with `random-init`, or remove it", {"controls": Is((0,))})
 NO_ARM_PAIR = NoEffect(

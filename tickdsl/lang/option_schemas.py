@@ -105,6 +105,11 @@ TRAIN_OPTIONS: dict[str, OptionType] = {
     "augment": OptionType("words", "random augmentations of training images", ("none", "crop", "flip", "rotation")),
     "label-smoothing": OptionType("float", "share of the target probability spread over all classes", least=0),
     "bn-l1": OptionType("float", "strength of an L1 penalty on the scales of batch norm (network slimming)", least=0),
+    "patience": OptionType("moment", "stop after so many epochs without improvement on validation data"),
+    "monitor": OptionType(
+        "word", "what `patience` looks at: the loss, or the metric of the task", ("loss", "metric"),
+        idle=(no_effect.WITHOUT_PATIENCE,),
+    ),
 }  # fmt: skip
 #: Options that every schedule of `retrain` accepts.
 _COMMON_RETRAIN_OPTIONS = (
@@ -120,6 +125,8 @@ _COMMON_RETRAIN_OPTIONS = (
     "augment",
     "label-smoothing",
     "bn-l1",
+    "patience",
+    "monitor",
 )
 RETRAIN_OPTIONS: dict[str, OptionType] = {
     "lr": OptionType(
@@ -190,6 +197,7 @@ COMPARE_OPTIONS: dict[str, OptionType] = {
     ),
 }
 REPORT_OPTIONS: dict[str, OptionType] = {
+    "every": OptionType("moment", "how often early-stop measures the validation loss, e.g. 100it (default: per epoch)"),
     "batch": OptionType("int", "batch size for latency and memory (default 128)", least=1, most=65_536),
     "watts": OptionType(
         "float", "power draw of training where no counter can be read (default: depends on the device)", above=0
@@ -198,6 +206,7 @@ REPORT_OPTIONS: dict[str, OptionType] = {
 }
 #: Option of `report` -> the metrics that use it.
 REPORT_OPTION_METRICS: dict[str, tuple[str, ...]] = {
+    "every": ("early-stop",),
     "batch": ("latency", "memory"),
     "watts": ("energy", "carbon"),
     "intensity": ("carbon",),
@@ -263,7 +272,15 @@ def option_schema(options: Any) -> dict[str, OptionType]:
     return {
         name: OptionType("share", option.summary, above=0, below=1)
         if option.is_share
-        else OptionType(kinds[option.type], option.summary, least=option.least, most=option.most, among=option.among)
+        else OptionType("word", option.summary, tuple(map(str, option.among)))
+        if option.type is str and option.among
+        else OptionType(
+            kinds[option.type],
+            option.summary,
+            least=option.least,
+            most=option.most,
+            among=tuple(value for value in option.among if isinstance(value, int)),
+        )
         for name, option in options.items()
     }
 

@@ -168,7 +168,7 @@ ALL_ARMS = "all"
 METRICS = (
     "accuracy", "loss", "sparsity", "params", "flops", "rounds", "train-time", "train-flops",
     "latency", "memory", "energy", "carbon",
-    "early-stop", "pruned", "robustness", "barrier",
+    "early-stop", "pruned", "robustness", "barrier", "data",
 )  # fmt: skip
 #: Metric or control -> what it means.
 WORD_SUMMARIES: dict[str, str] = {
@@ -184,7 +184,8 @@ WORD_SUMMARIES: dict[str, str] = {
     "memory": "bytes needed to classify a batch, and to train for one step",
     "energy": "energy used by training, in joules: measured if the machine has a counter, else estimated from `watts`",
     "carbon": "CO2 emitted by training, in grams: the energy times `intensity`",
-    "early-stop": "the epoch with the lowest test loss",
+    "early-stop": "when the loss was lowest, on validation data or else on the test set",
+    "data": "memory that the training data take, and the share of the training time spent waiting for them",
     "pruned": "test accuracy straight after the prune, before any retraining",
     "robustness": "accuracy on corrupted images and under adversarial attack",
     "barrier": "increase in test error along the line to the same network trained with another data order",

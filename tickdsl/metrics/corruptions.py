@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tickdsl.training.data.streaming.images import batches
 from tickdsl.training.rng import generator
 
 SEVERITIES = (1, 2, 3, 4, 5)
@@ -37,7 +38,7 @@ def corrupt(images: Tensor, kind: str, severity: int) -> Tensor:
     stream = generator(_SEED, "corruption", kind)
     parts = [
         corruption(part.float().div_(255), strengths[severity - 1], stream).mul_(255).round_().clamp_(0, 255).byte()
-        for part in torch.split(images, _BATCH)
+        for part in batches(images, _BATCH)
     ]
     return torch.cat(parts)
 

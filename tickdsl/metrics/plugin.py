@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from tickdsl.plugins import PluginError, call_plugin, load_plugin, require_plugin, type_in_words
 from tickdsl.training.data.datasets import Dataset
+from tickdsl.training.data.streaming.images import batches
 
 
 @attrs.frozen(eq=False)
@@ -31,7 +32,7 @@ class TrainedModel:
         """
         preprocess = self.data.preprocess(self.device)
         images, labels = self.data.test_inputs, self.data.test_targets
-        for batch, batch_labels in zip(torch.split(images, size), torch.split(labels, size), strict=True):
+        for batch, batch_labels in zip(batches(images, size), torch.split(labels, size), strict=True):
             yield preprocess(batch.to(self.device)), batch_labels.to(self.device)
 
     def scores(self) -> Tensor:

@@ -15,6 +15,7 @@ from tickdsl.metrics.corruptions import KINDS, SEVERITIES, corrupt
 from tickdsl.metrics.shifted_test_sets import ShiftedTestSet
 from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.data.preprocess import Normalise
+from tickdsl.training.data.streaming.images import batches
 from tickdsl.training.evaluation import evaluate
 from tickdsl.training.rng import generator
 
@@ -44,9 +45,10 @@ def measure_robustness(
             f"`report robustness` measures classifiers, but the task of {data.name} is {data.task.name}",
             "leave out `robustness`",
         )
-    if data.vocabulary:
+    if data.has_floats or data.vocabulary:
+        what = "tokens" if data.vocabulary else "floats"
         raise TickdslError(
-            f"`report robustness` changes test images, but the inputs of {data.name} are tokens",
+            f"`report robustness` changes test images, but the inputs of {data.name} are {what}",
             "leave out `robustness`",
         )
     model.to(device).eval().requires_grad_(False)
@@ -87,7 +89,7 @@ def _attack_accuracies(
 
     attack_generator = generator(0, "pgd")
     correct: dict[str, int] = defaultdict(int)
-    for part, targets in zip(torch.split(images, _BATCH), torch.split(labels, _BATCH), strict=True):
+    for part, targets in zip(batches(images, _BATCH), torch.split(labels, _BATCH), strict=True):
         between()
         batch = part.float() / 255
         for name, adversarial in (

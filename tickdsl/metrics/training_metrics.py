@@ -1,4 +1,4 @@
-"""Metrics of a training run, computed from its record: time, energy, carbon, and the epoch of the lowest test loss.
+"""Metrics of a training run, computed from its record: time, energy, carbon, data, and when its loss was lowest.
 
 They describe the run as it happened, on the machine that ran it.
 """
@@ -35,6 +35,16 @@ def _train_time(record: Mapping[str, Any], measuring: MeasurementOptions) -> Met
     if steps := metrics.get("steps"):
         figures["train-time.step"] = metrics["train_time"] / steps
     return figures, MEASURED if metrics.get("stacked", 1) == 1 else ESTIMATED
+
+
+def _data(record: Mapping[str, Any], measuring: MeasurementOptions) -> MetricResult:
+    """The memory that the data took, and the share of the time that the training waited for them."""
+    metrics = record["metrics"]
+    if "data" not in metrics:  # of an earlier version
+        return None
+    data, seconds = metrics["data"], metrics["train_time"]
+    waited = data["wait_seconds"] / seconds if seconds else 0.0
+    return {"data": data["bytes"], "data.wait": waited}, MEASURED
 
 
 def _train_flops(record: Mapping[str, Any], measuring: MeasurementOptions) -> MetricResult:
@@ -77,13 +87,24 @@ def _joules(record: Mapping[str, Any], measuring: MeasurementOptions) -> tuple[f
 
 
 def _early_stop(record: Mapping[str, Any], measuring: MeasurementOptions) -> MetricResult:
-    """The first epoch (by the recipe's count) with the lowest test loss, with its loss and score (accuracy)."""
-    epochs = [(row[2], row[0], row[3]) for row in record["metrics"]["epochs"] if row[2] is not None]
+    """When the loss was lowest, by the recipe's count, with the loss and the score (accuracy) then.
+
+    Measured within epochs: the iteration of the lowest validation loss, and the score on the test set there (Frankle &
+    Carbin 2019). Otherwise the first epoch with the lowest loss, of the validation data or else of the test set.
+    """
+    metrics = record["metrics"]
+    name = metrics.get("metric", "accuracy")
+    if curve := metrics.get("loss_curve"):
+        loss, step, score = min((row[1], row[0], row[3]) for row in curve if row[3] is not None)
+        epoch = step * metrics["passes"] / metrics["steps"]
+        figures = {"early-stop": epoch, "early-stop.iteration": step, "early-stop.loss": loss}
+        return {**figures, f"early-stop.{name}": score}, MEASURED
+    epochs = [(row[2], row[0], row[3]) for row in metrics["epochs"] if row[2] is not None]
     if not epochs:
         return None
     loss, epoch, score = min(epochs)
-    name = record["metrics"].get("metric", "accuracy")
-    return {"early-stop": epoch, "early-stop.loss": loss, f"early-stop.{name}": score}, MEASURED
+    scored = "validation" if metrics.get("validation") else name
+    return {"early-stop": epoch, "early-stop.loss": loss, f"early-stop.{scored}": score}, MEASURED
 
 
 TRAINING_METRICS: dict[str, Callable[[Mapping[str, Any], MeasurementOptions], MetricResult]] = {
@@ -92,4 +113,5 @@ TRAINING_METRICS: dict[str, Callable[[Mapping[str, Any], MeasurementOptions], Me
     "energy": _energy,
     "carbon": _carbon,
     "early-stop": _early_stop,
+    "data": _data,
 }

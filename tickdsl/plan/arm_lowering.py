@@ -124,8 +124,9 @@ class ArmLowering:
         self._context, self._plan, self._arm, self._seed = context, context.plan, arm, seed
         self._results = ArmResults()
         self._steps = StepBuilder(
-            context.graph, arm, seed, context.fingerprint, context.is_ticket, task_of=context.task_of
-        )
+            context.graph, arm, seed, context.fingerprint, context.is_ticket, task_of=context.task_of,
+            every=context.plan.measuring.every,
+        )  # fmt: skip
         #: Builds the steps that measure levels: on other data after a transfer.
         self._target = self._steps if arm.transfer is None else self._steps.for_data(arm.transfer.data)
         #: The step of the network that the levels are compared with.

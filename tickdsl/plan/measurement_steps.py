@@ -14,7 +14,7 @@ from tickdsl.plan.steps import Step, changes_masks
 from tickdsl.plugins import is_plugin
 
 #: Metrics that the record of a training contains.
-_TRAINING_METRICS = ("train-time", "train-flops", "energy", "carbon", "early-stop")
+_TRAINING_METRICS = ("train-time", "train-flops", "energy", "carbon", "early-stop", "data")
 #: Operations whose results are wrong if other work runs on the machine.
 EXCLUSIVE_OPERATIONS = frozenset({"latency"})
 

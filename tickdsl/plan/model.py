@@ -375,6 +375,11 @@ class Arm:
         return self.split is not None or (self.transfer is not None and self.transfer.head == "reset")
 
     @property
+    def judged_on(self) -> Data:
+        """The data set that its levels are measured on."""
+        return self.data if self.transfer is None else self.transfer.data
+
+    @property
     def dense_recipe(self) -> Options:
         """The recipe of the dense training that is pruned, and whose weights `rewind weights` restores."""
         return self.recipe if self.fork is None else self.fork.recipe
@@ -403,7 +408,8 @@ class Arm:
 class MeasurementOptions:
     """How `report` measures.
 
-    `batch`: images per batch. `watts`: the power used to estimate energy if no counter is readable (None: depends on
+    `every`: how often `early-stop` measures the validation loss (None: after each epoch). `batch`: images per batch for
+    latency and memory. `watts`: the power used to estimate energy if no counter is readable (None: depends on
     the device). `intensity`: grams of CO2 per kWh; the default is the world average of 2023 (Ember, Global Electricity
     Review 2024).
     """
@@ -411,6 +417,7 @@ class MeasurementOptions:
     batch: int = 128
     watts: float | None = None
     intensity: float = 480.0
+    every: Moment | None = None
 
 
 @attrs.frozen

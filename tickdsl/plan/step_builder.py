@@ -88,11 +88,15 @@ class StepBuilder:
     is_ticket: IsTicket = no_ticket
     trainings: int = 0
     task_of: TaskOf = default_task
+    #: How often trainings measure the validation loss for `report early-stop`; None for after each epoch.
+    every: Moment | None = None
 
     def for_data(self, data: Data) -> StepBuilder:
         """A builder for the same network on other data, without the split."""
         arm = attrs.evolve(self.arm, data=data, split=None)
-        return StepBuilder(self.graph, arm, self.seed, self.fingerprint, self.is_ticket, task_of=self.task_of)
+        return StepBuilder(
+            self.graph, arm, self.seed, self.fingerprint, self.is_ticket, task_of=self.task_of, every=self.every
+        )
 
     @property
     def from_ticket(self) -> bool:
@@ -183,6 +187,8 @@ class StepBuilder:
             args["round"] = training.round
         if budget != "epochs":
             args["budget"] = budget
+        if self.every is not None:
+            args["measure_every"] = str(self.every)
         distillation = training.distillation
         if distillation is not None:
             args["distill"] = {"temperature": distillation.temperature, "weight": distillation.weight}

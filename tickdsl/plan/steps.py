@@ -86,12 +86,12 @@ def structure_of(key: str, operation: str, args: Mapping[str, Any], parents: Map
 
 
 def _keyed_args(args: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments that enter the key: data and weights count by their fingerprint, not by their path."""
+    """The arguments that enter the key: data and weights count by their fingerprint, not by where they are."""
     keyed = dict(args)
-    for subject, place in (("data", "path"), ("model", "weights")):
+    for subject, places in (("data", ("path", "load")), ("model", ("weights",))):
         value = args.get(subject)
         if value is not None and "fingerprint" in value:
-            options = {name: option for name, option in value["options"].items() if name != place}
+            options = {name: option for name, option in value["options"].items() if name not in places}
             keyed[subject] = {**value, "options": options}
     return keyed
 

@@ -224,6 +224,8 @@ class StepStart(Event):
 class StepProgress(Event):
     """`epoch` of `epochs` is done; `accuracy` is a share in [0, 1], None if it was not measured.
 
+    `measured_on` is the set that the accuracy or score is of: `test`, or `validation` if samples are held out for it.
+
     Where another task than classification is learnt, `score` is the value of `metric`, its primary metric.
     """
 
@@ -236,6 +238,7 @@ class StepProgress(Event):
     lr: float | None = None
     score: float | None = None
     metric: str | None = None
+    measured_on: str = "test"
 
 
 @attrs.frozen(kw_only=True, field_transformer=_printable_fields)
@@ -269,6 +272,9 @@ class Metric(Event):
 
     Where another task than classification is learnt, there is no `accuracy`: `score` is the value of `metric`, the
     primary metric of the task, `best_score` that of the best epoch, and `figures` are all of its figures by name.
+
+    If samples are held out for validation, `validation` are the figures on them by name, and `best_epoch` is the best
+    one there: it has the score `best_validation`, and its score on the test set is not known.
     """
 
     type: ClassVar[str] = "metric"
@@ -294,6 +300,8 @@ class Metric(Event):
     metric: str | None = None
     best_score: float | None = None
     figures: Mapping[str, Any] = attrs.field(factory=dict)
+    validation: Mapping[str, Any] = attrs.field(factory=dict)
+    best_validation: float | None = None
 
 
 @attrs.frozen(kw_only=True, field_transformer=_printable_fields)

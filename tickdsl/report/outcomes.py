@@ -181,6 +181,10 @@ def _table(
     rows = [tuple(map(as_cell, _row(source, outcome, controls, symbols, several))) for source, outcome in shown]
     best = scores.superlative(metric)
     tested = "Test images choose" if metric == scores.ACCURACY else "The test set chooses"
+    chosen = f"{tested} the ticket that is shown, so the {scores.label(metric)} of the {best} one is optimistic."
+    tickets = [ticket for _, outcome in shown for ticket in (outcome.winner, outcome.best) if ticket is not None]
+    if tickets and all(ticket.validation for ticket in tickets):
+        chosen = f"Data that are held out for validation choose the {best} ticket."
     kind = "Smallest winning ticket" if won else f"{best.capitalize()} ticket"
     rest = f"; if there is none, the {best} ticket" if 0 < len(won) < len(shown) else ""
     return Table(
@@ -194,8 +198,7 @@ def _table(
         frozenset({0, 1}),
         f"Winning: shown to be {_margin([source for source, _ in shown], metric)} dense, with differences paired by "
         "seed and corrected for the number of rounds (Holm). ± is half the 95% confidence interval of a mean over "
-        f"seeds, for a single comparison. {tested} the ticket that is shown, so the "
-        f"{scores.label(metric)} of the {best} one is optimistic.",
+        f"seeds, for a single comparison. {chosen}",
     )  # fmt: skip
 
 

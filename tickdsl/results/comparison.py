@@ -74,6 +74,12 @@ class Measurements:
         found = (score_of(m, self.metric_of(key[0])) for _, m in sorted(self.network(key).items()))
         return [score for score in found if score is not None]
 
+    def validation_scores(self, key: NetworkKey) -> list[float]:
+        """The scores of a network on validation data; empty unless every seed with a score has one."""
+        name, measured = self.metric_of(key[0]).name, self.network(key)
+        found = [m.validation.get(name) for _, m in sorted(measured.items())]
+        return [float(value) for value in found if isinstance(value, int | float)] if None not in found else []
+
     def too_few_seeds(self, pair: Pair) -> str | None:
         """Why two networks have too few seeds in common for a verdict; None if they have enough."""
         common = pair[0].keys() & pair[1].keys()

@@ -169,6 +169,8 @@ def _contestant(
                 "keys": None if stored is None else attrs.asdict(stored),
             }
         )
+        if metric.validation:
+            seeds[-1]["validation"] = dict(metric.validation)
         if extra_values:
             seeds[-1]["figures"] = _extra_figures(state, (*key, seed))
     return {
@@ -192,6 +194,7 @@ def _contestant(
         "figures": {
             name: {**(_estimate(figure.value) or {}), "how": figure.how} for name, figure in extra_values.items()
         },
+        **({"validation": _estimate(standing.validation)} if standing.validation else {}),
         "seeds": seeds,
     }
 

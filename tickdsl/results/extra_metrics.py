@@ -62,6 +62,10 @@ _COLUMNS: dict[str, tuple[Column, ...]] = {
     "energy": (Column("energy", "training\nenergy", functools.partial(formatting.quantity, unit="J")),),
     "carbon": (Column("carbon", "training\nCO2", functools.partial(formatting.quantity, unit="g")),),
     "early-stop": (),
+    "data": (
+        Column("data", "data,\nmemory", _bytes),
+        Column("data.wait", "data,\nwaited %", _percent),
+    ),
     "pruned": (),
     "barrier": (),
 }
@@ -80,9 +84,14 @@ def _score_columns(primary: MetricInfo) -> dict[str, tuple[Column, ...]]:
     return {
         "early-stop": (
             Column("early-stop", "early stop,\nepoch", lambda epoch: f"{epoch:.1f}".removesuffix(".0")),
+            Column("early-stop.iteration", "early stop,\niteration", lambda step: f"{step:,.0f}"),
             Column(f"early-stop.{primary.name}", f"early stop,\n{heading}", shown),
+            Column("early-stop.validation", f"early stop, on\nvalidation: {heading}", shown),
         ),
-        "pruned": (Column("pruned", f"just pruned,\n{heading}", shown),),
+        "pruned": (
+            Column("pruned", f"just pruned,\n{heading}", shown),
+            Column("pruned.validation", f"just pruned, on\nvalidation: {heading}", shown),
+        ),
         "barrier": (
             Column("barrier", barrier, shown),
             Column("barrier.interpolated", "barrier, BN\ninterpolated", shown),
@@ -91,7 +100,7 @@ def _score_columns(primary: MetricInfo) -> dict[str, tuple[Column, ...]]:
 
 
 #: Metrics whose values depend on the machine.
-_MACHINE_DEPENDENT = ("train-time", "latency", "memory", "energy", "carbon")
+_MACHINE_DEPENDENT = ("train-time", "latency", "memory", "energy", "carbon", "data")
 
 
 def measured_values(state: RunState) -> dict[NetworkKey, dict[str, MeasuredValue]]:

@@ -46,6 +46,7 @@ class Standing:
     `verdict` is winning, losing, undecided, or None, and then `no_verdict` says why; it follows from `p_winning` and
     `p_losing`, which are corrected over the levels. `lead_verdict` is ahead, behind, undecided or None in the same way.
     `of_seeds` is the number of seeds that the run has, `spread` the standard deviation of one seed's `to_dense`.
+    `validation` is the metric on data that are held out for validation, None without them: networks are chosen by it.
     """
 
     arm: str
@@ -70,6 +71,7 @@ class Standing:
     p_ahead: float | None = None
     p_behind: float | None = None
     metric: MetricInfo = ACCURACY
+    validation: Estimate | None = None
 
     @property
     def density(self) -> float | None:
@@ -83,8 +85,12 @@ class Standing:
 
     @property
     def goodness(self) -> float:
-        """The mean score such that more is better; only networks of one metric can be compared by it."""
-        return -math.inf if self.score is None else oriented(self.score.mean, self.metric)
+        """What the best network is chosen by: the mean score, on validation data if there are any; more is better.
+
+        Only networks of one metric can be compared by it.
+        """
+        chosen_by = self.validation or self.score
+        return -math.inf if chosen_by is None else oriented(chosen_by.mean, self.metric)
 
     @property
     def scale(self) -> float | None:
@@ -143,6 +149,7 @@ class _Standings:
             seconds=_mean([metric.seconds for metric in metrics]),
             of_seeds=len(self._measurements.seeds),
             metric=self._state.metric_of(key[0]),
+            validation=estimate(self._measurements.validation_scores(key)),
         )
 
     def _compare_with_dense(self, arm: str, contestant: str, levels: Sequence[int]) -> None:

@@ -171,6 +171,8 @@ def _legend(
         parts.append(note)
     if any(standing.verdict == WINNING and standing.contestant == "ticket" for standing in standings.values()):
         tested = "test images" if metrics == [scores.ACCURACY] else "the test set"
+        tickets = [standing for standing in standings.values() if standing.contestant == "ticket" and standing.score]
+        tested = "validation data" if all(ticket.validation for ticket in tickets) else tested
         superlative = " or ".join(dict.fromkeys(map(scores.superlative, metrics)))
         parts.append(f"{BEST_MARK} {superlative} winning ticket, chosen on {tested}")
     return " · ".join(parts)

@@ -52,5 +52,6 @@ def _places(spec: Mapping[str, Any], paths: RunPaths) -> Iterator[str]:
     for entry in data:
         options = dict(entry["options"])
         place = options.pop("path", None)
+        options.pop("load", None)
         if place and entry["name"] == spec["name"] and options == spec["options"]:
             yield str(place)

@@ -22,6 +22,7 @@ from tickdsl.tickets.ticket_file import open_ticket
 from tickdsl.training.catalogue.input_shapes import is_tokens, shape_in_words
 from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.data.preprocess import Preprocess
+from tickdsl.training.data.streaming.images import in_memory
 from tickdsl.training.evaluation import EvaluationResult, evaluate
 from tickdsl.training.tasks import CLASSIFY, Outputs, find_task
 
@@ -88,6 +89,7 @@ def evaluate_file(path: Path, data: Dataset, name: str) -> Evaluation:
     """
     opened = _open(path)
     data = _for_task(path, opened, data, name)
+    data = attrs.evolve(data, test_inputs=in_memory(data.test_inputs))
     task = data.task
     _require_fit(path, opened, data, name)
     result = _evaluated(path, opened, data, name)

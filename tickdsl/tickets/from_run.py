@@ -38,6 +38,7 @@ from tickdsl.tickets.ticket import Origin, Ticket
 from tickdsl.training.catalogue import architecture_options
 from tickdsl.training.catalogue.input_shapes import InputShape
 from tickdsl.training.data.datasets import Dataset
+from tickdsl.training.data.streaming.images import in_memory
 from tickdsl.training.tasks import find_task
 
 #: The metrics of a result that a ticket keeps.
@@ -134,8 +135,8 @@ def _test_inputs(data: Dataset, output_bytes: int) -> TestInputs:
     count = len(data.test_inputs)
     compared = max(1, _MAX_OUTPUT_BYTES // max(1, output_bytes))
     if count <= compared or data.task.name == DEFAULT_TASK:
-        return TestInputs(data.test_inputs, data.test_targets)
-    return TestInputs(data.test_inputs[:compared], part_of=count)
+        return TestInputs(in_memory(data.test_inputs), data.test_targets)
+    return TestInputs(in_memory(data.test_inputs[:compared]), part_of=count)
 
 
 def _result(state: RunState, choice: Choice, store: Path | None) -> Result:
@@ -162,6 +163,11 @@ def _stored(key: str, state: RunState, store: Path | None) -> Result:
 def _data_description(result: Result, found: FoundData, name: str) -> tuple[InputPreprocessing, tuple[str, ...]]:
     """How inputs are prepared, and the names of the classes. Raises TicketError if neither store nor data say so."""
     description = load_data_description(result.folder)
+    if description is not None and description.get("inputs", "uint8") != "uint8":
+        raise TicketError(
+            f"networks on {description['inputs']} inputs, as `{name}` has, cannot be exported yet",
+            "take the weights from the store: `tickdsl path`",
+        )
     if description is not None:
         preprocessing = preprocessing_for(tuple(description["shape"]), description["mean"], description["std"])
         return preprocessing, tuple(description["classes"])

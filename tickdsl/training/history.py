@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import attrs
 from torch import Tensor
@@ -16,17 +17,28 @@ class EpochReport:
     mean over the epoch's training steps; test_loss, test_accuracy (in [0, 1]; None if the task has none): on the test
     set afterwards; lr: the learning rate of the last step; seconds: the time of training and testing, without pauses,
     and in a stack an equal share of it; figures: those of the task on the test set, by name.
+
+    If samples are held out for validation, epochs are measured on them, by `validation`, and not on the test set:
+    test_loss and test_accuracy are None, and `figures` is empty.
     """
 
     epoch: int
     epochs: int
     step: int
     train_loss: float
-    test_loss: float
+    test_loss: float | None
     test_accuracy: float | None
     lr: float
     seconds: float = attrs.field(eq=False)
     figures: Mapping[str, float] = attrs.field(factory=dict)
+    validation: Mapping[str, float] = attrs.field(factory=dict)
+
+    @property
+    def watched(self) -> Mapping[str, float]:
+        """The figures that choices look at: those on the validation set, else on the test set, by name."""
+        if self.validation or self.figures or self.test_accuracy is None or self.test_loss is None:
+            return self.validation or self.figures
+        return {"accuracy": self.test_accuracy, "loss": self.test_loss}  # of a checkpoint of an earlier version
 
 
 @attrs.frozen
@@ -38,7 +50,10 @@ class TrainingHistory:
     were trained as one stack; scores: [N], the task's score of every test image (for a classifier, whether it is
     classified correctly); None if images have no score of their own; masks: those at the end, by parameter, if they
     changed in the training; changes: at which steps weights left and entered the network, and how many; left: by step,
-    how many weights of each parameter a change has left, where it left other numbers than before.
+    how many weights of each parameter a change has left, where it left other numbers than before; figures: those of the
+    task on the test set at the end, by name; loss_curve: the validation loss within epochs, if it was measured (see
+    `validation.LossCurve`); wait_seconds: how long steps waited for their data; data_bytes: the memory that the data
+    took.
     """
 
     start: int
@@ -53,6 +68,10 @@ class TrainingHistory:
     masks: Mapping[str, Tensor] | None = attrs.field(default=None, eq=False, repr=False)
     changes: tuple[tuple[int, int, int], ...] = ()
     left: tuple[tuple[int, Mapping[str, int]], ...] = ()
+    figures: Mapping[str, float] = attrs.field(factory=dict)
+    loss_curve: tuple[tuple[Any, ...], ...] = ()
+    wait_seconds: float = attrs.field(default=0.0, eq=False)
+    data_bytes: int = attrs.field(default=0, eq=False)
 
     @property
     def last(self) -> EpochReport | None:

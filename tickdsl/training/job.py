@@ -37,6 +37,7 @@ class TrainingJob:
     sparsifier: Sparsifier | None = None
     layout: str | None = None
     compile: bool | None = None
+    measure_every: int = 0
     usage: Usage = attrs.field(factory=Usage)
 
     @property

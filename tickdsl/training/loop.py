@@ -9,7 +9,7 @@ fastest algorithms and some sum in no fixed order.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +51,7 @@ def train(
     choices: MeasuredChoices = _IN_MEMORY_CHOICES,
     layout: str | None = None,
     compile: bool | None = None,
+    measure_every: int = 0,
     usage: Usage | None = None,
 ) -> TrainingHistory:
     """Train `model` in place from step `start` to step `stop` (default: the recipe's end), on `device`.
@@ -73,9 +74,12 @@ def train(
     layout: the network's memory layout, a name in `memory_layouts.LAYOUTS` (default: the one that usually trains
     faster).
     compile: whether torch compiles the network (default: if the recipe says `compile=on`).
+    measure_every: how many steps apart the validation loss is measured too (0: after epochs only), at steps that are
+    multiples of it and at the last one. It changes nothing in the training.
     usage: counts the time and the energy that the training uses.
 
-    A resumed training keeps the sparse layers, the layout and the compilation that it began with.
+    A recipe with `patience` can end the training before `stop`. A resumed training keeps the sparse layers, the layout
+    and the compilation that it began with.
 
     Raises TickdslError if an epoch's loss is not finite, or if the recipe does not fit the data or the device;
     MaskError if a pruned weight is not zero at the end.
@@ -83,7 +87,7 @@ def train(
     job = TrainingJob(
         model=model, data=data, recipe=recipe, seed=seed, start=start, stop=stop, masks=masks or {},
         checkpoint=checkpoint, on_epoch=on_epoch, step_callbacks=step_callbacks or {}, distillation=distillation,
-        sparsifier=sparsifier, layout=layout, compile=compile, usage=usage or Usage(),
+        sparsifier=sparsifier, layout=layout, compile=compile, measure_every=measure_every, usage=usage or Usage(),
     )  # fmt: skip
     target_device = torch.device(device)
     run = TrainingRun(job, DeviceDataset(data, recipe, target_device), target_device)
@@ -111,22 +115,32 @@ def _take_steps(
 ) -> None:
     """Take the remaining steps."""
     job = run.job
-    batch_stream = BatchStream(run.dataset, [job.seed])
     run.begin()
-    while not run.finished:
-        if before_step is not None:
-            before_step()
-        images, targets, indices = batch_stream.batch(run.step)
-        soft_targets = None
-        if distiller is not None and distiller.active_at(run.step):
-            soft_targets = distiller.soft_targets(images, indices)
-        seed = stream_seed(job.seed, "dropout", run.step)
-        if run.replaces_step():
-            run.change_masks(run.step, optimiser_step.gradients(images, targets, soft_targets, seed=seed))
-        else:
-            run.before_step()
-            optimiser_step.take(images, targets, soft_targets, lr=run.lr, momentum=run.momentum, seed=seed)
-            run.change_masks_if_due(run.step + 1)
-        run.after_step(run.task.weight(targets))
-        if job.checkpoint is not None and not run.finished:
-            job.checkpoint.save_if_due()
+    with closing(BatchStream(run.dataset, [job.seed], run.stop, run.count_wait)) as batch_stream:
+        while not run.finished:
+            _take_step(run, batch_stream, optimiser_step, distiller, before_step)
+            if job.checkpoint is not None and not run.finished:
+                job.checkpoint.save_if_due()
+
+
+def _take_step(
+    run: TrainingRun,
+    batch_stream: BatchStream,
+    optimiser_step: OptimiserStep,
+    distiller: Distiller | None,
+    before_step: Callable[[], None] | None,
+) -> None:
+    if before_step is not None:
+        before_step()
+    images, targets, indices = batch_stream.batch(run.step)
+    soft_targets = None
+    if distiller is not None and distiller.active_at(run.step):
+        soft_targets = distiller.soft_targets(images, indices)
+    seed = stream_seed(run.job.seed, "dropout", run.step)
+    if run.replaces_step():
+        run.change_masks(run.step, optimiser_step.gradients(images, targets, soft_targets, seed=seed))
+    else:
+        run.before_step()
+        optimiser_step.take(images, targets, soft_targets, lr=run.lr, momentum=run.momentum, seed=seed)
+        run.change_masks_if_due(run.step + 1)
+    run.after_step(run.task.weight(targets))

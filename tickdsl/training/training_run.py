@@ -19,7 +19,7 @@ from tickdsl.training.checkpoints import training_identity
 from tickdsl.training.data.device_dataset import DeviceDataset
 from tickdsl.training.devices import autocast_type, float32_format
 from tickdsl.training.epoch_evaluation import EpochTester
-from tickdsl.training.evaluation import evaluation_from_sums, evaluation_sums, score_buffer
+from tickdsl.training.evaluation import EvaluationResult, evaluation_from_sums, evaluation_sums, score_buffer
 from tickdsl.training.history import EpochReport, TrainingHistory
 from tickdsl.training.job import StateDict, TrainingJob
 from tickdsl.training.measured_choices import MeasuredChoices
@@ -36,6 +36,7 @@ from tickdsl.training.step.masks import Masks
 from tickdsl.training.step.optimiser_step import OptimiserStep
 from tickdsl.training.step.phased_step import PhasedStep
 from tickdsl.training.step.sparse_layers import SparseLayers, choose_sparse_layers
+from tickdsl.training.validation import LossCurve, patience_is_over, require_validation
 
 _EVALUATION_BATCH = 1000
 
@@ -43,17 +44,18 @@ _EVALUATION_BATCH = 1000
 StartTest = Callable[[Tensor, int], EpochSums]
 
 
-def evaluate_test_set(
+def evaluate_watched_set(
     network: nn.Module,
     dataset: DeviceDataset,
     autocast: torch.dtype | None,
     num_networks: int | None = None,
     scores: Tensor | None = None,
 ) -> Tensor:
-    """`evaluation_sums` on the test set."""
+    """`evaluation_sums` on the validation set, or on the test set if there is none. scores: filled in a test only."""
     return evaluation_sums(
-        network, *dataset.test_set, dataset.preprocess, _EVALUATION_BATCH, autocast, num_networks, scores, dataset.task
-    )
+        network, *dataset.watched_set, dataset.preprocess, _EVALUATION_BATCH, autocast, num_networks,
+        scores if dataset.validation_set is None else None, dataset.task,
+    )  # fmt: skip
 
 
 @contextmanager
@@ -126,6 +128,8 @@ class TrainingRun:
             raise TickdslError(f"the recipe does not fit {dataset.name}: {error}", "change `train`") from error
         momenta = recipe.momenta(self.steps_per_epoch)
         self.momenta = momenta.tolist() if recipe.schedule == "one-cycle" else None
+        if dataset.validation_set is None:
+            require_validation(recipe, job.measure_every, dataset.name)
         self.autocast = autocast_type(recipe.precision, device)
 
         self.model = job.model.to(device).train()
@@ -138,13 +142,19 @@ class TrainingRun:
         #: [N]: the scores of the test images in the latest test, if they have any. Every test fills it; a training ends
         #: with a test, also if it was resumed.
         self.scores = score_buffer(self.task, len(dataset.test_set[1]), device)
-        evaluate = partial(evaluate_test_set, dataset=dataset, autocast=self.autocast, scores=self.scores)
+        evaluate = partial(evaluate_watched_set, dataset=dataset, autocast=self.autocast, scores=self.scores)
         tester = EpochTester(self.model, evaluate, device)
         self.start_test: StartTest = lambda loss_sum, step: tester.begin(loss_sum)
         self.step = self.start
         self.terms_seen = 0  # in this epoch
         self.finished_epoch: FinishedEpoch | None = None
         self.reports: list[EpochReport] = []
+        self.loss_curve = LossCurve()
+        self.wait_seconds = 0.0
+
+    def count_wait(self, seconds: float) -> None:
+        """Count time that the training waited for its data."""
+        self.wait_seconds += seconds
 
     def attach_checkpoint(self) -> Mapping[str, Any] | None:
         """Attach the job's checkpointer, and return the state to resume from, if any.
@@ -308,9 +318,43 @@ class TrainingRun:
             )
             self.optimiser_step.loss_sum.zero_()
             self.terms_seen = 0
+            if self.recipe.patience.amount:  # what the next step does must not hang on how fast a test is
+                self._report_epoch()
+                self._stop_if_patience_is_over()
+        self._measure_within_epoch()
         if self.finished or (self.finished_epoch is not None and self.finished_epoch.test_sums.ready()):
             self._report_epoch()
         self._call_step_callbacks()
+
+    def _stop_if_patience_is_over(self) -> None:
+        """End the training here, unless its network still changes; later rewinding points have its last weights."""
+        if self.finished or not patience_is_over(self.reports, self.recipe, self.task) or self._has_changes_to_come():
+            return
+        self.stop = self.step
+        for step in sorted(self.job.step_callbacks):
+            if step > self.step:
+                self.job.step_callbacks[step](self._state_dict())
+
+    def _has_changes_to_come(self) -> bool:
+        """Whether masks or weights will still be changed in this training, so that it must not end yet."""
+        sparsifier = self.sparsifier
+        later = range(self.step + 1, self.stop + 1)
+        return sparsifier is not None and any(sparsifier.is_due(step) or sparsifier.replaces(step) for step in later)
+
+    def _measure_within_epoch(self) -> None:
+        every = self.job.measure_every
+        if every and (self.step % every == 0 or self.finished):
+            assert self.dataset.validation_set is not None
+            validation = self._evaluate(self.dataset.validation_set)
+            self.loss_curve.measure(self.step, validation, lambda: self._evaluate(self.dataset.test_set))
+
+    def _evaluate(self, samples: tuple[Tensor, Tensor], scores: Tensor | None = None) -> EvaluationResult:
+        """The results of the network on a set of inputs and targets. Waits for the device."""
+        sums = evaluation_sums(
+            self.model, *samples, self.dataset.preprocess, _EVALUATION_BATCH, self.autocast, scores=scores,
+            task=self.task,
+        )  # fmt: skip
+        return evaluation_from_sums(self.task, sums.tolist(), len(samples[1]))
 
     def _call_step_callbacks(self) -> None:
         if self.step in self.job.step_callbacks:
@@ -333,17 +377,19 @@ class TrainingRun:
                 f"the training diverged: the loss is {train_loss} in epoch {epoch + 1} (lr {lr:g})",
                 "lower lr, add a warmup, or use precision=fp32",
             )
-        result = evaluation_from_sums(self.task, sums, len(self.dataset.test_set[1]))
+        result = evaluation_from_sums(self.task, sums, len(self.dataset.watched_set[1]))
+        is_test = self.dataset.validation_set is None
         report = EpochReport(
             epoch=epoch + 1,
             epochs=math.ceil(self.stop / self.steps_per_epoch),
             step=finished_epoch.step,
             train_loss=train_loss,
-            test_loss=result.loss,
-            test_accuracy=result.figures.get("accuracy"),
+            test_loss=result.loss if is_test else None,
+            test_accuracy=result.figures.get("accuracy") if is_test else None,
             lr=lr,
             seconds=self.job.usage.end_lap(),
-            figures=dict(result.figures),
+            figures=dict(result.figures) if is_test else {},
+            validation={} if is_test else dict(result.figures),
         )
         self.reports.append(report)
         if self.job.on_epoch is not None:
@@ -354,6 +400,7 @@ class TrainingRun:
 
         Raises MaskError if a pruned weight is not zero.
         """
+        figures = self._final_figures()
         self.job.usage.pause()
         Masks(self.model, self.masks).check()
         set_memory_format(self.model, torch.contiguous_format)
@@ -363,7 +410,16 @@ class TrainingRun:
             self.sparse_layers.names, self.layout, self.compile, stack_size, scores,
             masks=self._final_masks(), changes=() if self.sparsifier is None else tuple(self.sparsifier.changes),
             left=() if self.sparsifier is None else tuple(self.sparsifier.left),
+            figures=figures, loss_curve=tuple(map(tuple, self.loss_curve.rows)), wait_seconds=self.wait_seconds,
+            data_bytes=self.dataset.nbytes,
         )  # fmt: skip
+
+    def _final_figures(self) -> Mapping[str, float]:
+        """The figures on the test set at the end: those of the last epoch, unless that was measured on validation."""
+        if self.dataset.validation_set is None:
+            return self.reports[-1].watched if self.reports else {}
+        with self.device_context():
+            return self._evaluate(self.dataset.test_set, self.scores).figures
 
     def _final_masks(self) -> dict[str, Tensor] | None:
         """The masks at the end, on the CPU, if they changed in the training."""
@@ -388,6 +444,8 @@ class TrainingRun:
             "seen": self.terms_seen,
             "usage": self.job.usage.state_dict(),
             "reports": [attrs.asdict(report) for report in self.reports],
+            "loss_curve": self.loss_curve.rows,
+            "wait_seconds": self.wait_seconds,
             "ended": None if self.finished_epoch is None else self.finished_epoch.to_state(),
         }
 
@@ -406,5 +464,7 @@ class TrainingRun:
         if "usage" in state:  # not in checkpoints of earlier versions
             self.job.usage.load_state_dict(state["usage"])
         self.reports = [EpochReport(**report) for report in state["reports"]]
+        self.loss_curve = LossCurve([list(row) for row in state.get("loss_curve", ())])
+        self.wait_seconds = state.get("wait_seconds", 0.0)
         finished_epoch = state.get("ended")
         self.finished_epoch = None if finished_epoch is None else FinishedEpoch.from_state(**finished_epoch)

@@ -12,7 +12,7 @@ import torch
 from step_runner import equal_states, step_runner
 from torch import Tensor, nn
 
-from tickdsl.engine.steps import operations
+from tickdsl.engine.steps import tested_images
 from tickdsl.engine.steps.context import Context
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import compact_masks, slice_state_dict, zeroed_copy
@@ -155,13 +155,13 @@ def test_an_evaluation_has_the_precision_of_the_recipe(
 ) -> None:
     runner = step_runner(tmp_path, f"train 1ep precision={precision} batch=32\nprune weights 50%\n", head=NETWORK)
     used: list[torch.dtype | None] = []
-    evaluate = operations.evaluate
+    evaluate = tested_images.evaluate
 
     def spy(*args: Any, **kwargs: Any) -> Any:
         used.append(kwargs["autocast"])
         return evaluate(*args, **kwargs)
 
-    monkeypatch.setattr(operations, "evaluate", spy)
+    monkeypatch.setattr(tested_images, "evaluate", spy)
     (key,) = (key for key in runner.study.graph if runner.study.step(key).operation == "evaluate")
     runner.run_step(key)
     assert used == [None if precision == "fp32" else torch.bfloat16]

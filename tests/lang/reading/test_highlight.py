@@ -41,8 +41,8 @@ def test_token_types_of_a_plan() -> None:
 
 
 def test_keywords_are_names_inside_statements() -> None:
-    kinds = {value: kind for kind, value in tokens("compare data,\n  prune.x # c\nlet prune-y=1; train lr=2")}
-    assert kinds["data"] is kinds["prune.x"] is Name
+    kinds = {value: kind for kind, value in tokens("compare split,\n  prune.x # c\nlet prune-y=1; train lr=2")}
+    assert kinds["split"] is kinds["prune.x"] is Name
     assert kinds["prune-y"] is Name.Variable.Global
     assert kinds["lr"] is Name.Attribute and kinds["="] is Operator
 

@@ -19,11 +19,11 @@ from PIL import Image
 
 from tickdsl.errors import TickdslError
 from tickdsl.training.data import datasets
+from tickdsl.training.data.held_out import choose
 from tickdsl.training.data.readers import file_entries, folder_tree
 from tickdsl.training.data.readers.file_entries import Skipped
 from tickdsl.training.data.readers.folder import ImageFolder
 from tickdsl.training.data.readers.image_decoding import Scale, ValueRange, decode
-from tickdsl.training.data.readers.layout import choose_test_images
 
 
 def load(path: Path, **options: Any) -> datasets.Dataset:
@@ -396,7 +396,7 @@ images_of_a_class = st.lists(st.integers(0, 40), min_size=2, max_size=40).filter
 def test_the_choice_is_stratified_and_keeps_copies_together(classes: list[list[int]], share: float, order: Any) -> None:
     """The images of a class are numbers below 41, some of them equal; no image is in two classes."""
     images = [(f"c{k}", bytes([k, image * 7 % 41])) for k, numbers in enumerate(classes) for image in numbers]
-    tested = choose_test_images(*zip(*images, strict=True), share)
+    tested = choose(*zip(*images, strict=True), share)
     by_image = dict(zip(images, tested, strict=True))
     assert [by_image[image] for image in images] == tested
     for k, numbers in enumerate(classes):
@@ -405,16 +405,16 @@ def test_the_choice_is_stratified_and_keeps_copies_together(classes: list[list[i
         assert 0 < count < len(numbers)
         assert abs(count - share * len(numbers)) <= max(1.0, largest)
     order.shuffle(images)
-    assert choose_test_images(*zip(*images, strict=True), share) == [by_image[image] for image in images]
+    assert choose(*zip(*images, strict=True), share) == [by_image[image] for image in images]
 
 
 def test_copies_in_two_classes_stay_on_one_side() -> None:
     labels, digests = ["a"] * 4 + ["b"] * 4, [bytes([n]) for n in (1, 2, 3, 4, 4, 3, 5, 6)]
     for share in (0.25, 0.5, 0.75):
-        tested = dict(zip(digests, choose_test_images(labels, digests, share), strict=True))
-        assert choose_test_images(labels, digests, share) == [tested[digest] for digest in digests]
+        tested = dict(zip(digests, choose(labels, digests, share), strict=True))
+        assert choose(labels, digests, share) == [tested[digest] for digest in digests]
     with pytest.raises(TickdslError, match="class a needs two different images"):
-        choose_test_images(["a", "a"], [b"1", b"1"], 0.5)
+        choose(["a", "a"], [b"1", b"1"], 0.5)
 
 
 # -- classes

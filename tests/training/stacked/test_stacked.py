@@ -109,6 +109,20 @@ def test_stacked_trainings_equal_single_ones(tiny: Dataset, optimizer: str, layo
             assert not job.model.get_parameter(name)[~kept].any()
 
 
+def test_stacked_trainings_are_measured_on_validation_and_tested_at_the_end() -> None:
+    options = {"size": 8, "channels": 1, "train": 100, "test": 40, "classes": 4, "validation": 0.2}
+    data = datasets.load("synthetic", options=options)
+    recipe = attrs.evolve(RECIPE, length="2ep")
+    ours, theirs = three(data, recipe), three(data, recipe)
+    for one, other in zip(stacked(ours), alone(theirs), strict=True):
+        assert one.figures["loss"] == pytest.approx(other.figures["loss"], rel=1e-4)
+        assert one.scores is not None and len(one.scores) == 40
+        assert float(one.scores.float().mean()) == pytest.approx(one.figures["accuracy"])
+        for epoch, expected in zip(one.epochs, other.epochs, strict=True):
+            assert epoch.validation["loss"] == pytest.approx(expected.validation["loss"], rel=1e-4)
+            assert epoch.test_loss is None
+
+
 @pytest.mark.parametrize("name", ["small-cnn", "lenet-300-100", "resnet20", "lenet5"])
 def test_in_double_precision_results_agree_closely(tiny: Dataset, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """In float32, rounding errors grow in deep networks and hide small mistakes."""

@@ -88,9 +88,12 @@ def is_in_time(measurement: Measurement, last: int | None) -> bool:
 
 
 def metric_value(metrics: Metrics, name: str) -> float:
-    """The value of a metric of a test by its name in the plan language.
+    """The value of a metric of a test by its name in the plan language; on the validation set if samples are held out.
 
     Raises KeyError if the task that was tested has no such metric, which `check` finds.
     """
+    validation = metrics.get("validation") or {}
+    if name in validation:
+        return float(validation[name])
     name = "macs" if name == "flops" else name
     return float(metrics[name] if name in metrics else metrics["figures"][name])

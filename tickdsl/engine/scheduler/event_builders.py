@@ -16,6 +16,7 @@ from tickdsl.plan.step_builder import DEFAULT_TASK
 from tickdsl.plan.steps import Step, changes_masks
 from tickdsl.plan.study import Measurement, Study
 from tickdsl.records import events
+from tickdsl.training.catalogue import holds_out_validation
 from tickdsl.training.tasks import Task, find_task
 
 
@@ -103,6 +104,9 @@ def task_info(task: Task) -> events.TaskInfo:
 
 def _stops_on_results(study: Study) -> tuple[str, ...]:
     """The conditions on test results that end a seed of an arm early, as text."""
+    judged_on = (arm.judged_on for arm in study.plan.arms)
+    if all(holds_out_validation(data.name, data.options) for data in judged_on):
+        return ()
     conditions = [*study.plan.stops, *(level.ends for level in study.levels if level.ends is not None)]
     texts = (condition_text(condition) for condition in conditions if is_test_result(condition.metric))
     return tuple(dict.fromkeys(texts))
@@ -152,6 +156,8 @@ def metric_event(m: Measurement, metrics: Mapping[str, Any], step_name: str) -> 
         metric=metrics.get("metric"),
         best_score=metrics.get("best_score"),
         figures=metrics.get("figures", {}),
+        validation=metrics.get("validation", {}),
+        best_validation=metrics.get("best_validation"),
     )
 
 

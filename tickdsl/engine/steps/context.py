@@ -27,6 +27,7 @@ from tickdsl.records.canonical import canonical_json
 from tickdsl.records.store import Result, Store
 from tickdsl.training.catalogue import architecture_options
 from tickdsl.training.data.datasets import Dataset
+from tickdsl.training.data.streaming.decoder_pool import share_cores
 
 Metrics = dict[str, Any]
 
@@ -43,6 +44,7 @@ class Context:
         self.jobs_at_work = 1  # in the whole run
         self.paused_seconds = 0.0  # since the tasks that are running have started
         self._datasets = DatasetCache(settings.data)
+        share_cores(settings.jobs)
 
     # -- data sets and networks
 

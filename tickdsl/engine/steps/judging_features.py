@@ -23,9 +23,7 @@ def features(step: Step, context: Context, folder: Path, prefixes: Mapping[str, 
     data = context.dataset(step.args["data"], None)
     model, history = train_classifier(data, context.device, lambda: context.hooks.between_steps(lambda: None))
     save_weights(folder, model.state_dict())
-    last = history.last
-    assert last is not None and last.test_accuracy is not None
-    return {"figures": {"features.accuracy": last.test_accuracy}, "how": "measured"}
+    return {"figures": {"features.accuracy": history.figures["accuracy"]}, "how": "measured"}
 
 
 def judged_data(step: Step, context: Context) -> Dataset:

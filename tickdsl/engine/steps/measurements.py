@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from tickdsl.engine.dense_networks import DenseNetwork
 from tickdsl.engine.steps.context import Context
 from tickdsl.engine.steps.judging_features import judged_data
+from tickdsl.engine.steps.tested_images import evaluate_on
 from tickdsl.errors import TickdslError
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import compact
@@ -33,7 +34,6 @@ from tickdsl.records.events import MEASURED
 from tickdsl.records.process import host_name
 from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.devices import autocast_type
-from tickdsl.training.evaluation import evaluate
 from tickdsl.training.example_inputs import random_inputs
 from tickdsl.training.memory_layouts import PROBE_IMAGES, preferred_memory_format, set_memory_format
 from tickdsl.training.recipes.recipe import Recipe
@@ -112,19 +112,12 @@ def barrier(step: Step, context: Context, folder: Path, prefixes: Mapping[str, S
 
 
 def pruned(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Step]) -> Metrics:
-    """Test score (for classifiers the accuracy) and loss of a network straight after a prune."""
+    """Test score (for classifiers the accuracy) and loss of a network straight after a prune, and validation score."""
     measured = _MeasuredNetwork(step, context)
-    data = measured.data
-    result = evaluate(
-        measured.trained_module("weights"),
-        data.test_inputs,
-        data.test_targets,
-        preprocess=data.preprocess(context.device),
-        device=context.device,
-        autocast=measured.autocast,
-        task=data.task,
-    )
-    return {"figures": {"pruned": result.score, "pruned.loss": result.loss}, "how": MEASURED}
+    module = measured.trained_module("weights")
+    result, held_out = evaluate_on(module, measured.data, context.device, measured.autocast)
+    validation = {} if held_out is None else {"pruned.validation": held_out.score}
+    return {"figures": {"pruned": result.score, "pruned.loss": result.loss, **validation}, "how": MEASURED}
 
 
 def latency(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Step]) -> Metrics:

@@ -21,7 +21,7 @@ from tickdsl.engine.steps.network_size import structure_metrics
 from tickdsl.engine.steps.result_files import STRUCTURE, save_data_description, save_weights
 from tickdsl.engine.steps.samples import save_samples
 from tickdsl.engine.steps.scoring_context import make_scoring_context
-from tickdsl.engine.steps.tested_images import judged_images, result_figures
+from tickdsl.engine.steps.tested_images import evaluate_on, judged_images, result_figures
 from tickdsl.engine.steps.ticket_start import starts_from_ticket, ticket_structure, ticket_weights
 from tickdsl.graph.indexing import fan_in_shares
 from tickdsl.graph.structure import Structure
@@ -38,7 +38,6 @@ from tickdsl.training.batch_statistics import STATISTICS_BATCH, STATISTICS_IMAGE
 from tickdsl.training.catalogue import architecture_options
 from tickdsl.training.data.sample import sample_batches
 from tickdsl.training.devices import autocast_type, float32_format
-from tickdsl.training.evaluation import evaluate
 from tickdsl.training.models import classifier_path, create, reinitialise
 from tickdsl.training.models.fresh_weights import scale_to_fan_in
 from tickdsl.training.models.initialiser_record import InitialisationRecorder
@@ -233,20 +232,15 @@ def _evaluate(step: Step, context: Context, folder: Path, prefixes: Mapping[str,
     structure = context.structure(step.parents.get("structure"), network.graph)
     data = judging_features.judged_data(step, context)
     module = _masked_module(step, context)
-    result = evaluate(
-        module,
-        data.test_inputs,
-        data.test_targets,
-        preprocess=data.preprocess(context.device),
-        device=context.device,
-        autocast=autocast_type(step.args.get("precision", "fp32"), context.device),
-        task=data.task,
-    )
+    autocast = autocast_type(step.args.get("precision", "fp32"), context.device)
+    result, held_out = evaluate_on(module, data, context.device, autocast)
     save_weights(folder, module.state_dict())
     save_data_description(folder, data)
     save_samples(folder, module, data, context.device)
     tested = judged_images(result.scores, data.test_targets, module.state_dict(), data.task)
-    return {**result_figures(data.task, result.figures), **tested, **structure_metrics(network.graph, structure)}
+    validation = {} if held_out is None else {"validation": dict(held_out.figures)}
+    size = structure_metrics(network.graph, structure)
+    return {**result_figures(data.task, result.figures), **validation, **tested, **size}
 
 
 _OPERATIONS: dict[str, Operation] = {

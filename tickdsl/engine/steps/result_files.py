@@ -52,6 +52,7 @@ def save_data_description(folder: Path, data: Dataset) -> None:
         "mean": data.mean.tolist(),
         "std": data.std.tolist(),
         "classes": list(data.class_names),
+        **({"inputs": "float32"} if data.has_floats else {}),
     }
     (folder / DATA).write_text(json.dumps(description))
 

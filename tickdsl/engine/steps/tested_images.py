@@ -5,14 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tickdsl.engine.steps.context import Metrics
 from tickdsl.records.image_flags import encode_flags
+from tickdsl.training.data.datasets import Dataset
+from tickdsl.training.evaluation import EvaluationResult, evaluate
 from tickdsl.training.tasks import CLASSIFY, Task
 
 #: No more names of tensors are stored.
 _MAX_NAMES = 5
+
+
+def evaluate_on(
+    module: nn.Module, data: Dataset, device: torch.device, autocast: torch.dtype | None
+) -> tuple[EvaluationResult, EvaluationResult | None]:
+    """The results of a network on the test set, and on the validation set if there is one."""
+    test, validation = (
+        held_out and evaluate(
+            module, *held_out, preprocess=data.preprocess(device), device=device, autocast=autocast, task=data.task
+        )
+        for held_out in (data.test_set, data.validation_set)
+    )  # fmt: skip
+    assert test is not None
+    return test, validation
 
 
 def result_figures(task: Task, figures: Mapping[str, float]) -> Metrics:

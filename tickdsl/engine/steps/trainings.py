@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -95,10 +96,15 @@ class PreparedTraining:
         tested = judged_images(history.scores, self.job.data.test_targets, state, self.job.data.task)
         budget = self._budget(steps)
         macs = training_macs(self.step, self.network.graph, self.structure, history, budget["images"])
-        path = path_macs(self.step, macs, self.network.graph, self.context, lambda parts: _images(parts, self.context))
+        # Where multiply-adds are not stored, the training is an earlier one, without patience.
+        images_of = partial(_images, context=self.context, metrics={})
+        path = path_macs(self.step, macs, self.network.graph, self.context, images_of)
         counted = {"steps": steps, **budget, "train_macs": macs, "path_macs": path}
+        if history.stop < (history.stop if self.job.stop is None else self.job.stop):
+            counted["stopped_after"] = history.epochs[-1].epoch
+        data = {"data": {"bytes": history.data_bytes, "wait_seconds": round(history.wait_seconds, 6)}}
         trained = {**_history_metrics(history, self.job.data.task), **tested}
-        return {**trained, **counted, **choices, **energy_used, **size, **changes}
+        return {**trained, **counted, **data, **choices, **energy_used, **size, **changes}
 
     def _save_structure(self, folder: Path, history: TrainingHistory) -> Structure:
         """The structure of the trained network, which is saved in `folder` if the training has changed its masks."""
@@ -169,6 +175,7 @@ def prepare_training(step: Step, context: Context, prefixes: Mapping[str, Step])
             choices=context.choices,
             hooks=context.hooks,
         ),
+        measure_every=clock.length(step.args["measure_every"]) if "measure_every" in step.args else 0,
         usage=Usage(energy_counters.open_counter(context.device)),
     )
     return PreparedTraining(step, context, network, structure, trial, macs_share, job, checkpoint)
@@ -208,13 +215,15 @@ def path_images(key: str, context: Context) -> int:
         if parts["operation"] == "train":
             args = parts["args"]
             same = canonical_json({**parts, "args": {name: value for name, value in args.items() if name != "stop"}})
-            longest[same] = max(longest.get(same, Fraction(0)), _images(parts, context))
+            longest[same] = max(longest.get(same, Fraction(0)), _images(parts, context, context.result(name).metrics))
     return round(sum(longest.values()))
 
 
-def _images(parts: Mapping[str, Any], context: Context) -> Fraction:
-    """The images of one training, by the parts of its step."""
+def _images(parts: Mapping[str, Any], context: Context, metrics: Mapping[str, Any]) -> Fraction:
+    """The images of one training, by the parts of its step, or if it may have stopped early, by its metrics."""
     args = parts["args"]
+    if "stopped_after" in metrics:
+        return Fraction(metrics["images"])
     images = len(context.dataset(args["data"], parts["seed"]).train_targets)
     clock = _StepClock(Recipe.from_dict(args["recipe"]), images)
     steps = clock.step_at(args.get("stop", "end")) - clock.step_at(args.get("start", "0it"))
@@ -266,40 +275,48 @@ class _StepClock:
             )
         return steps
 
+    def length(self, text: str) -> int:
+        """The number of steps of a length, at least 1, which may be longer than the recipe."""
+        return max(1, Moment.parse(text).steps(self.per_epoch, self.total))
+
 
 def _progress(report: EpochReport, task: Task) -> dict[str, Any]:
     primary = task.primary.name
-    other = {} if task is CLASSIFY else {"score": report.figures[primary], "metric": primary}
+    other = {} if task is CLASSIFY else {"score": report.watched[primary], "metric": primary}
+    if report.validation:
+        other["measured_on"] = "validation"
     return {
         "epoch": report.epoch,
         "epochs": report.epochs,
         "loss": report.train_loss,
-        "accuracy": report.test_accuracy,
+        "accuracy": report.watched.get("accuracy"),
         "lr": report.lr,
         **other,
     }
 
 
 def _history_metrics(history: TrainingHistory, task: Task) -> Metrics:
-    """The metrics of the last epoch, with the best score and its epoch; `train_time` is in seconds.
+    """The metrics of a test at the end, with the best score and its epoch; `train_time` is in seconds.
 
-    The score, the primary metric of the task, has the name `accuracy` for classifiers.
+    The score, the primary metric of the task, has the name `accuracy` for classifiers. With a validation set, the best
+    epoch and the losses and scores of the `epochs` are those on it, `validation` are its figures at the end by name,
+    and `best_validation` is its score in the best epoch, whose score on the test set is not known.
     """
     epochs, primary = history.epochs, task.primary
 
     def score(report: EpochReport) -> float:
-        if not report.figures and report.test_accuracy is not None:  # of a checkpoint of an earlier version
-            return report.test_accuracy
-        return report.figures[primary.name]
+        return report.watched[primary.name]
 
     last, best = epochs[-1], max(epochs, key=lambda e: score(e) if primary.higher_is_better else -score(e))
+    held_out = {"validation": dict(last.validation), "best_validation": score(best)}
     return {
-        **result_figures(task, {primary.name: score(last), **last.figures, "loss": last.test_loss}),
+        **result_figures(task, history.figures),
         "train_loss": last.train_loss,
-        f"best_{'accuracy' if task is CLASSIFY else 'score'}": score(best),
+        **(held_out if last.validation else {f"best_{'accuracy' if task is CLASSIFY else 'score'}": score(best)}),
         "best_epoch": best.epoch,
         "train_time": sum(e.seconds for e in epochs),
-        "epochs": [[e.epoch, e.train_loss, e.test_loss, score(e), e.lr] for e in epochs],
+        "epochs": [[e.epoch, e.train_loss, e.watched["loss"], score(e), e.lr] for e in epochs],
+        **({"loss_curve": [list(row) for row in history.loss_curve]} if history.loss_curve else {}),
     }
 
 

@@ -158,6 +158,9 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD529": ("ticket-beyond-target", "error"),
     "TD531": ("converted-data", "note"),
     "TD532": ("class-without-images", "warning"),
+    "TD533": ("validation-leaves-a-class-empty", "error"),
+    "TD534": ("patience-without-validation", "error"),
+    "TD535": ("early-stop-without-validation", "error"),
     "TD543": ("stop-on-results", "warning"),
     # notes
     "TD901": ("default-model", "note"),

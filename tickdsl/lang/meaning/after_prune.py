@@ -262,12 +262,13 @@ def _distill(statement: syntax.Distill, context: ArmContext) -> model.Distill:
 def transfer(statement: syntax.Transfer, context: ArmContext) -> model.Transfer:
     """Resolve a `transfer` statement. Raises InvalidValueError, after reporting it, if the statement is wrong."""
     reader = context.reader
-    name = reader.table_name(statement.data, catalogue.DATASETS, "TD102")
+    name, place = settings.data_name(statement.data, reader)
     catalogue_options = catalogue.DATASETS[name].options
     both = {**options_of(catalogue_options), **option_schemas.TRANSFER_OPTIONS}
     written_options = reader.options(statement.options, both, f"transfer to {name}")
     head = written_options.pop("head", "reset")
-    data = model.Data(name, settings.non_default(written_options, catalogue_options), span=statement.data.span)
+    options = {**settings.non_default(written_options, catalogue_options), **place}
+    data = model.Data(name, options, span=statement.data.span)
     tails: list[model.Rewind | model.Retrain] = []
     for inner in statement.body:
         if not isinstance(inner, syntax.Retrain | syntax.Rewind):

@@ -12,6 +12,7 @@ from tickdsl.lang import option_schemas, registries, syntax, vocabulary
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.lang.meaning import after_prune, option_effects
 from tickdsl.lang.meaning.values import InvalidValueError, ValueReader, report_unsupported
+from tickdsl.moments import Moment
 from tickdsl.plan import model
 from tickdsl.plugins import Registry
 
@@ -151,7 +152,19 @@ class QuestionResolver:
             n: kind for n, kind in option_schemas.REPORT_OPTIONS.items() if set(readers[n]).intersection(possible)
         }
         options = self.reader.options(statement.options, allowed, f"report {', '.join(metrics)}")
+        if "every" in options:
+            options["every"] = self._measured_every(statement, Moment.parse(options["every"]))
         return metrics, model.MeasurementOptions(**options)
+
+    def _measured_every(self, statement: syntax.Report, every: Moment) -> Moment | None:
+        """How often `early-stop` measures; None, after reporting it, for what is no length."""
+        if every.unit != "%" and every.amount:
+            return every
+        value = next(option.value for option in statement.options if option.key.text == "every")
+        message = f"`every=` must be a number of steps or epochs above 0; found `{every}`"
+        with contextlib.suppress(InvalidValueError):
+            raise self.reader.report_bad_value(value, message, help="use e.g. `every=100it`")
+        return None
 
     def stops(self) -> tuple[model.Condition, ...]:
         """Resolve the conditions of `stop when`, which end an arm before its last round."""

@@ -19,6 +19,8 @@ from tickdsl.plan.model import Data, Model, Split
 from tickdsl.training import catalogue
 from tickdsl.training.recipes.recipe import Recipe
 
+#: What a quoted name of a data set of the Hugging Face Hub begins with.
+_HUB = "hf:"
 DEFAULT_MODEL, DEFAULT_DATA = "small-cnn", "digits"
 #: Trains the default model on the default data in seconds on a CPU.
 DEFAULT_RECIPE: dict[str, Any] = {
@@ -117,17 +119,28 @@ def _data(
     for scope in (inner, outer):
         statement = _first_of_type(scope, syntax.Data)
         if statement is not None:
-            name = reader.table_name(statement.name, catalogue.DATASETS, "TD102")
+            name, place = data_name(statement.name, reader)
             known_options = catalogue.DATASETS[name].options
             options = non_default(reader.options(statement.options, option_schema(known_options), name), known_options)
-            return Data(name, options, span=statement.name.span)
+            return Data(name, {**options, **place}, span=statement.name.span)
         network = _first_of_type(scope, syntax.Model)
         if network is not None and network.data is not None:
-            name = reader.table_name(network.data, catalogue.DATASETS, "TD102")
-            return Data(name, span=network.data.span)
+            name, place = data_name(network.data, reader)
+            return Data(name, place, span=network.data.span)
     if model is not None:
         DefaultsReporter(reader.report).data(model, DEFAULT_DATA)
     return Data(DEFAULT_DATA, span=start)
+
+
+def data_name(written: syntax.Value, reader: ValueReader) -> tuple[str, dict[str, Any]]:
+    """The name of a data set and the options that it stands for: `"hf:NAME"` is `hf path="NAME"`.
+
+    Raises InvalidValueError, after reporting it, if there is no such data set.
+    """
+    resolved = reader.dereference(written)
+    if isinstance(resolved, syntax.String) and resolved.text.startswith(_HUB):
+        return "hf", {"path": resolved.text.removeprefix(_HUB)}
+    return reader.table_name(written, catalogue.DATASETS, "TD102"), {}
 
 
 def _recipe(

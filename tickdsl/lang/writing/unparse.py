@@ -162,7 +162,8 @@ def report_options(metrics: Iterable[str], node: model.MeasurementOptions) -> li
         for name, kind in option_schemas.REPORT_OPTIONS.items()
         if reported.intersection(option_schemas.REPORT_OPTION_METRICS[name])
     }
-    return options(attrs.asdict(node), kinds)
+    values = {**attrs.asdict(node), "every": node.every and str(node.every)}
+    return options(values, kinds)
 
 
 def condition(node: model.Condition) -> str:

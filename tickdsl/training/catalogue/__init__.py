@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tickdsl.training.catalogue.datasets import DATASETS, DatasetInfo, known_size
+from tickdsl.training.catalogue.datasets import DATASETS, DatasetInfo, holds_out_validation, known_size
 from tickdsl.training.catalogue.models import (
     DEFAULT_WEIGHTS,
     MODELS,
@@ -27,5 +27,6 @@ __all__ = [
     "ModelInfo",
     "Option",
     "architecture_options",
+    "holds_out_validation",
     "known_size",
 ]

@@ -47,6 +47,22 @@ _TEST_OPTION = {
     "test": Option(float, 0.0, "test on this share of each class, if there is no test set, e.g. 20%", is_share=True)
 }
 
+_VOCABULARY_OPTION = {"vocabulary": Option(int, 0, "the inputs are tokens out of so many", least=2, most=10_000_000)}
+_LOAD_OPTION = {
+    "load": Option(
+        str, "auto", "hold the decoded images in memory, or decode them while they are used (default: by their size)",
+        among=("auto", "resident", "stream"),
+    )
+}  # fmt: skip
+#: Options that change where data come from or how they are held, and nothing that is computed.
+PLACE_OPTIONS = ("path", "tokenizer", "load")
+#: An option of every data set: what chooses looks at these samples, and the verdict at the test set.
+_VALIDATION_OPTION = {
+    "validation": Option(
+        float, 0.0, "hold this share of the training data out for everything that chooses, e.g. 10%", is_share=True
+    )
+}
+
 
 def _dataset(
     name: str,
@@ -104,7 +120,7 @@ def _length(default: int) -> dict[str, Option]:
 
 
 _DATASETS = {
-    info.name: info
+    info.name: attrs.evolve(info, options={**info.options, **_VALIDATION_OPTION})
     for info in (
         DatasetInfo(
             "digits", "8x8 scans of handwritten digits (UCI), installed with tickdsl",
@@ -121,7 +137,23 @@ _DATASETS = {
         _dataset("tiny-imagenet", "200 classes of ImageNet, 64x64 pixels", (3, 64, 64), 200, 100_000, 10_000),
         DatasetInfo(
             "folder", "your own images: a folder or an archive with train/CLASS/* and test/CLASS/*",
-            options=_COMMON_OPTIONS | _PATH_OPTION | _TEST_OPTION,
+            options=_COMMON_OPTIONS | _PATH_OPTION | _TEST_OPTION | _LOAD_OPTION,
+        ),
+        DatasetInfo(
+            "webdataset", "WebDataset shards of images: train-000000.tar, …, test-000000.tar, …",
+            options=_COMMON_OPTIONS | _PATH_OPTION | _TEST_OPTION | _LOAD_OPTION,
+        ),
+        DatasetInfo(
+            "parquet", "Parquet files of images and labels, as on the Hugging Face Hub",
+            options=_COMMON_OPTIONS | _PATH_OPTION | _TEST_OPTION | _LOAD_OPTION,
+        ),
+        DatasetInfo(
+            "hf", "images of the Hugging Face Hub, read by its package `datasets`",
+            options=_COMMON_OPTIONS | _PATH_OPTION | _TEST_OPTION | _LOAD_OPTION,
+        ),
+        DatasetInfo(
+            "arrays", "your own arrays: an .npz, a .safetensors, or a folder of .npy files",
+            options=_COMMON_OPTIONS | _PATH_OPTION | _TEST_OPTION | _VOCABULARY_OPTION, task=None,
         ),
         DatasetInfo(
             "synthetic", "one random pattern per class; for tests and benchmarks",
@@ -163,12 +195,12 @@ _DATASETS = {
 
 
 def _plugin_dataset(plugin: Plugin, description: PluginDescription) -> DatasetInfo:
-    """tickdsl applies `size`, `channels` and `samples` unless the factory has parameters of these names."""
+    """tickdsl applies `size`, `channels`, `samples` and `validation` unless the factory has such parameters."""
     options = plugin_options(description, ("root",))
     return DatasetInfo(
         plugin.name,
         description.summary or plugin.origin,
-        options=_COMMON_OPTIONS | options,
+        options=_COMMON_OPTIONS | _VALIDATION_OPTION | options,
         factory_options=tuple(options),
         task=None,
     )
@@ -180,6 +212,9 @@ DATASETS: Registry[DatasetInfo] = Registry("data set", _DATASETS, _plugin_datase
 def known_size(name: str, field: str, options: Mapping[str, Any]) -> int | None:
     """A data set's number of classes, training or test images, or None if it is known only after reading the data.
 
+    Training images are those that are left once some are held out for validation: about as many, since that is done
+    class by class.
+
     field: `classes`, `train` or `test`.
     """
     info = DATASETS[name]
@@ -189,4 +224,17 @@ def known_size(name: str, field: str, options: Mapping[str, Any]) -> int | None:
     elif field in options and field not in info.factory_options:  # a factory may give the option any meaning
         given = options[field]
         size = given if given and info.options[field].type is int else size  # 0, or a share: known after reading
+    if field == "train" and size is not None and (share := validation_share(name, options)):
+        classes = known_size(name, "classes", options) or 1
+        return size - min(max(round(share * size), classes), size - 1)
     return size
+
+
+def holds_out_validation(name: str, options: Mapping[str, Any]) -> bool:
+    """Whether a data set with these options has a validation set."""
+    return validation_share(name, options) > 0
+
+
+def validation_share(name: str, options: Mapping[str, Any]) -> float:
+    """The share of the training data that is held out for validation; 0 if there is none."""
+    return 0.0 if "validation" in DATASETS[name].factory_options else float(options.get("validation", 0.0))

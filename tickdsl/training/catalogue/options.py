@@ -25,7 +25,7 @@ class Option:
     summary: str
     least: float | None = None
     most: float | None = None
-    among: tuple[int, ...] = ()
+    among: tuple[int | str, ...] = ()
     is_share: bool = False
 
     def requirement_missed_by(self, value: Any) -> str | None:
@@ -39,7 +39,7 @@ def format_number(number: float) -> str:
 
 
 def requirement_missed_by(
-    value: Any, least: float | None, most: float | None, among: tuple[int, ...] = ()
+    value: Any, least: float | None, most: float | None, among: tuple[int | str, ...] = ()
 ) -> str | None:
     """What a value of these bounds has to be and is not, such as `at least 1`; None if the value is allowed."""
     if among and value not in among:

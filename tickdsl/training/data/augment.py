@@ -24,16 +24,16 @@ MAX_ROTATION_DEGREES = 15.0
 class AugmentedBatches:
     """Gathers, augments and preprocesses batches of training inputs on their device.
 
-    inputs: uint8 images [N, C, H, W], or others, which are not augmented. augment: any of crop (pad with 4 black
-    pixels, then crop a random window of the original size), flip (horizontally, with probability 1/2) and rotation (by
-    up to 15 degrees either way, bilinear, black outside). masks: uint8 [N, H, W], which move with their images; they
-    are rotated to the nearest pixel, and `UNLABELLED` where images are padded.
+    inputs: uint8 images [N, C, H, W], streamed or not, or others, which are not augmented. augment: any of crop (pad
+    with 4 black pixels, then crop a random window of the original size), flip (horizontally, with probability 1/2) and
+    rotation (by up to 15 degrees either way, bilinear, black outside). masks: uint8 [N, H, W], which move with their
+    images; they are rotated to the nearest pixel, and `UNLABELLED` where images are padded.
     """
 
     def __init__(
         self, inputs: Tensor, preprocess: Preprocess, augment: tuple[str, ...], masks: Tensor | None = None
     ) -> None:
-        if augment and inputs.dim() != 4:
+        if augment and (len(inputs.shape) != 4 or inputs.shape[2:] == (1, 1)):
             raise TickdslError("`augment=` changes images, but the data has none", "leave out `augment=`")
         self._preprocess = preprocess
         self._augment = frozenset(augment)
@@ -41,14 +41,18 @@ class AugmentedBatches:
         self._windows: Tensor | None = None
         self._mask_windows: Tensor | None = None
         if "crop" in self._augment:
-            self._windows = _windows(F.pad(inputs, (CROP_PADDING,) * 4), inputs.shape[2:])
+            if isinstance(inputs, Tensor):
+                self._windows = _padded_windows(inputs)
             if self._masks is not None:
-                self._mask_windows = _windows(
-                    F.pad(self._masks, (CROP_PADDING,) * 4, value=UNLABELLED), inputs.shape[2:]
-                )
+                self._mask_windows = _padded_windows(self._masks, UNLABELLED)
         self._offsets = torch.empty(0)
         self._flips = torch.empty(0)
         self._angles = torch.empty(0)
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the padded copy that images are cropped from."""
+        return 0 if self._windows is None else self._windows.untyped_storage().nbytes()
 
     def start_epoch(self, *generators: torch.Generator) -> None:
         """Draw the epoch's augmentations for every position in the epoch's order.
@@ -82,6 +86,20 @@ class AugmentedBatches:
         """
         positions = slice(start, start + len(indices))
         images = self._moved(self.inputs, self._windows, indices, positions)
+        return self._finished(images, positions)
+
+    def gathered(self, images: Tensor, start: int) -> Tensor:
+        """The augmented and preprocessed batch of images [B, C, H, W] that were gathered elsewhere.
+
+        start: the position of the first one in the epoch's order. The result is that of `batch`.
+        """
+        positions = slice(start, start + len(images))
+        windows = _padded_windows(images) if "crop" in self._augment else None
+        everything = torch.arange(len(images), device=images.device)
+        return self._finished(self._moved(images, windows, everything, positions), positions)
+
+    def _finished(self, images: Tensor, positions: slice) -> Tensor:
+        """Rotate and preprocess the images at these positions in the epoch's order."""
         if "rotation" in self._augment:
             images = _rotate(images.float(), self._angles[positions])
         return self._preprocess(images)
@@ -106,6 +124,10 @@ class AugmentedBatches:
         if "flip" in self._augment:
             images = torch.where(self._flips[positions].view(-1, 1, 1, 1), images.flip(-1), images)
         return images
+
+
+def _padded_windows(images: Tensor, value: int = 0) -> Tensor:
+    return _windows(F.pad(images, (CROP_PADDING,) * 4, value=value), images.shape[2:])
 
 
 def _windows(padded: Tensor, size: torch.Size) -> Tensor:

@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -19,29 +20,32 @@ from tickdsl.errors import TickdslError, UnreadableDataError
 from tickdsl.plugins import PluginError
 from tickdsl.plurals import plural
 from tickdsl.training.catalogue import DATASETS, Option
+from tickdsl.training.catalogue.datasets import PLACE_OPTIONS
 from tickdsl.training.catalogue.input_shapes import InputShape
+from tickdsl.training.data import held_out
 from tickdsl.training.data.preprocess import Preprocess, make_preprocess
-from tickdsl.training.data.readers.raw_dataset import ImageArray, RawDataset, TargetArray
+from tickdsl.training.data.readers.encoded_images import EncodedImages
+from tickdsl.training.data.readers.raw_dataset import ImageArray, InputArray, RawDataset, TargetArray
 from tickdsl.training.data.sources import find_source
+from tickdsl.training.data.streaming.images import StreamedImages, take
+from tickdsl.training.data.streaming.statistics import digests, value_counts
 from tickdsl.training.rng import generator
 from tickdsl.training.tasks import CLASSIFY, BadTargets, Task, find_task
 from tickdsl.training.tasks.probe import probe
 
 _FINGERPRINT_VERSION = 1
-#: The options that name files, whose contents are part of the digest.
-_PATHS = ("path", "tokenizer")
 
 
 @attrs.frozen(eq=False)
 class Dataset:
-    """Inputs and targets [N, …] of a training set and a test set.
+    """Inputs and targets [N, …] of a training set, a test set and, if some are held out, a validation set.
 
-    Inputs are images, uint8 [N, C, H, W], or tokens, integers [N, T] in 0..vocabulary-1. task: what is learnt; for
-    `classify`, the targets are labels int64 [N]. class_names: the names of the classes, or of what else the outputs
-    are. mean, std: float32 [C], of the training images with pixel values scaled to [0, 1]; empty for tokens.
-    vocabulary: the number of different tokens; 0 for images. fingerprint: the hex SHA-256 of
-    the source and of the options that are not defaults; equal fingerprints mean equal tensors. notes: what was skipped
-    or converted, for the user.
+    Inputs are images, uint8 [N, C, H, W], numbers, float32 [N, C, H, W] (columns are channels of one pixel), or tokens,
+    integers [N, T] in 0..vocabulary-1. task: what is learnt; for `classify`, the targets are labels int64 [N].
+    class_names: the names of the classes, or of what else the outputs are. mean, std: float32 [C], of the training
+    images with pixel values scaled to [0, 1], or of numbers as they are; empty for tokens. vocabulary: the number of
+    different tokens; 0 for images. fingerprint: the hex SHA-256 of the source and of the options that are not defaults;
+    equal fingerprints mean equal tensors. notes: what was skipped or converted, for the user.
     """
 
     name: str
@@ -56,6 +60,20 @@ class Dataset:
     notes: tuple[str, ...] = ()
     task: Task = CLASSIFY
     vocabulary: int = 0
+    validation_inputs: Tensor | None = None
+    validation_targets: Tensor | None = None
+
+    @property
+    def test_set(self) -> tuple[Tensor, Tensor]:
+        """Inputs and targets that a verdict looks at."""
+        return self.test_inputs, self.test_targets
+
+    @property
+    def validation_set(self) -> tuple[Tensor, Tensor] | None:
+        """Inputs and targets that everything that chooses looks at; None if none are held out."""
+        if self.validation_inputs is None or self.validation_targets is None:
+            return None
+        return self.validation_inputs, self.validation_targets
 
     @property
     def classes(self) -> int:
@@ -78,7 +96,12 @@ class Dataset:
 
     def preprocess(self, device: torch.device | str = "cpu") -> Preprocess:
         """What converts inputs as they are stored here, on the device, to what networks take."""
-        return make_preprocess(self.shape, self.mean, self.std, device)
+        return make_preprocess(self.shape, self.mean, self.std, device, floats=self.has_floats)
+
+    @property
+    def has_floats(self) -> bool:
+        """Whether inputs are numbers instead of images of 8 bits."""
+        return self.train_inputs.dtype.is_floating_point
 
     def for_task(self, task: Task) -> Dataset:
         """The data set as it is used for another task, whose targets are the inputs themselves.
@@ -92,11 +115,21 @@ class Dataset:
                 f"{self.name} has no targets for the task `{task.name}`: its task is `{self.task.name}`",
                 f"use data with the task `{task.name}`",
             )
+        if self.has_floats:
+            raise TickdslError(
+                f"the task `{task.name}` learns images of 8 bits, and {self.name} has floats", "store images as uint8"
+            )
         mean, std = self.mean, self.std
         if task.pixel_statistics is not None:
             mean, std = (torch.full_like(self.mean, value) for value in task.pixel_statistics)
         return attrs.evolve(
-            self, train_targets=self.train_inputs, test_targets=self.test_inputs, task=task, mean=mean, std=std
+            self,
+            train_targets=self.train_inputs,
+            test_targets=self.test_inputs,
+            validation_targets=self.validation_inputs,
+            task=task,
+            mean=mean,
+            std=std,
         )
 
 
@@ -123,19 +156,21 @@ def load(
         message = f"{name} has one class: there is nothing to tell apart"
         raise UnreadableDataError(message, "use data with two classes or more")
     probe(task, torch.from_numpy(raw.train_targets[:2]), len(raw.class_names))
-    raw = _preprocess(raw, {**options_with_defaults, **dict.fromkeys(source.reader_options, 0)})
     for part, targets in (("training", raw.train_targets), ("test", raw.test_targets)):
         try:
             task.as_targets(targets, raw.class_names)
         except BadTargets as found:
             message = f"{name}: the targets of the {part} images are wrong: the array {found.problem}"
             raise UnreadableDataError(message, "check the files of the data set") from found
+    applied = {**options_with_defaults, **dict.fromkeys(source.reader_options, 0)}
+    raw, validation = _held_out(_sampled(raw, applied), applied["validation"], has_classes=task.has_classes)
+    raw = _resized_sets(raw, applied, task)
     mean, std = (torch.empty(0), torch.empty(0)) if raw.vocabulary else _channel_statistics(raw.train_inputs)
-    return Dataset(
+    dataset = Dataset(
         name=name,
-        train_inputs=torch.from_numpy(np.ascontiguousarray(raw.train_inputs)),
+        train_inputs=_as_inputs(raw.train_inputs),
         train_targets=torch.from_numpy(raw.train_targets),
-        test_inputs=torch.from_numpy(np.ascontiguousarray(raw.test_inputs)),
+        test_inputs=_as_inputs(raw.test_inputs),
         test_targets=torch.from_numpy(raw.test_targets),
         class_names=raw.class_names,
         mean=mean,
@@ -145,6 +180,22 @@ def load(
         task=task,
         vocabulary=raw.vocabulary,
     )
+    if validation is None:
+        return dataset
+    validation = _resized_sets(attrs.evolve(validation, test_inputs=raw.test_inputs), applied, task)
+    return attrs.evolve(
+        dataset,
+        validation_inputs=_as_inputs(validation.train_inputs),
+        validation_targets=torch.from_numpy(validation.train_targets),
+    )
+
+
+def _as_inputs(inputs: InputArray | EncodedImages) -> Tensor:
+    """Inputs as a tensor, or if they are encoded, as what looks like one as far as data sets need it."""
+    if isinstance(inputs, EncodedImages):
+        streamed: Any = StreamedImages(inputs)
+        return streamed  # type: ignore[no-any-return]
+    return torch.from_numpy(np.ascontiguousarray(inputs))
 
 
 def fingerprint(name: str, *, root: Path | str = "data", options: Mapping[str, Any] | None = None) -> str:
@@ -183,8 +234,9 @@ def take_part(dataset: Dataset, *, by: str, parts: int, index: int, seed: int = 
     """Part `index` of `parts` of a data set.
 
     by `classes`: a contiguous block of classes of the training and the test set, with labels counted from 0 (COLT
-    2022); blocks differ in size by at most one class. by `samples`: a random share of the training set, disjoint from
-    the other parts and drawn from `seed`, and the whole test set. Mean and deviation stay those of the whole data set.
+    2022); blocks differ in size by at most one class. The validation set is divided like the test set. by `samples`: a
+    random share of the training set, disjoint from the other parts and drawn from `seed`, and the whole test and
+    validation set. Mean and deviation stay those of the whole data set.
 
     Raises TickdslError if there are fewer classes or images than parts.
     """
@@ -208,10 +260,11 @@ def take_part(dataset: Dataset, *, by: str, parts: int, index: int, seed: int = 
         test = (dataset.test_targets >= first) & (dataset.test_targets < last)
         return attrs.evolve(
             dataset,
-            train_inputs=dataset.train_inputs[train],
+            train_inputs=take(dataset.train_inputs, train),
             train_targets=dataset.train_targets[train] - first,
-            test_inputs=dataset.test_inputs[test],
+            test_inputs=take(dataset.test_inputs, test),
             test_targets=dataset.test_targets[test] - first,
+            **_validation_of_classes(dataset, first, last),
             class_names=dataset.class_names[first:last],
             fingerprint=fingerprint,
         )
@@ -224,10 +277,21 @@ def take_part(dataset: Dataset, *, by: str, parts: int, index: int, seed: int = 
     indices = order[count * index // parts : count * (index + 1) // parts].sort().values
     return attrs.evolve(
         dataset,
-        train_inputs=dataset.train_inputs[indices],
+        train_inputs=take(dataset.train_inputs, indices),
         train_targets=dataset.train_targets[indices],
         fingerprint=fingerprint,
     )
+
+
+def _validation_of_classes(dataset: Dataset, first: int, last: int) -> dict[str, Any]:
+    """The validation set of a contiguous block of classes."""
+    if dataset.validation_inputs is None or dataset.validation_targets is None:
+        return {}
+    chosen = (dataset.validation_targets >= first) & (dataset.validation_targets < last)
+    return {
+        "validation_inputs": take(dataset.validation_inputs, chosen),
+        "validation_targets": dataset.validation_targets[chosen] - first,
+    }
 
 
 def _with_defaults(name: str, options: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -253,16 +317,16 @@ def _check_option(name: str, key: str, value: Any, option: Option) -> None:
 
 
 def _fingerprint(name: str, files_digest: str, rules: tuple[str, ...], options: Mapping[str, Any]) -> str:
-    """The fingerprint from the files' digest and the options, without paths: moving files does not change it."""
+    """The fingerprint from the files' digest and the options, without places: moving files does not change it."""
     defaults = DATASETS[name].options
-    changed = {k: v for k, v in sorted(options.items()) if k not in _PATHS and v != defaults[k].default}
+    changed = {k: v for k, v in sorted(options.items()) if k not in PLACE_OPTIONS and v != defaults[k].default}
     text = json.dumps([_FINGERPRINT_VERSION, name, files_digest, changed, *([list(rules)] if rules else [])])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _preprocess(raw: RawDataset, options: Mapping[str, Any]) -> RawDataset:
-    """Apply the options `size`, `channels` and `samples`; 0 means unchanged."""
-    train, test, labels = raw.train_inputs, raw.test_inputs, raw.train_targets
+def _sampled(raw: RawDataset, options: Mapping[str, Any]) -> RawDataset:
+    """Apply the option `samples`; 0 means all."""
+    labels = raw.train_targets
     if options["samples"]:
         if options["samples"] > len(labels):
             kind = "training sample" if raw.vocabulary else "training image"
@@ -271,13 +335,18 @@ def _preprocess(raw: RawDataset, options: Mapping[str, Any]) -> RawDataset:
                 "use fewer samples",
             )
         order = torch.randperm(len(labels), generator=generator(0, "samples"))[: options["samples"]]
-        train, labels = train[order.numpy()], labels[order.numpy()]
-    if options.get("size") or options.get("channels"):
-        train, test = (_resize(images, options.get("size", 0), options.get("channels", 0)) for images in (train, test))
-    test_labels = raw.test_targets
-    if find_task(raw.task).spatial_targets:
-        labels, test_labels = (_resize_masks(masks, images) for masks, images in ((labels, train), (test_labels, test)))
-    return attrs.evolve(raw, train_inputs=train, train_targets=labels, test_inputs=test, test_targets=test_labels)
+        return attrs.evolve(raw, train_inputs=raw.train_inputs[order.numpy()], train_targets=labels[order.numpy()])
+    return raw
+
+
+def _resized_sets(raw: RawDataset, options: Mapping[str, Any], task: Task) -> RawDataset:
+    """Apply the options `size` and `channels` to training and test inputs, and to masks, which are as large."""
+    train, test = (_resized(inputs, options) for inputs in (raw.train_inputs, raw.test_inputs))
+    raw = attrs.evolve(raw, train_inputs=train, test_inputs=test)
+    if not task.spatial_targets:
+        return raw
+    masks, tested = _resize_masks(raw.train_targets, train), _resize_masks(raw.test_targets, test)
+    return attrs.evolve(raw, train_targets=masks, test_targets=tested)
 
 
 def _resize_masks(masks: TargetArray, images: ImageArray) -> TargetArray:
@@ -288,11 +357,39 @@ def _resize_masks(masks: TargetArray, images: ImageArray) -> TargetArray:
     return resized.squeeze(1).numpy()
 
 
-def _resize(images: ImageArray, size: int, channels: int) -> ImageArray:
+def _held_out(raw: RawDataset, share: float, *, has_classes: bool) -> tuple[RawDataset, RawDataset | None]:
+    """The data without those held out for validation, and these as the training part of another; None for a share of 0.
+
+    Raises TickdslError if a class would be left without one.
+    """
+    if not share:
+        return raw, None
+    labels = raw.train_targets.tolist() if has_classes else None
+    inputs: Any = raw.train_inputs
+    found = digests(inputs, "validation") if isinstance(inputs, EncodedImages) else None
+    chosen = held_out.validation_mask(raw.train_inputs, labels, raw.class_names, share, found)
+    kept, validation = (
+        attrs.evolve(raw, train_inputs=raw.train_inputs[part], train_targets=raw.train_targets[part])
+        for part in (~chosen, chosen)
+    )
+    return kept, validation
+
+
+def _resized(images: ImageArray, options: Mapping[str, Any]) -> ImageArray:
+    """Apply the options `size` and `channels`; 0 means unchanged."""
+    size, channels = options.get("size", 0), options.get("channels", 0)
+    encoded: Any = images
+    if isinstance(encoded, EncodedImages) and channels and images.shape[1] == 1:
+        repeated: Any = encoded.with_channels(channels)
+        return repeated  # type: ignore[no-any-return]
+    if (size or channels) and images.shape[2:] == (1, 1) and images.dtype != np.uint8:
+        raise TickdslError("`size` and `channels` are for images, and the inputs are columns of numbers", "remove them")
     if size and images.shape[2:] != (size, size):
+        floats = images.dtype != np.uint8
         resized = [
-            F.interpolate(batch.float(), size=(size, size), mode="bilinear", antialias=True).round_().byte()
+            scaled if floats else scaled.round_().byte()
             for batch in torch.split(torch.from_numpy(np.ascontiguousarray(images)), 1000)
+            for scaled in [F.interpolate(batch.float(), size=(size, size), mode="bilinear", antialias=True)]
         ]
         images = torch.cat(resized).numpy()
     if channels and channels != images.shape[1]:
@@ -304,15 +401,33 @@ def _resize(images: ImageArray, size: int, channels: int) -> ImageArray:
     return images
 
 
+def _float_statistics(numbers: NDArray[Any]) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation [C], in two passes of float64 over parts that fit into memory."""
+    parts = [numbers[first : first + 1000] for first in range(0, len(numbers), 1000)]
+    count = numbers.size // numbers.shape[1]
+    mean = np.sum([part.sum((0, 2, 3), dtype=np.float64) for part in parts], 0) / count
+    centred = ((part.astype(np.float64) - mean[:, None, None]) ** 2 for part in parts)
+    deviation = np.sqrt(np.sum([part.sum((0, 2, 3)) for part in centred], 0) / count)
+    deviation[deviation == 0] = 1.0
+    return torch.tensor(mean, dtype=torch.float32), torch.tensor(deviation, dtype=torch.float32)
+
+
 def _channel_statistics(images: ImageArray) -> tuple[Tensor, Tensor]:
-    """The exact mean and standard deviation [C] of pixel values scaled to [0, 1].
+    """The exact mean and standard deviation [C] of pixel values scaled to [0, 1], or of floats as they are.
 
     The deviation of a constant channel counts as 1.
     """
+    if np.issubdtype(images.dtype, np.floating):
+        return _float_statistics(images)
     values = np.arange(256) / 255
     means, deviations = [], []
-    for channel in range(images.shape[1]):
-        frequencies = np.bincount(images[:, channel].ravel(), minlength=256) / images[:, channel].size
+    encoded: Any = images
+    if isinstance(encoded, EncodedImages):
+        counts = value_counts(encoded)
+    else:
+        counts = np.stack([np.bincount(images[:, c].ravel(), minlength=256) for c in range(images.shape[1])])
+    for of_channel in counts:
+        frequencies = of_channel / of_channel.sum()
         mean = float(frequencies @ values)
         deviation = float(np.sqrt(frequencies @ (values - mean) ** 2))
         means.append(mean)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from tickdsl.training.data.augment import AugmentedBatches
 from tickdsl.training.data.datasets import Dataset
+from tickdsl.training.data.streaming.images import StreamedImages
 from tickdsl.training.recipes.recipe import Recipe, steps_per_epoch
 
 
@@ -24,9 +27,26 @@ class DeviceDataset:
         self.batch_size = recipe.batch
         self.steps_per_epoch = steps_per_epoch(len(self.targets), recipe.batch)
         self.test_set = (data.test_inputs.to(device), data.test_targets.to(device))
+        held_out = data.validation_set
+        self.validation_set = None if held_out is None else (held_out[0].to(device), held_out[1].to(device))
 
     def batch_targets(self, indices: Tensor, start: int) -> Tensor:
         """The targets [B, …] of the training inputs with these indices, at `start` and on in the epoch's order."""
         if self._masks_move:
             return self.augmented.masks(indices, start)
         return self.targets.index_select(0, indices)
+
+    @property
+    def nbytes(self) -> int:
+        """The memory that the data take: of all inputs and targets, or of the batches that are decoded ahead."""
+        sets = ((self.inputs, self.targets), self.test_set, self.validation_set or ())
+        held = sum(tensor.nbytes for each in sets for tensor in each) + self.augmented.nbytes
+        streamed: Any = self.inputs
+        if isinstance(streamed, StreamedImages):
+            held += (1 + streamed.ahead(self.batch_size)) * self.batch_size * streamed.bytes_per_image
+        return held
+
+    @property
+    def watched_set(self) -> tuple[Tensor, Tensor]:
+        """The samples that every epoch is measured on: those held out for validation, else the test set."""
+        return self.validation_set or self.test_set

@@ -15,11 +15,17 @@ from tickdsl.errors import TickdslError
 from tickdsl.training.catalogue import DATASETS
 from tickdsl.training.data.file_digests import files_digest
 from tickdsl.training.data.readers import corpus, embedded, idx, plugin, sentences, shapes, synthetic
-from tickdsl.training.data.readers.folder import ImageFolder
+from tickdsl.training.data.readers.archives import open_tree
+from tickdsl.training.data.readers.arrays import ArrayFiles
+from tickdsl.training.data.readers.folder import ImageFolder, Tree
+from tickdsl.training.data.readers.hub_images import HubImages
 from tickdsl.training.data.readers.mask_folder import MaskFolder
+from tickdsl.training.data.readers.parquet_files import ParquetFiles
 from tickdsl.training.data.readers.raw_dataset import RawDataset
 from tickdsl.training.data.readers.text_files import TextFiles
 from tickdsl.training.data.readers.text_table import TextTable
+from tickdsl.training.data.readers.web_shards import WebShards
+from tickdsl.training.data.streaming.scan import scan
 from tickdsl.training.torchvision_import import import_torchvision
 
 #: The subfolder of the data folder that caches the arrays of decoded image folders.
@@ -33,6 +39,17 @@ _CIFAR = {
     "cifar10": ("CIFAR10", "cifar-10-batches-py", [*(f"data_batch_{n}" for n in range(1, 6)), "test_batch"]),
     "cifar100": ("CIFAR100", "cifar-100-python", ["train", "test"]),
 }
+#: Data sets of the user's own, and what their path leads to.
+_NEED_A_PATH = {
+    "folder": "a folder or an archive",
+    "masks": "a folder or an archive",
+    "arrays": "an .npz, a .safetensors, or a folder of .npy files",
+    "webdataset": "a folder of shards",
+    "parquet": "a folder of .parquet files",
+    "hf": 'a name on the Hugging Face Hub; or write `data "hf:NAME"`',
+}
+#: Data sets of images that are neither a folder nor an archive of files.
+_TREES: dict[str, Callable[[Path], Tree]] = {"webdataset": WebShards, "parquet": ParquetFiles, "hf": HubImages}
 _TEXTS = ("corpus", "text", "sentences", "table")
 _TINY_IMAGENET = "tiny-imagenet-200"
 
@@ -75,13 +92,18 @@ def find_source(name: str, root: Path, options: Mapping[str, Any], *, download: 
         return _idx_source(name, root, path, download)
     if name in _CIFAR:
         return _cifar_source(name, path or root, download)
-    if name in ("folder", "masks") and path is None:
-        raise TickdslError(f"`data {name}` needs a path", 'add path="…" with a folder or an archive')
-    if name == "masks":
-        assert path is not None
+    if name in _NEED_A_PATH and path is None:
+        raise TickdslError(f"`data {name}` needs a path", f'add path="…" with {_NEED_A_PATH[name]}')
+    if name == "arrays" and path is not None:
+        files = ArrayFiles(path, options["test"], options["vocabulary"])
+        return Source(files.read, files.digest, reader_options=("test",))
+    if name == "masks" and path is not None:
         masks = MaskFolder(path, options["size"], options["test"], options["classes"], root / DECODED_FOLDER)
         return Source(masks.read, masks.digest, skipped=masks.skipped, reader_options=("test", "classes"))
-    images = ImageFolder(path or _tiny_imagenet(root), options["size"], options.get("test", 0.0), root / DECODED_FOLDER)
+    images = ImageFolder(
+        path or _tiny_imagenet(root), options["size"], options.get("test", 0.0), root / DECODED_FOLDER,
+        options.get("load", "auto"), _TREES.get(name, open_tree), scan,
+    )  # fmt: skip
     return Source(images.read, images.digest, rules=images.rules, skipped=images.skipped, reader_options=("test",))
 
 

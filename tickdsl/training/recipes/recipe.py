@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -40,6 +41,10 @@ WARMUP_FORMS = ("linear", "cosine", "cosine-epochs")
 PRECISIONS = ("fp32", "tf32", "bf16", "auto")
 COMPILE_MODES = ("on", "off", "auto")
 AUGMENTATIONS = ("crop", "flip", "rotation")
+#: What `patience` looks at on validation data: the loss, or the primary metric of the task.
+MONITORED = ("loss", "metric")
+#: The `patience` of a training that never stops early.
+NO_PATIENCE = Moment(Fraction(0), "ep")
 
 #: One-cycle's momentum falls from the second value to the first while the rate rises, then rises again (Smith 2018;
 #: the values are those of torch's OneCycleLR).
@@ -62,6 +67,11 @@ def steps_per_epoch(samples: int, batch: int) -> int:
 
 def _moment(value: Moment | str) -> Moment:
     return value if isinstance(value, Moment) else Moment.parse(value)
+
+
+def _patience(value: Moment | str) -> Moment:
+    moment = _moment(value)
+    return moment if moment.amount else NO_PATIENCE
 
 
 def _moments(values: Iterable[Moment | str]) -> tuple[Moment, ...]:
@@ -96,6 +106,8 @@ class Recipe:
     bn_l1: the strength of an L1 penalty on the scales of batch norm (network slimming, Liu et al. 2017).
     compile: whether torch compiles the network for full batches, with results equal up to rounding; with `auto`, the
     caller of `train` decides.
+    patience: the training stops once the validation data have shown no improvement for so many epochs (0: it never
+    does), of the loss or of the metric as `monitor` says.
 
     Raises ValueError if a value is out of range.
     """
@@ -125,6 +137,8 @@ class Recipe:
     bn_l1: float = attrs.field(default=0.0, converter=float)
     beta1: float = attrs.field(default=0.9, converter=float)
     beta2: float = attrs.field(default=0.999, converter=float)
+    patience: Moment = attrs.field(default=NO_PATIENCE, converter=_patience)
+    monitor: str = "loss"
 
     def __attrs_post_init__(self) -> None:
         for name, value, known in (
@@ -133,6 +147,7 @@ class Recipe:
             ("precision", self.precision, PRECISIONS),
             ("compile", self.compile, COMPILE_MODES),
             ("rise", self.rise, WARMUP_FORMS),
+            ("monitor", self.monitor, MONITORED),
             *(("augment", word, AUGMENTATIONS) for word in self.augment),
         ):
             _require(value in known, f"{name}={value}: must be one of {', '.join(known)}")
@@ -153,6 +168,8 @@ class Recipe:
             0 <= self.label_smoothing < 1, f"label_smoothing={self.label_smoothing:g}: must be at least 0 and below 1"
         )
         _require(math.isfinite(self.bn_l1) and self.bn_l1 >= 0, f"bn_l1={self.bn_l1:g}: must be at least 0")
+        whole_epochs = self.patience.unit == "ep" and self.patience.amount.denominator == 1
+        _require(not self.patience.amount or whole_epochs, f"patience={self.patience}: must be in whole epochs: 5ep")
         _require(0 < self.pct_start < 1, f"pct_start={self.pct_start:g}: must be above 0 and below 1")
         _require(self.div >= 1 and self.final_div >= 1, "div and final_div must be at least 1")
         _require(

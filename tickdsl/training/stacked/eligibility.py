@@ -45,6 +45,10 @@ def stacking_obstacle(jobs: Sequence[TrainingJob], choices: MeasuredChoices, dev
             return reason
     if any(job.distillation is not None for job in jobs):
         return "they learn from a teacher"
+    if first.recipe.patience.amount:
+        return "each of them stops when its own patience is over"
+    if any(job.measure_every for job in jobs):
+        return "their validation loss is measured within epochs"
     if first.data.task.phases:
         return "their parts are trained in turn"
     if any(job.sparsifier is not None for job in jobs):

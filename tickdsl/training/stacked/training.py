@@ -8,6 +8,7 @@ fail alone. Results equal those of single trainings up to rounding, since sums a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from functools import partial
 from typing import Any
 
@@ -25,7 +26,7 @@ from tickdsl.training.loop import isolated_rng, train
 from tickdsl.training.measured_choices import MeasuredChoices
 from tickdsl.training.stacked.network import unstack
 from tickdsl.training.stacked.optimiser_step import OptimiserSlice, StackedStep
-from tickdsl.training.training_run import TrainingRun, evaluate_test_set
+from tickdsl.training.training_run import TrainingRun, evaluate_watched_set
 
 #: A training's history, or the error that it failed with; None if it was not started.
 StackedOutcome = TrainingHistory | TickdslError | None
@@ -138,7 +139,7 @@ class _StackedTester:
             for run, column in zip(runs, scores.unbind(1), strict=True):
                 run.scores = column
         evaluate = partial(
-            evaluate_test_set,
+            evaluate_watched_set,
             dataset=first.dataset,
             autocast=first.autocast,
             num_networks=len(runs),
@@ -164,8 +165,16 @@ class _Lockstep:
 
     def run(self, step: StackedStep, before_step: Callable[[], None] | None) -> None:
         """Take the remaining steps."""
-        batch_stream = BatchStream(self._runs[0].dataset, [run.job.seed for run in self._runs])
+        seeds, first = [run.job.seed for run in self._runs], self._runs[0]
         self._for_each(TrainingRun.begin)
+        with closing(BatchStream(first.dataset, seeds, first.stop, self._count_wait)) as batch_stream:
+            self._take_steps(step, batch_stream, before_step)
+
+    def _count_wait(self, seconds: float) -> None:
+        for run in self._runs:
+            run.count_wait(seconds / len(self._runs))
+
+    def _take_steps(self, step: StackedStep, batch_stream: BatchStream, before_step: Callable[[], None] | None) -> None:
         while (leader := self._first_unfinished()) is not None:
             if before_step is not None:
                 before_step()

@@ -9,6 +9,7 @@ import attrs
 import torch
 from torch import Tensor, nn
 
+from tickdsl.training.data.streaming.images import batches
 from tickdsl.training.tasks import CLASSIFY, Task
 
 #: Batch size for precomputing the teacher's outputs; smaller if outputs are large.
@@ -61,7 +62,7 @@ class Distiller:
     def precompute(self, inputs: Tensor, preprocess: Callable[[Tensor], Tensor]) -> None:
         """Compute the teacher's outputs for all training inputs [N, …], used without augmentation, if they fit."""
         computed: list[Tensor] = []
-        for batch in torch.split(inputs, self._task.evaluation_batch(inputs, _BATCH_SIZE)):
+        for batch in batches(inputs, self._task.evaluation_batch(inputs, _BATCH_SIZE)):
             computed.append(self._softened(preprocess(batch)))
             if len(inputs) * computed[0][0].nbytes > _MAX_PRECOMPUTED_BYTES:
                 return

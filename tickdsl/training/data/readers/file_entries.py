@@ -35,13 +35,15 @@ class Entry:
     """An image, or Tiny ImageNet's table, in a folder or an archive.
 
     name: the path relative to the folder or archive, with `/`. origin: where its bytes are: the file's path, or the
-    name of a member of the archive. linked: it was reached through a link to a folder, or a link within the archive.
+    name of a member of the archive. extent: its offset in the file and its length, if it is a part of one. linked: it
+    was reached through a link to a folder, or a link within the archive.
     """
 
     name: str
     origin: Path | str
     size: int
     linked: bool = False
+    extent: tuple[int, int] = (-1, 0)
 
     @property
     def is_image(self) -> bool:

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import attrs
 import numpy as np
+from numpy.typing import NDArray
 
 from tickdsl.errors import TickdslError
 from tickdsl.plurals import plural
-from tickdsl.training.data.readers.image_decoding import DecodedImage, Scale
+from tickdsl.training.data.readers.image_decoding import ImageFacts, Scale
 from tickdsl.training.data.readers.raw_dataset import ImageArray
 
 
@@ -24,7 +25,7 @@ class Conversion:
     notes: tuple[str, ...]
 
     @staticmethod
-    def of(train: Sequence[DecodedImage], test: Sequence[DecodedImage]) -> Conversion:
+    def of(train: Sequence[ImageFacts], test: Sequence[ImageFacts]) -> Conversion:
         """The conversion of a training and a test set; deep images are scaled by the training set, if it has any."""
         images = [*train, *test]
         deep = [image.deep for image in train if image.deep] or [image.deep for image in test if image.deep]
@@ -35,19 +36,18 @@ class Conversion:
             notes.append(f"{plural(blended, 'image')} with transparent pixels: shown on white")
         return Conversion(all(image.grey for image in images), bool(deep), bool(blended), scale, tuple(notes))
 
-    def apply(self, images: Sequence[DecodedImage]) -> ImageArray:
-        """Images of equal size as uint8 [N, C, H, W]."""
-        height, width = images[0].pixels.shape[:2]
+    def apply(self, images: Sequence[tuple[NDArray[np.generic], ImageFacts]]) -> ImageArray:
+        """Images of equal size, as pixels [H, W, C] with their facts, as uint8 [N, C, H, W]."""
+        height, width = images[0][0].shape[:2]
         stacked = np.empty((len(images), 1 if self.grey else 3, height, width), dtype=np.uint8)
-        for index, image in enumerate(images):
-            pixels = self.scale.apply(image.pixels) if image.deep else image.pixels
-            stacked[index] = pixels.transpose(2, 0, 1)
+        for index, (pixels, facts) in enumerate(images):
+            stacked[index] = (self.scale.apply(pixels) if facts.deep else pixels).transpose(2, 0, 1)
         return stacked
 
 
-def require_equal_sizes(path: object, images: Sequence[DecodedImage]) -> None:
+def require_equal_sizes(path: object, images: Sequence[ImageFacts]) -> None:
     """Raise TickdslError if images differ in height or width."""
-    shapes = {image.pixels.shape[:2] for image in images}
+    shapes = {(image.height, image.width) for image in images}
     if len(shapes) > 1:
         first, second = sorted(shapes)[:2]
         raise TickdslError(

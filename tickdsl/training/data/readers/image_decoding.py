@@ -26,6 +26,17 @@ class ValueRange:
     whole: bool
 
 
+@attrs.frozen
+class ImageFacts:
+    """An image without its pixels; see DecodedImage."""
+
+    height: int
+    width: int
+    grey: bool
+    deep: ValueRange | None = None
+    blended: bool = False
+
+
 @attrs.frozen(eq=False)
 class DecodedImage:
     """Pixels [H, W, C] of an image: uint8, or float32 with `deep`, its range of values before it was resized.
@@ -37,6 +48,12 @@ class DecodedImage:
     grey: bool
     deep: ValueRange | None = None
     blended: bool = False
+
+    @property
+    def facts(self) -> ImageFacts:
+        """What is known of it besides its pixels."""
+        height, width = self.pixels.shape[:2]
+        return ImageFacts(height, width, self.grey, self.deep, self.blended)
 
 
 def decode(name: str, content: bytes, size: int) -> DecodedImage:

@@ -91,36 +91,3 @@ def _require_no_parts(path: object, classes: set[str]) -> None:
 
 def _is_part(name: str) -> bool:
     return name.lower() in _PARTS
-
-
-def choose_test_images(classes: Sequence[str], digests: Sequence[bytes], share: float) -> list[bool]:
-    """Choose a share of each class for testing, by the images' digests alone.
-
-    classes, digests: of each image. The choice depends on no seed, nor on names and order, and changes little if images
-    are added. Images with the same digest, even in two classes, are all chosen or none. Each class keeps at least one
-    image for training and one for testing. Raises TickdslError if a class has fewer than two different images.
-    """
-    copies: dict[str, dict[bytes, int]] = {}
-    for label, digest in zip(classes, digests, strict=True):
-        counts = copies.setdefault(label, {})
-        counts[digest] = counts.get(digest, 0) + 1
-    tested: set[bytes] = set()
-    trained: set[bytes] = set()
-    for label, counts in sorted(copies.items()):
-        total = sum(counts.values())
-        wanted = min(max(int(share * total + 0.5), 1), total - 1)
-        undecided = sorted(counts.keys() - tested - trained)
-        count = sum(counts[digest] for digest in counts.keys() & tested)
-        for digest in undecided:
-            if count + counts[digest] <= wanted:
-                tested.add(digest)
-                count += counts[digest]
-        if not count and undecided:  # every image has many copies
-            tested.add(min(undecided, key=lambda digest: (counts[digest], digest)))
-        trained |= counts.keys() - tested
-        if not counts.keys() & tested or not counts.keys() & trained:
-            raise TickdslError(
-                f"class {printable_line(label)} needs two different images, one for training and one for testing",
-                "add images to it, or remove its folder",
-            )
-    return [digest in tested for digest in digests]

@@ -19,8 +19,9 @@ from PIL import Image
 
 from tickdsl.errors import TickdslError
 from tickdsl.printable import printable_line
+from tickdsl.training.data import held_out
 from tickdsl.training.data.file_digests import files_digest
-from tickdsl.training.data.readers import decoded_cache, layout
+from tickdsl.training.data.readers import decoded_cache
 from tickdsl.training.data.readers.archives import Archive, open_tree
 from tickdsl.training.data.readers.file_entries import SPLITS, Entry, Listing, Skipped
 from tickdsl.training.data.readers.folder_tree import FolderTree
@@ -97,18 +98,21 @@ class MaskFolder:
             except TickdslError as error:
                 raise self._error(error.message, error.hint) from error
         if self.test_share:
-            tested = layout.choose_test_images(
+            tested = held_out.choose(
                 ["every image"] * len(samples), [sample.digest for sample in samples], self.test_share
             )
             samples = [
                 attrs.evolve(sample, split="test" if is_tested else "train")
                 for sample, is_tested in zip(samples, tested, strict=True)
             ]
-        require_equal_sizes(self.path, [sample.image for sample in samples])
+        require_equal_sizes(self.path, [sample.image.facts for sample in samples])
         parts = [[s for s in samples if (s.split == "train") is is_train] for is_train in (True, False)]
-        conversion = Conversion.of(*([sample.image for sample in part] for part in parts))
+        conversion = Conversion.of(*([sample.image.facts for sample in part] for part in parts))
         arrays = [
-            (conversion.apply([sample.image for sample in part]), np.stack([sample.mask for sample in part]))
+            (
+                conversion.apply([(sample.image.pixels, sample.image.facts) for sample in part]),
+                np.stack([sample.mask for sample in part]),
+            )
             for part in parts
         ]
         return RawDataset(

@@ -78,7 +78,12 @@ def _wrong_inputs(inputs: NDArray[Any], vocabulary: int) -> tuple[str, str] | No
     if not vocabulary:
         if inputs.ndim == 4 and inputs.dtype == np.uint8:
             return None
-        hint = "return images as uint8 [N, C, H, W], with values from 0 to 255, or tokens with `vocabulary`"
+        if inputs.ndim in (2, 4) and inputs.dtype == np.float32:
+            return None if np.isfinite(inputs).all() else ("has values that are not finite", "replace what is missing")
+        hint = (
+            "return images as uint8 [N, C, H, W], with values from 0 to 255, numbers as float32 [N, C, H, W] or "
+            "[N, columns], or tokens with `vocabulary`"
+        )
         return f"is {inputs.dtype} {list(inputs.shape)}", hint
     if inputs.ndim != 2 or not np.issubdtype(inputs.dtype, np.integer):
         return f"is {inputs.dtype} {list(inputs.shape)}", "return tokens as integers [N, T]"
@@ -113,6 +118,12 @@ def _validated(name: str, raw: RawDataset) -> RawDataset:
                 f"{part}_targets", f"has {list(targets.shape[1:])} pixels, its images {list(inputs.shape[2:])}",
                 "return masks of the size of their images",
             )  # fmt: skip
+    if not raw.vocabulary:
+        for array_name in ("train_inputs", "test_inputs"):  # columns are channels of one pixel
+            array = arrays[array_name]
+            arrays[array_name] = array[:, :, None, None] if array.ndim == 2 else array
+    if arrays["train_inputs"].dtype != arrays["test_inputs"].dtype:
+        raise error("train_inputs", f"is {arrays['train_inputs'].dtype}, test_inputs is not", "return both alike")
     if arrays["train_inputs"].shape[1:] != arrays["test_inputs"].shape[1:]:
         sizes = ["x".join(map(str, arrays[f"{part}_inputs"].shape[1:])) for part in ("train", "test")]
         raise error("train_inputs", f"has shape {sizes[0]}, test_inputs {sizes[1]}", "return both with the same shape")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 ImageArray = NDArray[np.uint8]
 LabelArray = NDArray[np.int64]
-#: Images uint8 [N, C, H, W], or tokens [N, T] of an integer type.
+#: Images uint8 [N, C, H, W], numbers float32 of that shape, or tokens [N, T] of an integer type.
 InputArray = NDArray[Any]
 #: What a network learns: labels int64 [N], or what else the task of the data set takes.
 TargetArray = NDArray[Any]
@@ -20,8 +20,8 @@ TargetArray = NDArray[Any]
 class RawDataset:
     """A data set as read from its source: inputs, targets and the outputs' names.
 
-    Inputs are images, uint8 [N, C, H, W], or tokens, integers [N, T] in 0..vocabulary-1. vocabulary: the number of
-    different tokens; 0 for images.
+    Inputs are images, uint8 [N, C, H, W], numbers, float32 [N, C, H, W] or [N, columns], or tokens, integers [N, T] in
+    0..vocabulary-1. vocabulary: the number of different tokens; 0 for images and numbers.
 
     task: what is learnt; the targets, `train_targets` and `test_targets`, are of its type and shape, labels int64 [N]
     for `classify`. class_names: the names of the classes, or of what else the outputs are.

@@ -18,8 +18,8 @@ from tickdsl.errors import TickdslError
 from tickdsl.plurals import plural
 from tickdsl.printable import printable_line
 from tickdsl.training.data.file_digests import files_digest
+from tickdsl.training.data.held_out import choose
 from tickdsl.training.data.readers import tokens
-from tickdsl.training.data.readers.layout import choose_test_images
 from tickdsl.training.data.readers.raw_dataset import RawDataset
 
 _SUFFIXES = (".csv", ".tsv", ".jsonl")
@@ -106,7 +106,7 @@ class TextTable:
         digests = [hashlib.sha256(row.text.encode("utf-8", "surrogatepass")).digest() for row in rows]
         labels = [row.label if self.task == "classify" else "" for row in rows]
         try:
-            tested = choose_test_images(labels, digests, self.test_share)
+            tested = choose(labels, digests, self.test_share)
         except TickdslError as error:
             kind = "each class" if self.task == "classify" else "the table"
             raise TickdslError(
