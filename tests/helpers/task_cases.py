@@ -70,6 +70,6 @@ TASK_CASES = (
     TaskCase(
         "generate",
         "model dcgan width=0.25 latent=8\ndata digits samples=200\ntrain 3ep batch=50 opt=adam lr=0.003",
-        refuses=("stack",),
+        refuses=("distill", "stack"),
     ),
 )
