@@ -65,11 +65,11 @@ TASK_CASES = (
     TaskCase(
         "vae",
         "model conv-vae width=0.25 latent=8\ndata digits samples=200\ntrain 3ep batch=50 opt=adam lr=0.003",
-        refuses=("stack",),
+        refuses=("stack", "pt2"),
     ),
     TaskCase(
         "generate",
         "model dcgan width=0.25 latent=8\ndata digits samples=200\ntrain 3ep batch=50 opt=adam lr=0.003",
-        refuses=("distill", "stack"),
+        refuses=("distill", "stack", "export"),
     ),
 )
