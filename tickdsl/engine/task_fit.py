@@ -237,14 +237,7 @@ def _check_augmentations(arm: Arm) -> Iterator[Diagnostic]:
 
 
 def _check_distillation(distill: Distill, task: TaskInfo) -> Iterator[Diagnostic]:
-    if task.parts_in_turn:
-        yield Diagnostic(
-            "TD474",
-            f"`distill`: the task {task.name} trains parts of a network in turn, by losses that know no teacher",
-            distill.span,
-            help="remove `distill`",
-        )
-    elif distill.temperature_span is not None and not task.temperature:
+    if distill.temperature_span is not None and not task.temperature and not task.parts_in_turn:  # TD490 then
         yield Diagnostic(
             "TD479",
             f"`temperature=` has no effect: the outputs of the task {task.name} are not softened",
