@@ -21,7 +21,7 @@ BY_FLAG = {"TD115"}
 #: The code for errors of tickdsl itself.
 BY_BUG = {"TD017"}
 #: Codes caused by the code of a plug-in; see tests/extending.
-BY_PLUGIN = {"TD424"}
+BY_PLUGIN = {"TD424", "TD478", "TD479"}
 #: Codes caused by a ticket; see test_ticket_start.py.
 BY_TICKET = {"TD526", "TD527", "TD528", "TD529"}
 

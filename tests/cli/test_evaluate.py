@@ -9,9 +9,11 @@ import pytest
 import torch
 from command_line import CliHarness
 from plan_tickets import plan_ticket, written
+from regression_data import PLUGIN
 
+from tickdsl.plugins import permission
 from tickdsl.tickets.evaluating import _wilson
-from tickdsl.tickets.export_format import ExportOptions, Subject, TestImages
+from tickdsl.tickets.export_format import ExportOptions, Subject, TestInputs
 from tickdsl.tickets.formats.onnx import write_onnx
 from tickdsl.tickets.formats.pt2 import write_pt2
 from tickdsl.tickets.preprocessing import Preprocessing
@@ -39,7 +41,7 @@ def right_share(ticket: Ticket) -> float:
 def test_all_formats_have_the_same_accuracy(suffix: str, raw: bool, harness: CliHarness) -> None:
     ticket = digits_ticket()
     path = harness.folder / f"t{suffix}"
-    subject = Subject(ticket=ticket, network=ticket.network(), test=TestImages(torch.zeros(1, 1, 8, 8)))
+    subject = Subject(ticket=ticket, network=ticket.network(), test=TestInputs(torch.zeros(1, 1, 8, 8)))
     if suffix == ".safetensors":
         written(path, ticket)
     else:
@@ -140,3 +142,20 @@ def test_the_graph_of_a_program_is_refused(name: str, harness: CliHarness) -> No
     result = harness.call("graph", harness.folder / name)
     assert result.exit == 2 and "does not say what was pruned" in result.err
     assert f"tickdsl evaluate {harness.folder / name} --on DATA" in result.err
+
+
+def test_a_file_of_another_task_has_its_metrics(harness: CliHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    (harness.folder / "own_spots.py").write_text(PLUGIN.format(change="pass"))
+    monkeypatch.syspath_prepend(harness.folder)
+    monkeypatch.setattr(permission, "_allowed", False)
+    path = harness.folder / "t.safetensors"
+    ticket = plan_ticket(classes=2, shape=(1, 8, 8))
+    written(path, ticket, task="regress", metrics={"score": 0.5, "metric": "rmse"}, classes=("row", "column"))
+    shown = harness.call("evaluate", path, "--on", '"own_spots:spots"', "--allow-code")
+    assert shown.exit == 0, shown.err
+    lines = dict(line.split("  ", 1) for line in shown.out.splitlines() if "  " in line)
+    assert lines["task"].strip() == "regress"
+    assert "40 images; stored in the file: 0.5" in lines["rmse"]
+    assert {"r2", "loss", "parameters"} <= set(lines) and "accuracy" not in lines
+    refused = harness.call("evaluate", path, "--on", "digits")
+    assert refused.exit != 0 and "was trained for the task regress, and the task of digits is classify" in refused.err

@@ -11,10 +11,12 @@ import pytest
 from regression_data import PLUGIN
 from step_runner import StepRunner, step_runner
 
+import tickdsl
 from tickdsl.engine.scheduler.arm_ends import arm_ends, drop
 from tickdsl.engine.scheduler.event_builders import plan_resolved_event
 from tickdsl.errors import TickdslError
 from tickdsl.plugins import PluginError, permission
+from tickdsl.tickets.evaluating import evaluate_file
 from tickdsl.training.data import datasets
 from tickdsl.training.tasks import TASKS, find_task
 
@@ -113,6 +115,10 @@ def test_a_task_of_ones_own_has_its_loss_and_its_metric(sandbox: Any, tmp_path: 
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
+        (
+            "raw = attrs.evolve(raw, train_inputs=np.array(['a text'] * 96))",
+            "train_inputs is <U6 .96.(.|\n)*into tokens",
+        ),
         ("raw.train_targets[3, 1] = np.nan", r"train_targets has \[.*nan\] at 3"),
         ("raw.test_targets[:, 0] = 2", "test_targets has an output with one value only"),
         ("raw = attrs.evolve(raw, test_targets=raw.test_targets[:, :1])", "train_targets has shape .2. per input"),
@@ -138,8 +144,11 @@ def test_targets_that_do_not_fit_are_one_message(sandbox: Any, tmp_path: Path, c
         ("prune weights 50% until drop > 1%; rewind lr", "`drop > 1%`: the rmse is no percentage"),
         ("prune weights 50% by grasp-halves at init", "`by grasp-halves` halves the classes"),
         ("split classes 2; prune weights 50%; overlap; rewind weights to init", "`split classes`: .* has no classes"),
-        ("prune weights 50%; rewind lr; transfer to digits", "digits has the task classify, .* the task regress"),
-        ("train 1ep label-smoothing=0.1", "label-smoothing=0.1: the loss of the task `regress` has none"),
+        (
+            "prune weights 50%; rewind lr; transfer to digits head=keep",
+            "the outputs of .* are those of the task regress",
+        ),
+        ("train 1ep label-smoothing=0.1", "label-smoothing=0.1: the loss of the task regress has none"),
     ],
 )
 def test_what_the_task_does_not_have_is_refused_before_the_run(
@@ -233,6 +242,30 @@ def test_another_metric_needs_no_other_steps(sandbox: Any, tmp_path: Path) -> No
     events = [plan_resolved_event(study, lambda key: False) for study in (one, two)]
     assert [event.metric for event in events] == ["", "r2"]
     assert {task.name for event in events for task in event.tasks.values()} == {"regress"}
+
+
+def test_a_run_of_a_regression_is_reported_exported_and_evaluated(
+    sandbox: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the plan to the file: every reader gives the score of the stored result."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    module = sandbox.module(PLUGIN.format(change="pass"))
+    text = HEAD.format(module=module) + "seeds 1\nprune weights 50%; rewind weights to 1ep\ncompare all within=5%\n"
+    results = tickdsl.run(text, allow_code=True)
+    level = results.best()
+    assert (level.arm.task, level.arm.metric, level.accuracy) == ("regress", "rmse", None)
+    metrics = level.seed().metrics
+    assert metrics["score"] == metrics["rmse"] and metrics["r2"] is not None
+    assert "RMSE ↓" in str(results) and (results.folder / "score.svg").exists()
+    path = results.export(tmp_path / "spots.safetensors")
+    ticket = tickdsl.open_ticket(path)
+    assert ticket.metrics["metric"] == "rmse" and ticket.metrics["score"] == metrics["score"]
+    assert "RMSE" in repr(ticket) and "accuracy" not in repr(ticket)
+    data = datasets.load(f"{module}:spots", root=tmp_path, options={"train": 96})
+    found = evaluate_file(path, data, "spots")
+    assert (found.accuracy, found.metric.name, found.images) == (None, "rmse", 40)
+    assert found.score == pytest.approx(metrics["score"], rel=1e-5) and found.stored == metrics["score"]
 
 
 def test_a_drop_is_in_the_unit_of_the_primary_metric(sandbox: Any, tmp_path: Path) -> None:

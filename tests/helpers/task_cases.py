@@ -9,12 +9,14 @@ import attrs
 class TaskCase:
     """A plan without arms that runs in seconds on a CPU.
 
-    head: its `model`, `data` and `train` lines. units: what of its network can be pruned.
+    head: its `model`, `data` and `train` lines. units: what of its network can be pruned. refuses: what a plan of the
+    task cannot do, which must be refused with a reason: criteria by name, `distill`, `stack`, `export`, `pt2`.
     """
 
     task: str
     head: str
     units: tuple[str, ...] = ("weights", "filters")
+    refuses: tuple[str, ...] = ()
 
     @property
     def plan(self) -> str:
@@ -55,9 +57,13 @@ TASK_CASES = (
         ("weights", "neurons"),
     ),
     TaskCase(
-        "vae", "model conv-vae width=0.25 latent=8\ndata digits samples=200\ntrain 3ep batch=50 opt=adam lr=0.003"
+        "vae",
+        "model conv-vae width=0.25 latent=8\ndata digits samples=200\ntrain 3ep batch=50 opt=adam lr=0.003",
+        refuses=("stack",),  # its networks draw random numbers
     ),
     TaskCase(
-        "generate", "model dcgan width=0.25 latent=8\ndata digits samples=200\ntrain 3ep batch=50 opt=adam lr=0.003"
+        "generate",
+        "model dcgan width=0.25 latent=8\ndata digits samples=200\ntrain 3ep batch=50 opt=adam lr=0.003",
+        refuses=("distill", "stack"),  # its parts are trained in turn
     ),
 )

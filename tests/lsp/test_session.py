@@ -168,7 +168,7 @@ COMPLETIONS = [
     ("prune filters |", {"global", "local", "to", "matching"}, {"filters"}),
     ("prune filters 20% |", {"x", "by", "until", "at", "in", "except", "of"}, {"global", "when"}),
     ("prune filters 20% x 3 by l1 in a |", {"until", "in", "except"}, {"x", "by"}),
-    ("prune filters 20% |", {"order=", "multiple="}, {"lr="}),
+    ("prune filters 20% |", {"order=", "multiple="}, {"momentum="}),
     ("prune filters 20% order=|", {"lowest", "highest"}, {"multiple="}),
     ("prune weights |", {"erk", "balanced", "global"}, {"flops"}),
     ("prune filters to 50% of |", {"flops", "params"}, {"original", "by"}),
@@ -418,3 +418,22 @@ def test_the_server_exits_when_the_editor_disconnects() -> None:
         [sys.executable, "-m", "tickdsl.cli", "lsp", "--stdio"], input=b"", capture_output=True, timeout=60, check=False
     )
     assert done.returncode == 1 and done.stdout == b"" and b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "first", "later"),
+    [
+        ("data sentences\nmodel |", "bert", "small-cnn"),
+        ("data digits\nmodel |", "small-cnn", "gpt"),
+        ("model gpt on |", "corpus", "digits"),
+        ("model small-cnn on |", "digits", "corpus"),
+        ("model gpt on corpus\nprune weights 20% x 4\nstop when |", "perplexity", "accuracy"),
+        ("model small-cnn on digits\nprune weights 20% x 4\nstop when |", "accuracy", "perplexity"),
+    ],
+)
+def test_what_fits_the_task_comes_first(tmp_path: Path, text: str, first: str, later: str) -> None:
+    async def talk(editor: Editor) -> None:
+        items = await editor.completions(text)
+        assert str(items[first].sort_text) < str(items[later].sort_text)
+
+    run_session(tmp_path, talk)

@@ -13,7 +13,9 @@ import fake_device
 import pytest
 import torch
 from device_plans import PLANS
+from plugin_task_cases import PLUGIN_CASES
 from regression_data import spots
+from task_cases import TASK_CASES, TaskCase
 from torch import nn
 from vision_data import CASES, VisionCase
 
@@ -224,6 +226,34 @@ def test_a_plan_on_the_second_device(text: str, tmp_path: Path, monkeypatch: pyt
     assert code == 0
     results = [json.loads(path.read_text()) for path in (tmp_path / "store").glob("results/*/*/result.json")]
     assert {result["made"]["device"] for result in results} == {str(fake_device.DEVICE)}
+
+
+TASKS = {f"{case.task}: {case.head.split()[1]}": case for case in (*TASK_CASES, *PLUGIN_CASES)}
+
+
+@pytest.mark.parametrize("case", TASKS.values(), ids=list(TASKS))
+def test_a_plan_of_every_task_on_the_second_device(
+    case: TaskCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(measures.WATTS, fake_device.NAME, 300.0)
+    plan = tmp_path / "test.plan"
+    distilled = "" if "distill" in case.refuses else "distill from dense weight=0.5\n"
+    plan.write_text(f"{case.plan}{distilled}compare random-init, dense\nreport loss, latency, memory, barrier\n")
+    losses = {}
+    for name in ("cpu", "other"):
+        if name == "other":
+            for module in (launch, prepare_study):
+                monkeypatch.setattr(module, "resolve_device", lambda name: fake_device.DEVICE)
+        folders = ["--store", tmp_path / name, "--out", tmp_path / f"{name} runs"]
+        flags = ["--jobs", 1, "--no-tensorboard", "--allow-code"]
+        assert main([str(word) for word in ("run", plan, *folders, *flags)]) == 0
+        results = [json.loads(path.read_text()) for path in (tmp_path / name).glob("results/*/*/result.json")]
+        losses[name] = {result["parts"]["args"].__repr__(): result["metrics"].get("loss") for result in results}
+    assert {result["made"]["device"] for result in results} == {str(fake_device.DEVICE)}
+    trained = {key: loss for key, loss in losses["cpu"].items() if loss is not None}
+    assert trained
+    for key, loss in trained.items():
+        assert losses["other"][key] == pytest.approx(loss, rel=0.05, abs=0.02)
 
 
 @pytest.mark.parametrize("arguments", [{"by": "taylor"}, {"unit": "weights"}, {"target": "flops", "rounds": 2}])

@@ -15,7 +15,7 @@ from exported_tickets import own_ticket
 from PIL import Image
 
 from tickdsl.cli import main
-from tickdsl.tickets.export_format import ExportOptions, Subject, TestImages
+from tickdsl.tickets.export_format import ExportOptions, Subject, TestInputs
 from tickdsl.tickets.formats.onnx import OPSET
 from tickdsl.tickets.formats.pt2 import read_pt2_metadata, write_pt2
 from tickdsl.training.data.datasets import load
@@ -87,7 +87,7 @@ def run_command(command: str) -> None:
 
 def test_the_page_names_every_key_and_the_opset(tmp_path: Path) -> None:
     ticket, network = own_ticket("residual")
-    subject = Subject(ticket=ticket, network=network, test=TestImages(torch.zeros(1, 1, 8, 8, dtype=torch.uint8)))
+    subject = Subject(ticket=ticket, network=network, test=TestInputs(torch.zeros(1, 1, 8, 8, dtype=torch.uint8)))
     write_pt2(subject, tmp_path / "ticket.pt2", ExportOptions())
     section = PAGE.partition("## What a file says about itself")[2].partition("\n## ")[0]
     named = set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE))

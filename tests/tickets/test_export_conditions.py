@@ -15,7 +15,7 @@ from tickdsl.records.process import host_name
 from tickdsl.records.store import Result
 from tickdsl.tickets.conditions import conditions_of
 from tickdsl.tickets.errors import VerificationError
-from tickdsl.tickets.export_format import Subject, TestConditions, TestImages
+from tickdsl.tickets.export_format import Subject, TestConditions, TestInputs
 from tickdsl.tickets.verification import compare_accuracy
 
 
@@ -56,7 +56,7 @@ def subject(stored_right: int, differences: tuple[str, ...] = ()) -> tuple[Subje
     known = Subject(
         ticket=ticket,
         network=network,
-        test=TestImages.random(ticket.preprocessing),
+        test=TestInputs.random(ticket.preprocessing),
         conditions=TestConditions(differences=differences),
     )
     return known, torch.arange(1000) < 900

@@ -18,7 +18,7 @@ from exported_tickets import OWN, catalogue_ticket, own_ticket, thinned_ticket
 from torch import Tensor, nn
 
 from tickdsl.errors import TickdslError
-from tickdsl.tickets.export_format import ExportOptions, Subject, TestImages
+from tickdsl.tickets.export_format import ExportOptions, Subject, TestInputs
 from tickdsl.tickets.formats.int8 import quantise_weights
 from tickdsl.tickets.formats.onnx import OPSET, write_onnx
 from tickdsl.tickets.formats.pt2 import read_pt2_metadata, write_pt2
@@ -59,7 +59,7 @@ def run(path: Path, images: Tensor) -> Tensor:
 
 def write(ticket: Ticket, path: Path, network: nn.Module, *, raw: bool = False) -> None:
     """Write a network with the metadata of a ticket."""
-    subject = Subject(ticket=ticket, network=network, test=TestImages.random(ticket.preprocessing))
+    subject = Subject(ticket=ticket, network=network, test=TestInputs.random(ticket.preprocessing))
     WRITERS[path.suffix](subject, path, ExportOptions(raw=raw))
 
 

@@ -15,7 +15,7 @@ from tickdsl.cli import main
 from tickdsl.records import find_run
 from tickdsl.tickets.choice import Wanted
 from tickdsl.tickets.errors import VerificationError
-from tickdsl.tickets.export_format import ExportFormat, ExportOptions, Subject, TestImages
+from tickdsl.tickets.export_format import ExportFormat, ExportOptions, Subject, TestInputs
 from tickdsl.tickets.exporting import export
 from tickdsl.tickets.formats.onnx import ONNX
 from tickdsl.tickets.formats.portable_verification import run_in_fresh_process, share_right
@@ -70,14 +70,14 @@ def test_the_accuracy_is_that_of_the_run(
     subject = trained.subject
     path = exported(form, subject, tmp_path, raw=raw)
     preprocessing = subject.ticket.preprocessing
-    outputs = run_in_fresh_process(path, subject.test.images, preprocessing if raw else None, python=pythons[form.name])
-    assert subject.test.labels is not None and len(outputs) == 360
-    assert share_right(outputs, subject.test.labels) == subject.ticket.metrics["accuracy"] > 0.5
+    (outputs,) = run_in_fresh_process(path, subject.test.inputs, preprocessing, raw=raw, python=pythons[form.name])
+    assert subject.test.targets is not None and len(outputs) == 360
+    assert share_right(outputs, subject.test.targets) == subject.ticket.metrics["accuracy"] > 0.5
     with torch.no_grad():
-        expected = subject.network(subject.ticket.preprocess(subject.test.images))
+        expected = subject.network(subject.ticket.preprocess(subject.test.inputs))
     assert torch.allclose(outputs, expected, atol=1e-4)
     verified = form.verify(path, subject, ExportOptions(raw=raw))
-    assert verified.accuracy == subject.ticket.metrics["accuracy"]
+    assert verified.score == subject.ticket.metrics["accuracy"]
     assert "360 test images" in verified.sentence and "as stored" in verified.sentence
 
 
@@ -86,8 +86,8 @@ def test_the_accuracy_is_that_of_the_run(
 def test_other_networks_run_there(form: ExportFormat, name: str, pythons: dict[str, Path], tmp_path: Path) -> None:
     ticket, network = own_ticket(name) if name in OWN else catalogue_ticket(name)
     images = exported_tickets.test_images(ticket.preprocessing.shape, 9)
-    path = exported(form, Subject(ticket=ticket, network=network, test=TestImages(images)), tmp_path)
-    outputs = run_in_fresh_process(path, images, python=pythons[form.name])
+    path = exported(form, Subject(ticket=ticket, network=network, test=TestInputs(images)), tmp_path)
+    (outputs,) = run_in_fresh_process(path, images, ticket.preprocessing, python=pythons[form.name])
     with torch.no_grad():
         expected = network(ticket.preprocess(images))
     assert (outputs - expected).abs().max() <= 1e-4 * expected.abs().max()
@@ -97,11 +97,12 @@ def test_what_8_bits_cost_is_measured(trained: TicketOfRun, pythons: dict[str, P
     """The printed accuracy is that of the file, measured in another environment; and the float file's is the run's."""
     subject = trained.subject
     path = exported(ONNX, subject, tmp_path, int8=True)
-    labels = subject.test.labels
+    labels = subject.test.targets
     assert labels is not None
-    accuracy = share_right(run_in_fresh_process(path, subject.test.images, python=pythons["onnx"]), labels)
+    (outputs,) = run_in_fresh_process(path, subject.test.inputs, subject.ticket.preprocessing, python=pythons["onnx"])
+    accuracy = share_right(outputs, labels)
     verified = ONNX.verify(path, subject, ExportOptions(int8=True))
-    assert verified.accuracy == accuracy
+    assert verified.score == accuracy
     lost = subject.ticket.metrics["accuracy"] - accuracy
     cost = (
         "which costs nothing" if not lost else f"which {'costs' if lost > 0 else 'gains'} {100 * abs(lost):.2f} points"
@@ -136,7 +137,7 @@ def test_another_accuracy_is_refused_and_leaves_no_file(trained: TicketOfRun, tm
         export(attrs.evolve(trained, subject=changed), ONNX, path)
     assert list(tmp_path.iterdir()) == []
     metrics["accuracy"] += 0.0002
-    assert export(attrs.evolve(trained, subject=changed), ONNX, path).verified.accuracy is not None
+    assert export(attrs.evolve(trained, subject=changed), ONNX, path).verified.score is not None
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -145,8 +146,8 @@ def test_without_data_random_images_are_used_and_it_is_said(
     form: ExportFormat, trained: TicketOfRun, tmp_path: Path
 ) -> None:
     ticket = trained.ticket
-    test = TestImages.random(ticket.preprocessing, "mnist is not in data")
+    test = TestInputs.random(ticket.preprocessing, "mnist is not in data")
     subject = Subject(ticket=ticket, network=trained.subject.network, test=test)
     verified = form.verify(exported(form, subject, tmp_path), subject, ExportOptions())
-    assert verified.accuracy is None
+    assert verified.score is None
     assert "64 random images, as the test set is not at hand (mnist is not in data)" in verified.sentence

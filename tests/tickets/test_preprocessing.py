@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from tickdsl.errors import TickdslError
-from tickdsl.tickets.preprocessing import Preprocessing
+from tickdsl.tickets.preprocessing import Preprocessing, preprocessing_from_json
 from tickdsl.training.data import datasets
 from tickdsl.training.data.preprocess import Normalise
 
@@ -61,4 +61,4 @@ def test_other_values_are_refused(images: object, message: str) -> None:
 
 
 def test_the_fields_come_back_from_json() -> None:
-    assert Preprocessing.from_json(COLOUR.as_json()) == COLOUR
+    assert preprocessing_from_json(COLOUR.as_json()) == COLOUR

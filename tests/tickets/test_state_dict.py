@@ -13,7 +13,7 @@ from torch import nn
 
 from tickdsl.errors import TicketError
 from tickdsl.graph.surgery.compact import compact
-from tickdsl.tickets.export_format import ExportOptions, Subject, TestImages
+from tickdsl.tickets.export_format import ExportOptions, Subject, TestInputs
 from tickdsl.tickets.formats.state_dict import CODE, write_state_dict
 from tickdsl.tickets.rebuilding import dense_network_of, probe_outputs
 from tickdsl.tickets.ticket import Ticket
@@ -25,7 +25,7 @@ FAST = ("small-cnn", "lenet-300-100", "lenet5", "conv2", "resnet20", "vgg11")
 
 def check(ticket: Ticket, network: nn.Module, folder: Path) -> None:
     """Write a network, and compare what the code beside the weights builds with it."""
-    subject = Subject(ticket=ticket, network=network, test=TestImages.random(ticket.preprocessing))
+    subject = Subject(ticket=ticket, network=network, test=TestInputs.random(ticket.preprocessing))
     write_state_dict(subject, folder, ExportOptions())
     spec = importlib.util.spec_from_file_location("exported_network", folder / CODE)
     assert spec is not None
@@ -35,7 +35,7 @@ def check(ticket: Ticket, network: nn.Module, folder: Path) -> None:
     built = code.load(folder / "weights.safetensors")
     assert torch.equal(probe_outputs(built, ticket.preprocessing), probe_outputs(network, ticket.preprocessing))
     assert tuple(code.CLASSES) == ticket.classes
-    images = subject.test.images
+    images = subject.test.inputs
     assert torch.allclose(code.normalize(images / 255), ticket.preprocess(images), atol=1e-4)
     assert "tickdsl" not in {name.partition(".")[0] for name in vars(code)}
 
@@ -65,7 +65,7 @@ def test_other_networks_are_refused(kind: str, tmp_path: Path) -> None:
     else:
         source = attrs.evolve(ticket.source, name="mine:network", code="x")
     subject = Subject(
-        ticket=attrs.evolve(ticket, source=source), network=network, test=TestImages.random(ticket.preprocessing)
+        ticket=attrs.evolve(ticket, source=source), network=network, test=TestInputs.random(ticket.preprocessing)
     )
     with pytest.raises(TicketError, match="is not a network of tickdsl's own"):
         write_state_dict(subject, tmp_path / "weights", ExportOptions())

@@ -26,7 +26,7 @@ from tickdsl.graph import Structure, StructureError, compact, trace
 from tickdsl.graph.indexing import all_kept_indices
 from tickdsl.pruning import ticket_content
 from tickdsl.tickets.network_source import NetworkSource
-from tickdsl.tickets.rebuilding import dense_network_of, probe_images, probe_outputs
+from tickdsl.tickets.rebuilding import dense_network_of, probe_inputs, probe_outputs
 from tickdsl.tickets.ticket import Origin, Ticket
 from tickdsl.tickets.ticket_file import load, open_ticket, ticket_bytes, write_ticket
 from tickdsl.training.catalogue import MODELS
@@ -59,7 +59,7 @@ def check_round_trip(
     }
     assert (read.source, read.preprocessing, read.classes) == (ticket.source, ticket.preprocessing, ticket.classes)
     rebuilt = read.network(factory)
-    images = probe_images(ticket.preprocessing)
+    images = probe_inputs(ticket.preprocessing)
     with torch.no_grad():
         assert torch.equal(rebuilt(images), network.eval()(images))
     assert ticket_bytes(read, sparse=sparse) == path.read_bytes()

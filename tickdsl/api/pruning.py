@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from tickdsl.api.batches import sampler
 from tickdsl.api.dense_subject import DenseSubject, State
@@ -21,6 +20,7 @@ from tickdsl.api.prune_arguments import (
     Unit,
     read_arguments,
 )
+from tickdsl.api.prune_loss import OwnLoss, PruneLoss, input_shape, read_loss
 from tickdsl.api.prune_requirements import require_matching_patterns, require_scope, require_traceable
 from tickdsl.api.torch_masks import unmasked_tensors
 from tickdsl.errors import TickdslError
@@ -35,6 +35,7 @@ from tickdsl.pruning.ranked_order import removal_order
 from tickdsl.pruning.removal_order import prune_to_count, prune_to_target
 from tickdsl.pruning.scope import find_scope
 from tickdsl.pruning.selection import prune as prune_units
+from tickdsl.training.tasks import Task
 
 #: Trains a network between rounds; it may return the network.
 Between = Callable[[nn.Module], nn.Module | None]
@@ -54,7 +55,8 @@ def prune(
     by: By = "l2",
     target: Target | None = None,
     data: Iterable[Any] | None = None,
-    loss: Callable[[Any, Any], Tensor] = F.cross_entropy,
+    loss: OwnLoss | None = None,
+    task: str | Task | None = None,
     exclude: Exclude = (),
     multiple: int = 1,
     rounds: int = 1,
@@ -88,7 +90,10 @@ def prune(
             exceeded by less than one unit (or `multiple`).
         data: A loader of pairs (inputs, targets), for criteria that need data. As many first examples are used as the
             criterion's paper does; give fewer batches to use fewer. Inputs are a tensor, or like `example_inputs`.
-        loss: The mean loss of the outputs and targets, for criteria that need gradients.
+        loss: The mean loss of the outputs, whatever the network returns, and the targets, for criteria that need
+            gradients (default: that of the task).
+        task: What the network learns, instead of a loss: "classify" (default), "regress" or another task of plans, or
+            a `tickdsl.extending.Task`.
         exclude: Layers to keep whole: patterns of paths ("fc", "layer1.*.conv2", "**.downsample"), or modules. A layer
             is kept with all layers that are coupled with it.
         multiple: The widths of pruned layers are multiples of it, as far as they can be; PruningWarning names others.
@@ -105,12 +110,13 @@ def prune(
     """
     require_traceable(model, example_inputs)
     arguments = read_arguments(model, amount, unit, scope, by, target, exclude, multiple, rounds, between)
+    criterion_loss = read_loss(loss, task)
     _require_inputs_of_criterion(arguments.criterion, data, example_inputs)
     with torch.autograd.inference_mode(mode=False), torch.enable_grad():
         subject = DenseSubject.from_model(model, example_inputs)
         require_matching_patterns(subject.graph, arguments)
         require_scope(subject.graph, subject.structure, arguments)
-        scoring = _scoring(subject, example_inputs, data, loss, seed)
+        scoring = _scoring(subject, example_inputs, data, criterion_loss, seed)
         structure = subject.structure
         state: State | None = None
         for number in range(rounds):
@@ -146,7 +152,7 @@ def _scoring(
     subject: DenseSubject,
     example_inputs: Any,
     data: Iterable[Any] | None,
-    loss: Callable[[Any, Any], Tensor],
+    loss: PruneLoss,
     seed: int,
 ) -> Callable[[Structure, State | None], ScoringContext]:
     """A function that makes the scoring context of a structure, and of its weights after training."""
@@ -155,7 +161,7 @@ def _scoring(
     device = next((parameter.device for parameter in subject.network.parameters()), torch.device("cpu"))
     draw = sampler(data, classes=heads[-1] if heads else 10, device=device)
     example = _only(example_inputs)
-    shape: Any = tuple(example.shape[1:]) if isinstance(example, Tensor) else ()
+    shape = input_shape(subject.network, example)
     generator = torch.Generator().manual_seed(seed)
 
     def context(structure: Structure, state: State | None) -> ScoringContext:
@@ -166,7 +172,7 @@ def _scoring(
             return subject.with_zeros(target, sliced)
 
         on_cpu = {name: tensor.detach().cpu() for name, tensor in own_state.items()}
-        return ScoringContext(graph, structure, on_cpu, generator, shape, network, draw, loss)
+        return ScoringContext(graph, structure, on_cpu, generator, shape, network, draw, loss, loss.logits)
 
     return context
 

@@ -11,7 +11,7 @@ import attrs
 from tickdsl.checks.budgets import total_epochs
 from tickdsl.checks.schedules import arm_steps_per_epoch, retraining_length
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
-from tickdsl.lang.vocabulary import TEST_RESULTS
+from tickdsl.lang.vocabulary import is_test_result
 from tickdsl.moments import Moment
 from tickdsl.plan.model import MIN_SEEDS, Arm, Data, Plan, Retrain, Rewind, as_json
 from tickdsl.plan.prune_arguments import has_one_scope
@@ -59,7 +59,7 @@ def _check_stops(plan: Plan) -> Iterator[Diagnostic]:
     ends = (group.prune.ends for arm in plan.arms for group in arm.rounds)
     conditions = dict.fromkeys([*plan.stops, *(condition for condition in ends if condition is not None)])
     for condition in conditions:
-        if condition.metric in TEST_RESULTS and len(plan.seeds) >= MIN_SEEDS:
+        if is_test_result(condition.metric) and len(plan.seeds) >= MIN_SEEDS:
             yield Diagnostic(
                 "TD543",
                 f"`{condition.metric} {condition.comparison} …` ends each seed by its {condition.metric} on the test "

@@ -19,7 +19,7 @@ from tickdsl.graph.costs import TRACE_BATCH_SIZE, cost
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure
 from tickdsl.lang.findings.diagnostics import Diagnostic
-from tickdsl.lang.vocabulary import DROP
+from tickdsl.lang.vocabulary import is_percentage
 from tickdsl.lang.writing.literals import percent
 from tickdsl.moments import format_brief
 from tickdsl.plan.arm_lowering import is_one_level
@@ -27,6 +27,8 @@ from tickdsl.plan.model import Arm, Condition, Matching, Overlap, Prune, ToCost
 from tickdsl.pruning.cost_targets import cost_metrics, weights_to_remove
 from tickdsl.pruning.round_forecast import forecast_rounds, max_rounds
 from tickdsl.pruning.scope import GROUP_KINDS, LAYERS
+from tickdsl.training import catalogue
+from tickdsl.training.catalogue.tasks import bounds
 
 
 @attrs.frozen
@@ -70,6 +72,14 @@ class ArmRanges:
             return condition
         return attrs.evolve(condition, bound=condition.bound * self.dense[condition.metric], percentage=False)
 
+    def at_any_level(self, metric: str) -> Range:
+        """What a metric can be at any level; one of a test is only bounded by what it means."""
+        return self.any_level.get(metric) or Range(*bounds(metric))
+
+    def at_first_level(self, metric: str) -> Range:
+        """What a metric can be at the first level."""
+        return self.first_level.get(metric) or Range(*bounds(metric))
+
 
 def metric_ranges(arm: Arm, graph: ModelGraph) -> ArmRanges:
     """The ranges of the metrics that conditions can test. Raises TickdslError if a prune has nothing to remove."""
@@ -79,8 +89,9 @@ def metric_ranges(arm: Arm, graph: ModelGraph) -> ArmRanges:
 def _metric_ranges(arm: Arm, graph: ModelGraph) -> ArmRanges:
     dense = cost(graph, Structure.dense(graph))
     macs = dense.macs // TRACE_BATCH_SIZE
-    anything = {"accuracy": Range(0, 1), "loss": Range(0, math.inf), "sparsity": Range(0, 1)}
-    anything[DROP] = Range(-math.inf, math.inf)
+    tested = arm.data if arm.transfer is None else arm.transfer.data
+    task = catalogue.MODELS[arm.model.name].task or catalogue.DATASETS[tested.name].task
+    anything = {"sparsity": Range(0, 1), "loss": Range(*bounds("loss", task))}
     prunes = [group.prune for group in arm.distinct_rounds.values()]
     levels = sum(1 if group.joined or is_one_level(group) else _rounds(arm, group.prune, graph) for group in arm.rounds)
     if is_ticket(arm.model):  # what its masks leave is not counted here
@@ -123,25 +134,25 @@ def check_until(arm: Arm, graph: ModelGraph) -> Iterator[Diagnostic]:
             ranges = metric_ranges(arm, graph)
         except TickdslError:
             return  # the prune has a finding of its own
-        values, absolute = ranges.any_level[condition.metric], ranges.absolute(condition)
+        values, absolute = ranges.at_any_level(condition.metric), ranges.absolute(condition)
         if values.never(absolute):
             message = f"`until {_text(condition)}` is never reached: {_described(condition, values, ranges)}"
             yield Diagnostic("TD205", message, condition.span, help=_cure(condition.metric, values))
-        elif ranges.first_level[condition.metric].always(absolute):
-            yield _at_once("until", condition, ranges.first_level[condition.metric], ranges)
+        elif ranges.at_first_level(condition.metric).always(absolute):
+            yield _at_once("until", condition, ranges.at_first_level(condition.metric), ranges)
 
 
 def check_stop(stop: Condition, arms: Sequence[ArmRanges]) -> Iterator[Diagnostic]:
     """Check a condition of `stop when` on all arms of a plan."""
-    values = [ranges.any_level[stop.metric] for ranges in arms]
+    values = [ranges.at_any_level(stop.metric) for ranges in arms]
     if all(each.never(ranges.absolute(stop)) for each, ranges in zip(values, arms, strict=True)):
         (overall,) = itertools.islice(reversed([*itertools.accumulate(values, Range.united)]), 1)
         message = f"`{_text(stop)}` is never reached: {_described(stop, overall, arms[0])}"
         yield Diagnostic("TD514", message, stop.span, help=_cure(stop.metric, overall))
         return
     several = [ranges for ranges in arms if ranges.levels > 1]
-    if several and all(ranges.first_level[stop.metric].always(ranges.absolute(stop)) for ranges in several):
-        yield _at_once("stop when", stop, several[0].first_level[stop.metric], several[0])
+    if several and all(ranges.at_first_level(stop.metric).always(ranges.absolute(stop)) for ranges in several):
+        yield _at_once("stop when", stop, several[0].at_first_level(stop.metric), several[0])
 
 
 def _at_once(keyword: str, condition: Condition, values: Range, ranges: ArmRanges) -> Diagnostic:
@@ -204,7 +215,7 @@ def _weights_of_first_level(arm: Arm, graph: ModelGraph) -> int | None:
 
 
 def _text(condition: Condition) -> str:
-    is_share = condition.percentage or condition.metric in ("accuracy", "sparsity")
+    is_share = condition.percentage or is_percentage(condition.metric)
     bound = percent(condition.bound) if is_share else f"{condition.bound:,g}"
     return f"{condition.metric} {condition.comparison} {bound}"
 
@@ -215,14 +226,15 @@ def _described(condition: Condition, values: Range, ranges: ArmRanges) -> str:
     def text(value: float) -> str:
         if condition.percentage and dense:
             return percent(round(value / dense, 4))
-        if metric in ("accuracy", "sparsity"):
+        if is_percentage(metric):
             return percent(round(value, 4))
         return f"{value:,.0f}" if value.is_integer() or value > 100 else format_brief(value)
 
     least, most = float(values.least), float(values.most)
     if least == most:
         return f"{metric} is {text(least)} there"
-    return f"{metric} is at least {text(least)}" + ("" if math.isinf(most) else f" and at most {text(most)}")
+    limits = [f"at {word} {text(limit)}" for word, limit in (("least", least), ("most", most)) if math.isfinite(limit)]
+    return f"{metric} is {' and '.join(limits)}"
 
 
 def _cure(metric: str, values: Range) -> str:

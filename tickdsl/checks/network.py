@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+import attrs
 
 from tickdsl.checks import (
     conditions,
     cost_targets,
     data_sets,
     network_size,
+    phases,
     plugins,
     prune_amounts,
     prune_targets,
     sparse_training,
     successive_prunes,
+    tasks,
     ticket_start,
     width_multiples,
 )
 from tickdsl.checks.schedules import arm_steps_per_epoch
 from tickdsl.checks.traced_prune import TracedPrune
-from tickdsl.engine.drop_units import drop_problem
-from tickdsl.engine.graph_cache import DEFAULT_DATA_DIR, dense_graph, image_shape_and_classes, task_of
+from tickdsl.engine.graph_cache import DEFAULT_DATA_DIR, dense_graph, image_shape_and_classes
 from tickdsl.engine.plan_tickets import is_ticket
 from tickdsl.errors import (
     NetworkTooLargeError,
@@ -34,11 +37,13 @@ from tickdsl.errors import (
 )
 from tickdsl.graph.model import ModelGraph
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
+from tickdsl.lang.findings.suggestions import join_or
 from tickdsl.lang.syntax import Span
-from tickdsl.lang.vocabulary import DROP
-from tickdsl.plan.model import Arm, Condition, Grow, Plan, Recalibrate
+from tickdsl.plan.model import Arm, Data, Grow, Plan, Recalibrate
 from tickdsl.plugins import PluginError
+from tickdsl.plurals import agreeing
 from tickdsl.training import catalogue, weights_files
+from tickdsl.training.catalogue.input_shapes import is_tokens, shape_in_words
 from tickdsl.training.part_map import PartMap
 from tickdsl.training.weights_fit import require_fit
 
@@ -68,6 +73,10 @@ def diagnostics(arm: Arm, data: Path | None, *, has_random_structure: bool = Fal
     try:
         data_diagnostics = list(data_sets.diagnostics(arm.data, root))
         image_shape_and_classes(arm.data, root)
+        task_findings = list(tasks.diagnostics_of_data(arm, root))
+        if any(found.severity == "error" for found in task_findings):
+            yield from task_findings
+            return
         span = arm.model.span
         _require_weights(arm)
         graph = dense_graph(arm, data)
@@ -106,12 +115,13 @@ def diagnostics(arm: Arm, data: Path | None, *, has_random_structure: bool = Fal
         yield from too_large
         return
     yield from data_diagnostics
+    yield from task_findings
     yield from ticket_findings
     yield from transfer_diagnostics
     yield from conditions.check_until(arm, graph)
-    yield from _check_drops(arm, [group.prune.ends for group in arm.distinct_rounds.values()], root)
     yield from plugins.diagnostics(arm, arm_steps_per_epoch(arm), root)
     yield from _check_recalibration(arm, graph)
+    yield from phases.diagnostics(arm)
     for index, group in arm.distinct_rounds.items():
         traced = TracedPrune(
             arm,
@@ -154,19 +164,6 @@ def stops(plan: Plan, data: Path | None) -> Iterator[Diagnostic]:
         return  # an arm has a finding of its own
     for stop in plan.stops if ranges else ():
         yield from conditions.check_stop(stop, ranges)
-    for arm in plan.arms:
-        yield from _check_drops(arm, plan.stops, data or DEFAULT_DATA_DIR)
-
-
-def _check_drops(arm: Arm, tested: Iterable[Condition | None], root: Path) -> Iterator[Diagnostic]:
-    """Check that conditions on the drop have the unit of the primary metric (TD439)."""
-    drops = [condition for condition in tested if condition is not None and condition.metric == DROP]
-    if not drops:
-        return
-    task = task_of(arm.model, arm.data, root)
-    for condition in drops:
-        if (problem := drop_problem(condition, task)) is not None:
-            yield Diagnostic("TD439", problem.message, condition.span, help=problem.hint)
 
 
 def _check_recalibration(arm: Arm, graph: ModelGraph) -> Iterator[Diagnostic]:
@@ -238,13 +235,19 @@ def _check_transfer(arm: Arm, root: Path) -> Iterator[Diagnostic]:
     shape, classes = image_shape_and_classes(arm.data, root)
     new_shape, new_classes = image_shape_and_classes(transfer.data, root)
     if shape != new_shape:
-        size, new_size = ("×".join(map(str, each)) for each in (shape, new_shape))
+        inputs = "" if is_tokens(shape) else "images of "
+        options = (
+            f"e.g. `size={shape[1]} channels={shape[0]}`"
+            if not is_tokens(shape)
+            else "as many tokens of one vocabulary"
+        )
         yield Diagnostic(
             "TD413",
-            f"the ticket needs images of {size}, but {transfer.data.name} has {new_size}",
+            f"the ticket needs {inputs}{shape_in_words(shape)}, but {transfer.data.name} has "
+            f"{shape_in_words(new_shape)}",
             transfer.data.span,
             secondary=(Label(arm.data.span, "the ticket is found on this data"),),
-            help=f"give both data sets the same shape, e.g. `size={shape[1]} channels={shape[0]}`",
+            help=f"give both data sets the same shape, {options}",
         )
     elif transfer.head == "keep" and classes != new_classes:
         yield Diagnostic(
@@ -253,3 +256,40 @@ def _check_transfer(arm: Arm, root: Path) -> Iterator[Diagnostic]:
             transfer.span,
             help="use `head=reset`",
         )
+    else:
+        yield from _check_body(arm, transfer.data, root)
+
+
+def _check_body(arm: Arm, data: Data, root: Path) -> Iterator[Diagnostic]:
+    """Check that the tensors of a network's body have the same names and shapes on the data of a transfer.
+
+    The head is the last layer, which is drawn anew.
+    """
+    graphs = [dense_graph(each, root) for each in (arm, attrs.evolve(arm, data=data))]
+    heads = {info.module for graph in graphs for info in graph.weights.values() if info.is_output}
+    bodies = [
+        {
+            name: shape
+            for name, shape in {**graph.parameters, **graph.buffers}.items()
+            if name.rpartition(".")[0] not in heads
+        }
+        for graph in graphs
+    ]
+    body, new_body = bodies
+    differing = [name for name in (*body, *new_body) if body.get(name) != new_body.get(name)]
+    if not differing:
+        return
+    first = differing[0]
+    here, there = (
+        "has none" if first not in each else f"has {'×'.join(map(str, each[first])) or 'one number'}" for each in bodies
+    )
+    names = join_or(dict.fromkeys(differing), 4)
+    yield Diagnostic(
+        "TD478",
+        f"the body of {arm.model.name} is another network on {data.name}: {names} "
+        f"{agreeing(len(set(differing)), 'does')} not fit",
+        data.span,
+        secondary=(Label(arm.data.span, "the ticket is found on this data"),),
+        notes=(f"{first}: the network on {arm.data.name} {here}, on {data.name} it {there}",),
+        help="transfer to data whose targets only the last layer depends on, or use another model",
+    )

@@ -156,11 +156,12 @@ def _check_resolved(
         retrainings,
         schedules,
         sparse_training,
+        tasks,
         validation,
     )
 
     modules = (
-        schedules, moments, retrainings, sparse_training, data_amounts, validation, arm_design, amounts,
+        tasks, schedules, moments, retrainings, sparse_training, data_amounts, validation, arm_design, amounts,
     )  # fmt: skip
     families = [module.diagnostics for module in modules]
     collected: list[Diagnostic] = []
@@ -194,6 +195,10 @@ def _check_resolved(
         collected += guarded(partial(plugins.metric_diagnostics, plan), span)
         if not any(d.severity == "error" for d in collected):
             collected += guarded(partial(fresh_controls.diagnostics, plan, data), span)
+    if whole:
+        collected += guarded(partial(tasks.plan_diagnostics, plan), span)
+    if whole and network and not traced_only and not any(d.severity == "error" for d in collected):
+        collected += guarded(partial(tasks.plan_diagnostics_of_data, plan, data), span)
     if whole and network and not traced_only and not any(d.severity == "error" for d in collected):
         from tickdsl.checks.network import stops
 

@@ -10,6 +10,7 @@ import attrs
 
 from tickdsl.cli.arguments import Verbs, add_code_option, add_data_option, add_verb
 from tickdsl.cli.output import OK, echo
+from tickdsl.plurals import plural
 
 
 def add(verbs: Verbs) -> None:
@@ -18,7 +19,7 @@ def add(verbs: Verbs) -> None:
         verbs,
         "evaluate",
         "measure an exported file on a data set",
-        "Measure the accuracy, the size and the latency of an exported file on the test images of a data set.",
+        "Measure an exported file on a test set: the metrics of its task, its size and its latency.",
         (
             ("tickdsl evaluate ticket.safetensors --on digits", "evaluate a ticket"),
             ("tickdsl evaluate card.onnx --on cifar10 --json", "evaluate an ONNX file, and print the figures as JSON"),
@@ -42,7 +43,10 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from tickdsl.inspect.graph_subject import data_of_text
     from tickdsl.results.formatting import count, percent, quantity
     from tickdsl.tickets.evaluating import evaluate_file
+    from tickdsl.tickets.verification import metric_value
+    from tickdsl.training.catalogue.input_shapes import is_tokens
     from tickdsl.training.data import datasets
+    from tickdsl.training.tasks import find_task
 
     data = data_of_text(arguments.on)
     dataset = datasets.load(data.name, root=arguments.data or DEFAULT_DATA_DIR, options=dict(data.options))
@@ -50,15 +54,24 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     if arguments.json:
         echo(json.dumps({"v": 1, **attrs.asdict(found), "path": str(found.path), "data": arguments.on}))
         return OK
-    stored = "" if found.stored is None else f"; stored in the file: {percent(found.stored, 2)}"
-    interval = f"95% interval {percent(found.low, 2)} to {percent(found.high, 2)}"
+    kind = "sequence" if is_tokens(dataset.shape) else "image"
+    metrics = {metric.name: metric for metric in find_task(found.task).metrics}
+
+    def value(name: str, number: float) -> str:
+        return metric_value(metrics[name], number) if name in metrics else f"{number:.4g}"
+
+    stored = "" if found.stored is None else f"; stored in the file: {value(found.metric, found.stored)}"
+    interval = "" if found.low is None else f"95% interval {percent(found.low, 2)} to {percent(found.high, 2)}, "
+    others = [(name, value(name, number)) for name, number in found.figures.items() if name != found.metric]
     rows = [
         ("network", f"{found.network} ({found.format})"),
-        ("accuracy", f"{percent(found.accuracy, 2)} ({interval}, {found.images:,} images{stored})"),
+        *([] if found.task == "classify" else [("task", found.task)]),
+        (found.metric, f"{value(found.metric, found.score)} ({interval}{plural(found.images, kind)}{stored})"),
+        *([] if found.task == "classify" else others),
         ("parameters", count(found.params)),
         ("multiply-adds", count(found.macs)),
         ("bytes", quantity(found.bytes, "B")),
-        ("latency, 1 image", quantity(found.latency, "s")),
+        (f"latency, 1 {kind}", quantity(found.latency, "s")),
     ]
     width = max(len(name) for name, _ in rows)
     for name, text in rows:

@@ -8,12 +8,13 @@ from typing import Any
 
 import attrs
 
-from tickdsl.engine.graph_cache import DEFAULT_DATA_DIR, image_shape_and_classes, model_graph
+from tickdsl.engine.graph_cache import DEFAULT_DATA_DIR, image_shape_and_classes, model_graph, task_of
 from tickdsl.graph.layer_tree import GraphView
 from tickdsl.plan.model import Arm, Plan
+from tickdsl.plurals import plural
 from tickdsl.records.canonical import canonical_json
 from tickdsl.training.catalogue import architecture_options
-from tickdsl.training.catalogue.input_shapes import InputShape, shape_in_words
+from tickdsl.training.catalogue.input_shapes import InputShape, is_tokens, shape_in_words
 
 
 @attrs.frozen
@@ -25,13 +26,22 @@ class NetworkSpec:
     data: str
     shape: InputShape
     classes: int
+    task: str = "classify"
 
     @property
     def title(self) -> str:
         """The specification in one line."""
         options = "".join(f" {key}={value}" for key, value in self.options.items())
         size = shape_in_words(self.shape)
-        return f"{self.model}{options} on {self.data}: {size}, {self.classes} classes"
+        outputs = (
+            f"{self.classes} classes" if self.task == "classify" else f"{self.task}, {plural(self.classes, 'output')}"
+        )
+        return f"{self.model}{options} on {self.data}: {size}, {outputs}"
+
+    @property
+    def unit(self) -> str:
+        """What costs are given for: an `image` or a `sequence`."""
+        return "sequence" if is_tokens(self.shape) else "image"
 
     def view(self) -> GraphView:
         """The graph of the network as a tree of layers.
@@ -54,4 +64,5 @@ def specs_of_plan(plan: Plan, root: Path | None) -> list[NetworkSpec]:
 def spec_of_arm(arm: Arm, root: Path | None) -> NetworkSpec:
     """The network of an arm."""
     shape, classes = image_shape_and_classes(arm.data, root or DEFAULT_DATA_DIR)
-    return NetworkSpec(arm.model.name, architecture_options(arm.model.options), arm.data.name, shape, classes)
+    task = task_of(arm.model, arm.data, root or DEFAULT_DATA_DIR)
+    return NetworkSpec(arm.model.name, architecture_options(arm.model.options), arm.data.name, shape, classes, task)

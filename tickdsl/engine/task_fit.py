@@ -1,74 +1,305 @@
-"""Whether a plan asks for what the tasks of its data sets have; found before anything runs."""
+"""Whether a plan asks for what the tasks of its models and data sets have; found before anything runs.
+
+`check` reports these findings. A task that the catalogue names is known without torch and without the data.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
-from tickdsl.engine.drop_units import drop_problem
+import attrs
+
+from tickdsl.engine.graph_cache import image_shape_and_classes, task_of
 from tickdsl.errors import TickdslError
-from tickdsl.lang.vocabulary import DROP, TEST_RESULTS
-from tickdsl.plan.model import Arm, Condition, Plan
-from tickdsl.plan.step_builder import DEFAULT_TASK, TaskOf
-from tickdsl.training.catalogue import MODELS
-from tickdsl.training.tasks import find_task
+from tickdsl.lang.findings.diagnostics import Diagnostic, Label
+from tickdsl.lang.findings.suggestions import did_you_mean, join_or
+from tickdsl.lang.meaning.values import ValueLocation
+from tickdsl.lang.vocabulary import DROP, is_test_result
+from tickdsl.lang.writing.unparse import condition as condition_text
+from tickdsl.plan.model import Arm, Condition, Data, Distill, Model, Options, Plan, Retrain
+from tickdsl.plan.step_builder import TaskOf
+from tickdsl.training import catalogue
+from tickdsl.training.catalogue.input_shapes import InputShape, is_tokens
+from tickdsl.training.catalogue.tasks import TASK_INFOS, TaskInfo
 
-#: What a condition on a test may name whatever the task is.
-_COMMON_RESULTS = ("loss", DROP)
+#: Examples of models that a message names.
+_MAX_MODELS = 4
+
+
+@attrs.frozen
+class DataKnowledge:
+    """What is known of a data set: the task that a model learns from it, and the shape of its inputs.
+
+    Each function returns None for what is known only after reading the data.
+    """
+
+    task: Callable[[Model, Data], TaskInfo | None]
+    shape: Callable[[Data], InputShape | None]
+
+    @classmethod
+    def from_catalogue(cls) -> DataKnowledge:
+        """What the catalogue says; torch is not loaded."""
+        return cls(_catalogue_task, lambda data: catalogue.DATASETS[data.name].shape)
+
+    @classmethod
+    def from_data(cls, root: Path) -> DataKnowledge:
+        """All of it: data sets are read, and plug-ins imported. The functions raise TickdslError if that fails."""
+        return cls(
+            lambda model, data: task_info(task_of(model, data, root)),
+            lambda data: image_shape_and_classes(data, root)[0],
+        )
+
+
+def task_info(name: str) -> TaskInfo:
+    """What plans can ask of a task. Raises TickdslError if there is none of this name, or a plug-in is no task."""
+    if name in TASK_INFOS:
+        return TASK_INFOS[name]
+    from tickdsl.training.tasks import TASKS, Task, find_task
+
+    task = find_task(name)
+    try:
+        task.bind(label_smoothing=0.1)
+        has_label_smoothing = True
+    except TickdslError:
+        has_label_smoothing = False
+    return TaskInfo(
+        name,
+        task.metrics,
+        task.has_classes,
+        label_smoothing=has_label_smoothing,
+        temperature=type(task).soften is not Task.soften,
+        alike=tuple(known for known, builtin in TASKS.items() if isinstance(task, type(builtin))),
+    )
 
 
 def require_fit(plan: Plan, task_of: TaskOf) -> None:
-    """Raise TickdslError if an arm, a condition or a metric of the plan does not fit the task of the data."""
-    for arm in (*plan.arms, *plan.helpers):
-        name = task_of(arm.model, arm.data)
-        if arm.transfer is not None and (other := task_of(arm.model, arm.transfer.data)) != name:
-            raise TickdslError(
-                f"{arm.transfer.data.name} has the task {other}, {arm.data.name} the task {name}",
-                "transfer between data sets of one task",
-            )
-        for condition in _conditions(arm, plan):
-            if (problem := drop_problem(condition, name)) is not None:
-                raise problem
-        if MODELS[arm.model.name].inputs == "tokens":
-            _require_images_are_not_needed(arm, plan)
-        if name != DEFAULT_TASK:
-            _require_arm_fits(arm, plan, name)
+    """Raise TickdslError if an arm, a condition or a metric of the plan does not fit the task of its data."""
+    knowledge = DataKnowledge(
+        lambda model, data: task_info(task_of(model, data)), lambda data: catalogue.DATASETS[data.name].shape
+    )
+    arms = (finding for arm in (*plan.arms, *plan.helpers) for finding in arm_findings(arm, knowledge))
+    for finding in (*arms, *plan_findings(plan, knowledge)):
+        if finding.severity == "error":
+            raise TickdslError(finding.message, finding.help or "")
 
 
-def _require_images_are_not_needed(arm: Arm, plan: Plan) -> None:
-    """Raise TickdslError if an arm on tokens asks for what only images have."""
-    if arm.recipe.get("augment"):
-        raise TickdslError(
-            f"`augment=` changes images, but the inputs of {arm.data.name} are tokens", "leave out `augment=`"
-        )
-    if "robustness" in plan.metrics:
-        raise TickdslError(
-            f"`report robustness` changes test images, but the inputs of {arm.data.name} are tokens",
-            "leave out `robustness`",
-        )
-
-
-def _require_arm_fits(arm: Arm, plan: Plan, name: str) -> None:
-    task, data = find_task(name), arm.data.name
-    task.bind(label_smoothing=float(arm.recipe.get("label_smoothing", 0) or 0))
-    if task.has_classes:
+def arm_findings(arm: Arm, known: DataKnowledge) -> Iterator[Diagnostic]:
+    """Yield findings about an arm and the task of its data."""
+    misfit = model_misfit(arm.model, arm.data, known)
+    if misfit is not None:
+        yield misfit
         return
-    if arm.split is not None and arm.split.by == "classes":
-        raise TickdslError(f"`split classes`: {data} has no classes, its task is {name}", "use `split samples`")
-    if "robustness" in plan.metrics:
-        raise TickdslError(
-            f"`report robustness` measures classifiers, but the task of {data} is {name}", "leave out `robustness`"
-        )
-    for condition in _conditions(arm, plan):
-        if condition.metric in TEST_RESULTS and condition.metric not in _COMMON_RESULTS:
-            raise TickdslError(
-                f"{data} has no {condition.metric}: its task is {name}, judged by {task.primary.name}",
-                "use a condition on `loss`, or a number of rounds",
+    task = known.task(arm.model, arm.data)
+    if task is not None:
+        yield from _check_arm(arm, task, known)
+    if arm.transfer is None:
+        return
+    misfit = model_misfit(arm.model, arm.transfer.data, known)
+    if misfit is not None:
+        yield attrs.evolve(misfit, span=arm.transfer.data.span, secondary=(Label(arm.model.span, "the network"),))
+        return
+    other = known.task(arm.model, arm.transfer.data)
+    if other is not None:
+        for tail in arm.transfer.tail:
+            if isinstance(tail, Retrain):
+                yield from _check_recipe(tail.recipe, other, arm.transfer.data, tail.span)
+        if task is not None and arm.transfer.head == "keep" and task.name != other.name:
+            yield Diagnostic(
+                "TD478",
+                f"the outputs of {arm.data.name} are those of the task {task.name}, which {arm.transfer.data.name} "
+                f"does not have: its task is {other.name}",
+                arm.transfer.span,
+                help="use `head=reset`",
             )
-    for group in arm.rounds:
-        if group.prune.by == "grasp-halves":
-            raise TickdslError(f"`by grasp-halves` halves the classes, but {data} has none", "use `by grasp`")
 
 
-def _conditions(arm: Arm, plan: Plan) -> Iterator[Condition]:
-    yield from plan.stops
-    yield from (group.prune.ends for group in arm.rounds if group.prune.ends is not None)
+def plan_findings(plan: Plan, known: DataKnowledge) -> Iterator[Diagnostic]:
+    """Yield findings about the questions of a plan and the tasks of its arms."""
+    for arm in (*plan.arms, *plan.helpers):
+        data = arm.data if arm.transfer is None else arm.transfer.data
+        task, shape = known.task(arm.model, data), known.shape(data)
+        if task is None:
+            continue
+        for stop in plan.stops:
+            yield from _check_condition(stop, task, data)
+        if "robustness" in plan.metrics:
+            reason = f"its task is {task.name}" if not task.has_classes else ""
+            reason = reason or ("its inputs are tokens" if shape is not None and is_tokens(shape) else "")
+            if reason:
+                yield Diagnostic(
+                    "TD476",
+                    f"`report robustness` measures classifiers of images, but {data.name} is other data: {reason}",
+                    plan.report_span or data.span,
+                    secondary=(Label(data.span, "the data"),),
+                    help="remove `robustness`",
+                )
+
+
+def _catalogue_task(model: Model, data: Data) -> TaskInfo | None:
+    name = catalogue.MODELS[model.name].task or catalogue.DATASETS[data.name].task
+    return TASK_INFOS.get(name) if name is not None else None
+
+
+def model_misfit(model: Model, data: Data, known: DataKnowledge) -> Diagnostic | None:
+    """The finding about a model that does not take the inputs of a data set, or is not made for its task."""
+    info, shape, task = catalogue.MODELS[model.name], known.shape(data), known.task(model, data)
+    inputs = None if shape is None else "tokens" if is_tokens(shape) else "images"
+    problem = None
+    if shape is not None and info.inputs not in (inputs, "any"):
+        problem = f"{model.name} takes {info.inputs}, but the inputs of {data.name} are {inputs}"
+    elif task is not None and not info.task and info.tasks and task.alike and not set(task.alike) & set(info.tasks):
+        problem = f"{model.name} is made for {join_or(info.tasks, 8)}, but the task of {data.name} is {task.name}"
+    if problem is None:
+        return None
+    fitting = [
+        other.name
+        for other in catalogue.MODELS.builtin.values()
+        if other.is_builtin
+        and other.inputs in (inputs, "any")
+        and (task is None or bool(other.task) or set(task.alike) & set(other.tasks))
+    ]
+    models = f"use other data, or a model for this data: {join_or(fitting, _MAX_MODELS)}" if fitting else ""
+    return Diagnostic(
+        "TD472",
+        problem,
+        model.span,
+        secondary=(Label(data.span, "the data"),),
+        help=models or f"use data for {model.name}: {join_or(info.tasks or ('any task',), 8)} on {info.inputs}",
+    )
+
+
+def _check_arm(arm: Arm, task: TaskInfo, known: DataKnowledge) -> Iterator[Diagnostic]:
+    data = arm.data
+    yield from _check_recipe(arm.recipe, task, data, arm.recipe_span, arm.recipe_places)
+    if arm.fork is not None:
+        yield from _check_recipe(arm.fork.recipe, task, data, arm.fork.recipe_span, arm.fork.recipe_places)
+    shape = known.shape(data)
+    if shape is not None and is_tokens(shape):
+        yield from _check_augmentations(arm)
+    if arm.split is not None and arm.split.by == "classes" and not task.has_classes:
+        yield Diagnostic(
+            "TD475",
+            f"`split classes`: {data.name} has no classes, its task is {task.name}",
+            arm.split.span,
+            secondary=(Label(data.span, "the data"),),
+            help="use `split samples`",
+        )
+    measured = data if arm.transfer is None else arm.transfer.data
+    tested = known.task(arm.model, measured)
+    for group in arm.distinct_rounds.values():
+        if group.prune.ends is not None and tested is not None:
+            yield from _check_condition(group.prune.ends, tested, measured)
+        if group.prune.by == "grasp-halves" and not task.has_classes:
+            yield Diagnostic(
+                "TD477",
+                f"`by grasp-halves` halves the classes, but {data.name} has none: its task is {task.name}",
+                group.prune.by_span or group.prune.span,
+                secondary=(Label(data.span, "the data"),),
+                help="use `by grasp`",
+            )
+        for tail in group.tail:
+            if isinstance(tail, Retrain):
+                yield from _check_recipe(tail.recipe, task, data, tail.span)
+            if isinstance(tail, Distill) and not task.temperature:
+                yield from _check_temperature(tail, task)
+
+
+def _check_recipe(
+    recipe: Options, task: TaskInfo, data: Data, span: object, places: object = None
+) -> Iterator[Diagnostic]:
+    smoothing = float(recipe.get("label_smoothing", 0) or 0)
+    if smoothing and not task.label_smoothing:
+        place = places.get("label_smoothing") if isinstance(places, dict) else None
+        yield _at(
+            "TD474",
+            f"label-smoothing={smoothing:g}: the loss of the task {task.name} has none",
+            span,
+            place,
+            "remove `label-smoothing=`",
+            Label(data.span, "the data") if data.span is not None else None,
+        )
+
+
+def _check_augmentations(arm: Arm) -> Iterator[Diagnostic]:
+    augmentations = arm.recipe.get("augment") or ()
+    if augmentations:
+        place = arm.recipe_places.get("augment") if isinstance(arm.recipe_places, dict) else None
+        yield _at(
+            "TD474",
+            f"`augment=` changes images, but the inputs of {arm.data.name} are tokens",
+            arm.recipe_span,
+            place,
+            "remove `augment=`",
+            Label(arm.data.span, "the data") if arm.data.span is not None else None,
+        )
+
+
+def _check_temperature(distill: Distill, task: TaskInfo) -> Iterator[Diagnostic]:
+    if distill.temperature_span is not None:
+        yield Diagnostic(
+            "TD479",
+            f"`temperature=` has no effect: the outputs of the task {task.name} are not softened",
+            distill.temperature_span,
+            help="remove it",
+        )
+
+
+def _check_condition(condition: Condition, task: TaskInfo, data: Data) -> Iterator[Diagnostic]:
+    if condition.metric == DROP:
+        yield from _check_drop(condition, task)
+        return
+    if not is_test_result(condition.metric):
+        return
+    written, metric = condition_text(condition), task.metric(condition.metric)
+    if condition.metric not in task.metric_names:
+        names = task.metric_names
+        suggestion = did_you_mean(condition.metric, names)
+        yield Diagnostic(
+            "TD473",
+            f"{data.name} has no {condition.metric}: its task is {task.name}, judged by {task.metrics[0].name}",
+            condition.span or data.span,
+            label=suggestion or "",
+            secondary=(Label(data.span, "the data"),) if data.span is not None else (),
+            help=f"use {join_or([*names, DROP], 8)}, or a size: `sparsity`, `params` or `flops`",
+        )
+    elif condition.percentage and (metric is None or metric.unit != "share"):
+        in_unit = f" in {metric.unit}" if metric is not None and metric.unit else ""
+        yield Diagnostic(
+            "TD473",
+            f"`{written}`: {condition.metric} is no share, so it has no percentage",
+            condition.span or data.span,
+            help=f"use a number{in_unit}",
+        )
+    elif metric is not None and metric.unit == "share" and not 0 <= condition.bound <= 1:
+        yield Diagnostic(
+            "TD473",
+            f"`{written}`: {condition.metric} is a share, from 0% to 100%",
+            condition.span or data.span,
+            help="use a percentage",
+        )
+
+
+def _check_drop(condition: Condition, task: TaskInfo) -> Iterator[Diagnostic]:
+    """Check that a condition on the drop has the unit of the primary metric."""
+    primary, written = task.metrics[0], condition_text(condition)
+    if primary.unit == "share" and not condition.percentage:
+        problem = f"`{written}`: the {primary.name} is a percentage, so its drop is in points"
+        help = f"use e.g. `drop {condition.comparison} 1%` for one point"
+    elif primary.unit != "share" and condition.percentage:
+        in_unit = f" in {primary.unit}" if primary.unit else ""
+        problem = f"`{written}`: the {primary.name} is no percentage"
+        help = f"use a number{in_unit}, e.g. `drop {condition.comparison} 0.5`"
+    else:
+        return
+    yield Diagnostic("TD439", problem, condition.span, help=help)
+
+
+def _at(
+    code: str, message: str, span: object, place: ValueLocation | None, help: str, label: Label | None
+) -> Diagnostic:
+    """A finding about one value of a recipe, or about the whole recipe if `place` is None."""
+    labels = () if label is None else (label,)
+    if place is None:
+        return Diagnostic(code, message, span, secondary=labels, help=help)  # type: ignore[arg-type]
+    return Diagnostic(code, message, place.span, secondary=(*place.references, *labels), help=help)

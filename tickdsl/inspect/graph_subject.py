@@ -7,14 +7,16 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tickdsl.engine.graph_cache import DEFAULT_DATA_DIR, image_shape_and_classes
+from tickdsl.engine.graph_cache import DEFAULT_DATA_DIR, image_shape_and_classes, task_of
 from tickdsl.engine.network_specs import NetworkSpec
+from tickdsl.engine.task_fit import DataKnowledge, model_misfit
 from tickdsl.errors import TickdslError
 from tickdsl.lang.findings.suggestions import did_you_mean, join_or
-from tickdsl.plan.model import Data
+from tickdsl.plan.model import Data, Model
 from tickdsl.plugins import is_quoted_target, require_plugin
 from tickdsl.training.catalogue import DATASETS, MODELS, PLUGIN_FAMILY, TORCHVISION_FAMILY, Option
 from tickdsl.training.catalogue.input_shapes import InputShape
+from tickdsl.training.catalogue.purposes import fits
 
 #: The data set that the models of a family are usually trained on.
 _DEFAULT_DATA_BY_FAMILY = {
@@ -22,9 +24,11 @@ _DEFAULT_DATA_BY_FAMILY = {
     "convs": "cifar10",
     "vgg": "cifar10",
     "resnet": "cifar10",
+    "unet": "shapes",
+    "generative": "mnist-small",
     PLUGIN_FAMILY: "digits",
 }
-_DEFAULT_DATA_BY_MODEL = {"small-cnn": "digits", "conv3": "cifar10"}
+_DEFAULT_DATA_BY_MODEL = {"small-cnn": "digits", "conv3": "cifar10", "gpt": "corpus", "bert": "sentences"}
 #: torchvision's networks are made for ImageNet.
 _IMAGENET: tuple[InputShape, int] = ((3, 224, 224), 1000)
 
@@ -43,15 +47,23 @@ def spec_of_model(name: str, options: Iterable[tuple[str, str]], data: str | Non
         )
     parsed = _parse_options(name, options, MODELS[name].options)
     if data is not None:
-        dataset = data_of_text(data)
-        shape, classes = image_shape_and_classes(dataset, root or DEFAULT_DATA_DIR)
-        return NetworkSpec(name, parsed, data, shape, classes)
+        return _spec(name, parsed, data_of_text(data), data, root)
     if MODELS[name].family == TORCHVISION_FAMILY:
         return NetworkSpec(name, parsed, "ImageNet", *_IMAGENET)
-    default_data = _DEFAULT_DATA_BY_MODEL.get(name) or _DEFAULT_DATA_BY_FAMILY[MODELS[name].family]
-    return NetworkSpec(
-        name, parsed, default_data, *image_shape_and_classes(Data(default_data), root or DEFAULT_DATA_DIR)
-    )
+    default_data = _DEFAULT_DATA_BY_MODEL.get(name) or _DEFAULT_DATA_BY_FAMILY.get(MODELS[name].family)
+    if default_data is None:
+        known = (each for each in DATASETS.builtin.values() if each.shape is not None)
+        default_data = next((each.name for each in known if fits(MODELS[name], each)), "digits")
+    return _spec(name, parsed, Data(default_data), default_data, root)
+
+
+def _spec(name: str, options: Mapping[str, Any], data: Data, text: str, root: Path | None) -> NetworkSpec:
+    """A model on a data set. Raises TickdslError if it is not made for such data."""
+    folder, model = root or DEFAULT_DATA_DIR, Model(name)
+    misfit = model_misfit(model, data, DataKnowledge.from_data(folder))
+    if misfit is not None:
+        raise TickdslError(misfit.message, misfit.help)
+    return NetworkSpec(name, options, text, *image_shape_and_classes(data, folder), task_of(model, data, folder))
 
 
 def data_of_text(text: str) -> Data:

@@ -18,6 +18,7 @@ from tickdsl.inspect.uniform_pruning import Preview
 from tickdsl.plurals import plural
 from tickdsl.results.formatting import percent
 from tickdsl.training import catalogue
+from tickdsl.training.catalogue.purposes import is_usual, model_purpose
 
 #: Columns that are dropped on a narrow terminal, in this order.
 _DROPPABLE_COLUMNS = ("kind", "in", "MACs", "out", "params", "left")
@@ -57,7 +58,8 @@ def print_models(console: Console) -> None:
     builtin = catalogue.MODELS.builtin
     names = [name for name in builtin if not name.startswith(catalogue.TORCHVISION_PREFIX)]
     for name in names:
-        table.add_row(name, builtin[name].summary)
+        info = builtin[name]
+        table.add_row(name, info.summary if is_usual(info) else f"{info.summary}; {model_purpose(info)}")
     for name, plugin in catalogue.MODELS.added.items():
         table.add_row(name, plugin.summary or plugin.origin)
     console.print(table)

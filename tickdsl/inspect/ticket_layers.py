@@ -25,6 +25,7 @@ from tickdsl.tickets.errors import TicketError
 from tickdsl.tickets.rebuilding import dense_network_of
 from tickdsl.tickets.ticket import Ticket
 from tickdsl.tickets.ticket_file import open_ticket
+from tickdsl.training.catalogue.input_shapes import shape_in_words
 
 
 @attrs.frozen
@@ -80,6 +81,7 @@ def as_json(shown: TicketLayers) -> dict[str, Any]:
         "options": dict(ticket.source.options),
         "shape": list(ticket.source.shape),
         "classes": list(ticket.classes),
+        "task": ticket.task,
         "accuracy": ticket.metrics.get("accuracy"),
         "score": ticket.metrics.get("score", ticket.metrics.get("accuracy")),
         "metric": ticket.metrics.get("metric", "accuracy" if "accuracy" in ticket.metrics else None),
@@ -93,8 +95,10 @@ def as_json(shown: TicketLayers) -> dict[str, Any]:
 def print_ticket(shown: TicketLayers, console: Console) -> None:
     """Print what is left of each layer, and of the network."""
     source = shown.ticket.source
-    size = "×".join(map(str, source.shape))
-    console.print(Text(f"ticket of {source.title}: {size}, {source.classes} classes", style="bold"))
+    outputs = "classes" if shown.ticket.task == "classify" else f"outputs, task {shown.ticket.task}"
+    console.print(
+        Text(f"ticket of {source.title}: {shape_in_words(source.shape)}, {source.classes} {outputs}", style="bold")
+    )
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold", padding=(0, 1))
     table.add_column("layer", overflow="fold")
     table.add_column("kind", no_wrap=True)

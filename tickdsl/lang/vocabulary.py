@@ -11,6 +11,8 @@ from typing import Literal
 
 import attrs
 
+from tickdsl.training.catalogue.tasks import METRIC_SUMMARIES, TASK_METRICS, is_share
+
 #: Grammar terminal -> the words it accepts -> what each one means.
 CLOSED_WORDS: dict[str, dict[str, str]] = {
     "UNIT": {
@@ -166,12 +168,11 @@ ALL_ARMS = "all"
 METRICS = (
     "accuracy", "loss", "sparsity", "params", "flops", "rounds", "train-time", "train-flops",
     "latency", "memory", "energy", "carbon",
-    "early-stop", "pruned", "robustness", "barrier", "data",
+    "early-stop", "pruned", "robustness", "barrier", "data", "fid",
 )  # fmt: skip
 #: Metric or control -> what it means.
 WORD_SUMMARIES: dict[str, str] = {
-    "accuracy": "test accuracy",
-    "loss": "mean cross-entropy on the test set",
+    **METRIC_SUMMARIES,
     "sparsity": "share of the weights that are removed",
     "params": "number of weights left",
     "flops": "multiply-adds per image",
@@ -188,6 +189,7 @@ WORD_SUMMARIES: dict[str, str] = {
     "pruned": "test accuracy straight after the prune, before any retraining",
     "robustness": "accuracy on corrupted images and under adversarial attack",
     "barrier": "increase in test error along the line to the same network trained with another data order",
+    "fid": "Fréchet inception distance of generated images, by the weights of Inception in `inception`",
     "dense": "the unpruned network; always included",
     "random-init": "the same structure, trained from new random weights",
     "random-structure": "the same number of units per layer (or, with `match=`, the same cost), chosen at random, with "
@@ -197,19 +199,21 @@ WORD_SUMMARIES: dict[str, str] = {
 }
 #: How `grow` ranks the weights that were removed.
 GROWTH_CRITERIA = ("magnitude", "gradient", "random")
-#: Metrics that a `stop when` or `until` condition can test.
-CONDITION_METRICS = ("accuracy", "loss", "sparsity", "params", "flops", "drop")
-#: Those of them that are results on test images.
-TEST_RESULTS = ("accuracy", "loss", "drop")
 #: How much worse than the dense network of its seed a ticket is in the primary metric.
 DROP = "drop"
-#: The metrics of the built-in tasks, which `compare … metric=` can name; those of plug-ins have others.
-TASK_METRICS = {
-    "accuracy": "share of test images that are classified correctly",
-    "loss": "mean test loss; lower is better",
-    "rmse": "root mean squared error of a regression; lower is better",
-    "r2": "coefficient of determination of a regression",
-    "perplexity": "of a language model; lower is better",
-}
+#: Metrics of the size of a network, which conditions can test whatever its task is.
+SIZE_METRICS = ("sparsity", "params", "flops")
+#: Metrics that a `stop when` or `until` condition can test; tasks of plug-ins have others.
+CONDITION_METRICS = (*TASK_METRICS, DROP, *SIZE_METRICS)
 #: A further metric for `until`: how much the mask of this epoch differs from the masks of the epochs before.
 MASK_DISTANCE = "mask-distance"
+
+
+def is_test_result(metric: str) -> bool:
+    """Whether a metric of a condition is a result on the test set: one of the task, built in or of a plug-in."""
+    return metric not in (*SIZE_METRICS, MASK_DISTANCE)
+
+
+def is_percentage(metric: str) -> bool:
+    """Whether a plan gives a metric of a condition as a percentage. Metrics of plug-ins' tasks are not known here."""
+    return metric == "sparsity" or is_share(metric)

@@ -12,9 +12,10 @@ from tickdsl.lang.meaning.settings import ADAM_DEFAULTS, TRAIN_DEFAULTS
 from tickdsl.lang.option_schemas import OptionType
 from tickdsl.lsp.cursor import CursorContext
 from tickdsl.plugins import PluginError, Registry
-from tickdsl.plurals import plural
 from tickdsl.training import catalogue
-from tickdsl.training.catalogue.input_shapes import shape_in_words
+from tickdsl.training.catalogue.input_shapes import is_tokens
+from tickdsl.training.catalogue.purposes import data_purpose, fits, model_purpose
+from tickdsl.training.catalogue.tasks import TASK_INFOS, TASK_METRICS
 from tickdsl.training.recipes.recipe import SCHEDULES
 
 _NOT_YET = "not supported in this version"
@@ -47,6 +48,9 @@ class DefinedNames:
 
     variables: Mapping[str, str]
     arms: Mapping[str, str]
+    #: The model and the data set that the plan names first, if any.
+    model: str = ""
+    data: str = ""
 
 
 def complete(context: CursorContext, names: DefinedNames) -> list[CompletionEntry]:
@@ -93,9 +97,9 @@ def _names(context: CursorContext, names: DefinedNames) -> Iterable[CompletionEn
         return _values(_schema(context).get(option))
     before = _clause(context)
     if before == "MODEL":
-        return _models()
+        return _models(names.data)
     if before in ("ON", "DATA") or (before == "TO" and statement == "transfer"):
-        return _datasets()
+        return _datasets(names.model)
     if before == "BY":
         return _criteria(context)
     if before == "COMPARE":
@@ -107,7 +111,7 @@ def _names(context: CursorContext, names: DefinedNames) -> Iterable[CompletionEn
     if before == "REPORT":
         return [*_meanings(dict.fromkeys(vocabulary.METRICS, True)), *_added(registries.REPORT_METRICS, "EnumMember")]
     if before in ("WHEN", "UNTIL"):
-        return _meanings(dict.fromkeys(vocabulary.CONDITION_METRICS, True))
+        return _condition_metrics(names)
     if before == "RETRAIN":
         builtin = registries.SCHEDULES.builtin.items()
         known = [CompletionEntry(word, "EnumMember", meaning=schedule.summary) for word, schedule in builtin]
@@ -147,18 +151,26 @@ def _option(context: CursorContext) -> str | None:
 # -- tables
 
 
-def _models() -> Iterator[CompletionEntry]:
-    for name, info in catalogue.MODELS.builtin.items():
-        yield CompletionEntry(name, "Class", meaning=info.summary)
+def _models(data: str) -> Iterator[CompletionEntry]:
+    """The models; those that fit a data set of the catalogue first."""
+    known, other = catalogue.MODELS.builtin, catalogue.DATASETS.builtin.get(data)
+    for name in sorted(known, key=lambda name: other is not None and not fits(known[name], other)):
+        info = known[name]
+        purpose = model_purpose(info)
+        yield CompletionEntry(name, "Class", f"{name}  {purpose}", f"{info.summary}\n\nFor {purpose}.")
     yield from _added(catalogue.MODELS, "Class")
 
 
-def _datasets() -> Iterator[CompletionEntry]:
-    for name, info in catalogue.DATASETS.builtin.items():
-        known = [shape_in_words(info.shape)] if info.shape else []
-        known += [plural(info.classes, "class")] if info.classes else []
-        known += [f"{info.train:,} training and {info.test:,} test images"] if info.train else []
-        yield CompletionEntry(name, "Class", meaning=f"{info.summary}\n\n{', '.join(known)}".strip())
+def _datasets(model: str) -> Iterator[CompletionEntry]:
+    """The data sets; those that fit a model of the catalogue first."""
+    known, other = catalogue.DATASETS.builtin, catalogue.MODELS.builtin.get(model)
+    for name in sorted(known, key=lambda name: other is not None and not fits(other, known[name])):
+        info = known[name]
+        kind = "sequences" if info.shape and is_tokens(info.shape) else "images"
+        facts = [data_purpose(info)] if data_purpose(info) else []
+        facts += [f"{info.train:,} training and {info.test:,} test {kind}"] if info.train else []
+        detail = f"{name}  {info.task}" if info.task else ""
+        yield CompletionEntry(name, "Class", detail, f"{info.summary}\n\n{', '.join(facts)}".strip())
     yield from _added(catalogue.DATASETS, "Class")
 
 
@@ -176,6 +188,19 @@ def _added(known: Registry[Any], kind: str) -> Iterator[CompletionEntry]:
     """The plug-ins of installed packages, described from their source; nothing is imported."""
     for name, plugin in known.added.items():
         yield CompletionEntry(name, kind, meaning=f"{plugin.summary}\n\n{plugin.origin}".strip())
+
+
+def _condition_metrics(names: DefinedNames) -> Iterator[CompletionEntry]:
+    """The metrics of conditions; those of the task of the plan first, if the catalogue knows it."""
+    data, model = catalogue.DATASETS.builtin.get(names.data), catalogue.MODELS.builtin.get(names.model)
+    task = (model.task if model is not None else "") or (data.task if data is not None else None) or ""
+    own = TASK_INFOS[task].metric_names if task in TASK_INFOS else ()
+    for word in dict.fromkeys([*own, vocabulary.DROP, *vocabulary.SIZE_METRICS, *vocabulary.CONDITION_METRICS]):
+        metric = TASK_INFOS[task].metric(word) if word in own else TASK_METRICS.get(word)
+        unit = "" if metric is None else {"share": "a percentage", "": "a number"}.get(metric.unit, f"in {metric.unit}")
+        better = "" if metric is None else f", {'more' if metric.higher_is_better else 'less'} is better"
+        meaning = vocabulary.WORD_SUMMARIES[word]
+        yield CompletionEntry(word, "EnumMember", meaning=f"{meaning} ({unit}{better})" if unit else meaning)
 
 
 def _arms(names: DefinedNames) -> list[CompletionEntry]:
@@ -235,7 +260,7 @@ def _values(option: OptionType | catalogue.Option | None) -> list[CompletionEntr
     if not isinstance(option, OptionType):
         return []
     if option.kind == "metric":
-        return [CompletionEntry(word, "EnumMember", meaning=text) for word, text in vocabulary.TASK_METRICS.items()]
+        return _meanings(dict.fromkeys(TASK_METRICS, True))
     if option.kind == "schedule":
         known = [CompletionEntry(word, "EnumMember", meaning=text) for word, text in SCHEDULES.builtin.items()]
         return [*known, *_added(SCHEDULES, "EnumMember")]

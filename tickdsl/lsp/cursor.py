@@ -20,6 +20,7 @@ _INCLUDE = re.compile(r'include[ \t\f]*("(?:[^"\\\n]|\\.)*")')
 _WORD_BEFORE = re.compile(r"(?:\$|[A-Za-z0-9_])[A-Za-z0-9_.-]*\Z")
 _WORD_AFTER = re.compile(r"[A-Za-z0-9_.-]*")
 _HEAD = re.compile(r"[a-z]+")
+_SUBJECT = re.compile(r"\s*(?P<what>model|data)\s+(?P<name>[\w.-]+)(?:\s+on\s+(?P<on>[\w.-]+))?")
 _DEFINITION = re.compile(r"(let|sweep|arm)[ \t\f]+([A-Za-z_][A-Za-z0-9_]*(?:[-.][A-Za-z0-9_]+)*)")
 
 
@@ -82,6 +83,17 @@ def definitions(text: str) -> dict[str, dict[str, str]]:
         if match is not None:
             defined[match[1]].setdefault(match[2], text[head.start : head.end].strip())
     return defined
+
+
+def subjects(text: str) -> tuple[str, str]:
+    """The model and the data set that a text names first, empty if there is none. Works for plans that do not parse."""
+    found = {"model": "", "data": ""}
+    for head in statement_ranges(text):
+        match = _SUBJECT.match(text, head.start, head.end)
+        if match is not None:
+            found[match["what"]] = found[match["what"]] or match["name"]
+            found["data"] = found["data"] or match["on"] or ""
+    return found["model"], found["data"]
 
 
 def includes(text: str) -> list[str]:

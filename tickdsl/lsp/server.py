@@ -138,7 +138,7 @@ def _defined_names(buffers: Buffers, source: Source) -> completions.DefinedNames
         defined = cursor.definitions(part.text)
         variables |= defined["let"] | defined["sweep"]
         arms |= defined["arm"]
-    return completions.DefinedNames(variables, arms)
+    return completions.DefinedNames(variables, arms, *cursor.subjects(source.text))
 
 
 @answering

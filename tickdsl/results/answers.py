@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from tickdsl.plurals import plural
 from tickdsl.results.arm_differences import TOLERANCE, ArmDifference, MatchedLevels, arm_differences
 from tickdsl.results.formatting import percent
-from tickdsl.results.scores import difference_with_unit
+from tickdsl.results.scores import ACCURACY, difference_with_unit, label
 from tickdsl.results.standings import AHEAD, BEHIND
 from tickdsl.results.state import RunState
 
@@ -65,13 +65,18 @@ def _clause(difference: ArmDifference) -> str:
 def _at(level: MatchedLevels, difference: ArmDifference) -> str:
     """The size of a difference and where it was measured: `0.72 ± 0.63 points at 36% of the weights`."""
     assert level.difference is not None
-    distance = difference_with_unit(difference.metric, level.difference, signed=False)
+    distance = _named(difference, difference_with_unit(difference.metric, level.difference, signed=False))
     return f"{distance} at {_size(level, difference)}"
+
+
+def _named(difference: ArmDifference, shown: str) -> str:
+    """A difference with the name of the metric, unless that is the accuracy: `0.012 ± 0.003 in RMSE`."""
+    return shown if difference.metric == ACCURACY else f"{shown} in {label(difference.metric)}"
 
 
 def _which(judged: Sequence[MatchedLevels], difference: ArmDifference) -> str:
     """The rounds without a decision, with the difference of the smallest."""
-    between = difference_with_unit(difference.metric, judged[-1].difference)
+    between = _named(difference, difference_with_unit(difference.metric, judged[-1].difference))
     shown = f"{between} at {_size(judged[-1], difference)}"
     return shown if len(judged) == 1 else f"{plural(len(judged), 'round')}; {shown}"
 

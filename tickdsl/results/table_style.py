@@ -22,7 +22,7 @@ class AsciiOnly:
     """Renders `content` with ASCII replacements, for terminals without Unicode."""
 
     _REPLACEMENTS = str.maketrans(
-        {"±": "+-", "–": "-", "−": "-", "·": ";", "─": "-", "…": "~", "µ": "u", "↑": "^", "↓": "v", "²": "2"}
+        {"±": "+-", "–": "-", "−": "-", "·": ";", "─": "-", "…": "~", "µ": "u", "↑": "^", "↓": "v", "²": "2", "é": "e"}
     )
 
     def __init__(self, content: RenderableType) -> None:

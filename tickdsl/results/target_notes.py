@@ -31,6 +31,6 @@ def target_notes(state: RunState) -> Iterator[str]:
                 low, high = percent(min(gone), 2), percent(max(gone), 2)
                 reached = low if low == high else f"{low} to {high}"
                 yield (
-                    f"{arm.id}: `to {100 * target:.6g}% of {cost}` ends with {reached} of the {words} removed, beyond "
-                    "the target by less than one unit"
+                    f"{arm.id}: `to {100 * target:.6g}% of {cost}` ends with {reached} of the {words} removed, less "
+                    "than one unit (or `multiple`) beyond the target"
                 )

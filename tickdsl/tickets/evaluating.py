@@ -14,34 +14,46 @@ from torch import Tensor, nn
 
 from tickdsl.errors import TickdslError, TicketError
 from tickdsl.metrics.latency import LATENCY, measure_latency
+from tickdsl.plurals import plural
 from tickdsl.pruning.ticket_header import is_ticket
-from tickdsl.tickets.export_format import TestConditions
-from tickdsl.tickets.preprocessing import Preprocessing
+from tickdsl.tickets.outputs import leaves
+from tickdsl.tickets.preprocessing import InputPreprocessing, Preprocessing, preprocessing_from_json
 from tickdsl.tickets.ticket_file import open_ticket
-from tickdsl.tickets.verification import logits
+from tickdsl.training.catalogue.input_shapes import is_tokens, shape_in_words
 from tickdsl.training.data.datasets import Dataset
+from tickdsl.training.data.preprocess import Preprocess
 from tickdsl.training.data.streaming.images import in_memory
+from tickdsl.training.evaluation import EvaluationResult, evaluate
+from tickdsl.training.tasks import CLASSIFY, Outputs, find_task
 
 #: The 97.5% quantile of the normal distribution, for intervals of 95%.
 _QUANTILE = 1.959964
-_BATCH = 100
+#: The inputs that are run at once: of tickets as in their training, of files as in their verification.
+_TICKET_BATCH, _BATCH = 1000, 100
+_CPU = torch.device("cpu")
 
 
 @attrs.frozen(kw_only=True)
 class Evaluation:
     """What a file achieves on a data set.
 
-    low, high: Wilson's 95% interval of the accuracy over the test images. stored: the accuracy in the file. params and
-    macs: parameters without masked ones, and multiply-adds per image; None if the file does not say. latency: seconds
-    for one image on one core. notes: what else the user should know.
+    task: what the file was trained for, and is judged by: the `score` is the value of the task's primary `metric`, and
+    `figures` has all of its figures. accuracy: the score of a classifier. low, high: Wilson's 95% interval of the
+    accuracy over the test images; None for other metrics. stored: the score in the file. params and macs: parameters
+    without masked ones, and multiply-adds per input; None if the file does not say. latency: seconds for one input on
+    one core. notes: what else the user should know.
     """
 
     path: Path
     format: str
     network: str
-    accuracy: float
-    low: float
-    high: float
+    task: str
+    metric: str
+    score: float
+    figures: Mapping[str, float]
+    accuracy: float | None
+    low: float | None
+    high: float | None
     images: int
     stored: float | None
     params: int | None
@@ -55,48 +67,53 @@ class Evaluation:
 class _Runnable:
     """A file that was opened.
 
-    run: from float images [N, C, H, W] in [0, 1] to logits [N, classes], for files other than tickets. about: what the
-    file says about itself, as in `file_metadata`.
+    run: from inputs as files take them (float images [N, C, H, W] in [0, 1], or tokens int64 [N, T]) to the outputs
+    [N, …] of the network. about: what the file says about itself, as in `file_metadata`. prepare: what a ticket's
+    network takes, from inputs as the data set stores them; its module is `network`.
     """
 
     format: str
-    network: str
+    title: str
     about: Mapping[str, Any]
     classes: tuple[str, ...] | None
-    preprocessing: Preprocessing | None
-    run: Callable[[Tensor], Tensor]
-    score: Callable[[Tensor], Tensor] | None = None
+    preprocessing: InputPreprocessing | None
+    run: Callable[[Tensor], Outputs]
+    task: str = "classify"
+    network: nn.Module | None = None
 
 
 def evaluate_file(path: Path, data: Dataset, name: str) -> Evaluation:
-    """Evaluate a file on the test images of a data set, which is called `name` in messages.
+    """Evaluate a file on the test set of a data set, which is called `name` in messages, by the task of the file.
 
-    Raises TicketError if the file cannot be read, or does not fit the images or the classes.
+    Raises TicketError if the file cannot be read, or does not fit the inputs, the task or the outputs of the data.
     """
     opened = _open(path)
+    data = _for_task(path, opened, data, name)
+    data = attrs.evolve(data, test_inputs=in_memory(data.test_inputs))
+    task = data.task
     _require_fit(path, opened, data, name)
-    images = in_memory(data.test_inputs)
-    outputs = opened.score(images) if opened.score is not None else _run_batches(path, opened.run, images)
-    if outputs.dim() != 2 or outputs.shape[1] != data.classes:
-        raise TicketError(f"{path} returns {list(outputs.shape)} for {len(images)} images", _other_data(name))
+    result = _evaluated(path, opened, data, name)
     count = len(data.test_targets)
-    right = int((outputs.argmax(1) == data.test_targets).sum())
-    low, high = _wilson(right, count)
     metrics = opened.about.get("metrics") or {}
-    first = images[:1].float() / 255
+    accuracy = result.figures["accuracy"] if task is CLASSIFY else None
+    low, high = (None, None) if accuracy is None else _wilson(round(accuracy * count), count)
     return Evaluation(
         path=path,
         format=opened.format,
-        network=opened.network,
-        accuracy=right / count,
+        network=opened.title,
+        task=task.name,
+        metric=task.primary.name,
+        score=result.score,
+        figures=dict(result.figures),
+        accuracy=accuracy,
         low=low,
         high=high,
         images=count,
-        stored=metrics.get("accuracy"),
+        stored=metrics.get("score", metrics.get("accuracy")),
         params=metrics.get("params"),
         macs=metrics.get("macs"),
         bytes=path.stat().st_size,
-        latency=measure_latency(_Called(opened.run), first, device=torch.device("cpu"))[LATENCY],
+        latency=measure_latency(_Called(opened.run), _file_inputs(data.test_inputs[:1], data), device=_CPU)[LATENCY],
         notes=tuple(_notes(opened, data)),
     )
 
@@ -104,12 +121,66 @@ def evaluate_file(path: Path, data: Dataset, name: str) -> Evaluation:
 class _Called(nn.Module):
     """A function as a module."""
 
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, function: Callable[[Tensor], Outputs]) -> None:
         super().__init__()
         self._function = function
 
-    def forward(self, images: Tensor) -> Tensor:
-        return self._function(images)
+    def forward(self, inputs: Tensor) -> Outputs:
+        return self._function(inputs)
+
+
+def _file_inputs(stored: Tensor, data: Dataset) -> Tensor:
+    """Inputs as files take them: images as floats in [0, 1], tokens as int64."""
+    return stored.long() if is_tokens(data.shape) else stored.float() / 255
+
+
+def _for_task(path: Path, opened: _Runnable, data: Dataset, name: str) -> Dataset:
+    """The data set as the task of the file uses it. Raises TicketError if it has another task."""
+    task = find_task(opened.task)
+    if data.task.name == task.name or task.learns_from_inputs:
+        return data.for_task(task)
+    raise TicketError(
+        f"{path} was trained for the task {task.name}, and the task of {name} is {data.task.name}",
+        f"evaluate it on data of the task {task.name}",
+    )
+
+
+def _evaluated(path: Path, opened: _Runnable, data: Dataset, name: str) -> EvaluationResult:
+    """The figures of a file on the test set. Raises TicketError if it does not run on it, or its outputs do not fit."""
+    module = opened.network or _Called(opened.run)
+    preprocess: Preprocess = lambda stored: _file_inputs(stored, data)  # noqa: E731
+    if opened.network is not None and opened.preprocessing is not None:
+        preprocess = opened.preprocessing
+    task = data.task
+    try:
+        with torch.no_grad():
+            first = module(preprocess(data.test_inputs[:2]))
+    except Exception as error:  # the program of another author may raise anything
+        size = list(_file_inputs(data.test_inputs[:1], data).shape[1:])
+        raise TicketError(
+            f"{path} does not take {'tokens' if is_tokens(data.shape) else 'images'} {size}: {_first_line(error)}",
+            "evaluate it on data with the inputs that it was made for: `size=` and `channels=` of --on for images",
+        ) from error
+    if task is CLASSIFY and not _is_logits(first, len(data.test_inputs[:2]), data.classes):
+        shown = " and ".join(str(list(tensor.shape)) for tensor in leaves(first))
+        raise TicketError(f"{path} returns {shown} for {len(data.test_inputs[:2])} images", _other_data(name))
+    try:
+        return evaluate(
+            module,
+            data.test_inputs,
+            data.test_targets,
+            preprocess=preprocess,
+            batch=_TICKET_BATCH if opened.network is not None else _BATCH,
+            task=task,
+        )
+    except Exception as error:
+        raise TicketError(
+            f"the outputs of {path} do not fit the task {task.name} of {name}: {_first_line(error)}", _other_data(name)
+        ) from error
+
+
+def _is_logits(outputs: Outputs, count: int, classes: int) -> bool:
+    return isinstance(outputs, Tensor) and list(outputs.shape) == [count, classes]
 
 
 def _open(path: Path) -> _Runnable:
@@ -130,8 +201,9 @@ def _open(path: Path) -> _Runnable:
         {"metrics": ticket.metrics},
         ticket.classes,
         preprocessing,
-        lambda images: module(preprocessing.normalize(images)),
-        lambda images: logits(module, preprocessing, images, TestConditions()),
+        lambda inputs: module(preprocessing.normalize(inputs)),
+        ticket.task,
+        module,
     )
 
 
@@ -151,7 +223,7 @@ def _open_pt2(path: Path) -> _Runnable:
             network = torch.export.load(path, extra_files=extra_files).module()
     except Exception as error:  # reading a damaged or foreign file raises anything
         raise _unreadable(path, "a program of torch.export", error) from error
-    return _portable("pt2", path, _parsed(extra_files[METADATA_FILE]), lambda images: network(images))
+    return _portable("pt2", path, _parsed(extra_files[METADATA_FILE]), lambda inputs: network(inputs))
 
 
 def _open_onnx(path: Path) -> _Runnable:
@@ -170,13 +242,14 @@ def _open_onnx(path: Path) -> _Runnable:
     except Exception as error:  # reading a damaged or foreign file raises anything
         raise _unreadable(path, "an ONNX file", error) from error
 
-    def run(images: Tensor) -> Tensor:
-        return torch.from_numpy(session.run(None, {name: images.numpy()})[0])
+    def run(inputs: Tensor) -> Outputs:
+        found = [torch.from_numpy(array) for array in session.run(None, {name: inputs.numpy()})]
+        return found[0] if len(found) == 1 else tuple(found)
 
     return _portable("onnx", path, {key: _value(text) for key, text in known.items()}, run)
 
 
-def _portable(form: str, path: Path, about: Mapping[str, Any], network: Callable[[Tensor], Tensor]) -> _Runnable:
+def _portable(form: str, path: Path, about: Mapping[str, Any], network: Callable[[Tensor], Outputs]) -> _Runnable:
     """A file that runs without tickdsl."""
     described = about.get("preprocessing")
     if not isinstance(described, dict):
@@ -184,12 +257,12 @@ def _portable(form: str, path: Path, about: Mapping[str, Any], network: Callable
     fields = dict(described)
     inside = fields.pop("inside", True)
     try:
-        preprocessing = Preprocessing.from_json(fields)
-    except TypeError as error:
+        preprocessing = preprocessing_from_json(fields)
+    except (TypeError, ValueError) as error:
         raise TicketError(f"the description in {path} is not valid: {error}", "export it again") from error
-    run = network if inside else (lambda images: network(preprocessing.normalize(images)))
-    title = str(about.get("network", path.name))
-    return _Runnable(form, title, about, tuple(about.get("classes", ())) or None, preprocessing, run)
+    run = network if inside else (lambda inputs: network(preprocessing.normalize(inputs)))
+    title, task = str(about.get("network", path.name)), str(about.get("task", CLASSIFY.name))
+    return _Runnable(form, title, about, tuple(about.get("classes", ())) or None, preprocessing, run, task)
 
 
 def _parsed(text: str | bytes) -> dict[str, Any]:
@@ -205,32 +278,21 @@ def _value(text: Any) -> Any:
         return text
 
 
-def _run_batches(path: Path, run: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-    try:
-        with torch.no_grad():
-            return torch.cat([run(part.float() / 255) for part in torch.split(images, _BATCH)])
-    except Exception as error:  # the program of another author may raise anything
-        raise TicketError(
-            f"{path} does not take images {list(images.shape[1:])}: {_first_line(error)}",
-            "evaluate it on data with the images that it was made for: `size=` and `channels=` of --on",
-        ) from error
-
-
 def _require_fit(path: Path, opened: _Runnable, data: Dataset, name: str) -> None:
     """Raise TicketError unless the images and the number of classes are those of the file."""
     known = opened.preprocessing
     if known is not None and known.shape != data.shape:
-        size, ours = ("×".join(map(str, shape)) for shape in (data.shape, known.shape))
-        raise TicketError(
-            f"{path} takes images of {ours}, and {name} has {size}",
-            f'choose the size of the data: --on "{name} size={known.height} channels={known.channels}"',
-        )
-    if opened.classes is not None and len(opened.classes) != data.classes:
-        raise TicketError(
-            f"{path} tells {len(opened.classes)} classes apart, and {name} has {data.classes}", _other_data(name)
-        )
+        hint = _other_data(name)
+        if isinstance(known, Preprocessing) and not is_tokens(data.shape):
+            hint = f'choose the size of the data: --on "{name} size={known.height} channels={known.channels}"'
+        raise TicketError(f"{path} takes {known.in_words}, and {name} has {shape_in_words(data.shape)}", hint)
+    if opened.classes is not None and len(opened.classes) != data.classes and not data.task.learns_from_inputs:
+        problem = f"{path} tells {len(opened.classes)} classes apart, and {name} has {data.classes}"
+        if not data.task.has_classes:
+            problem = f"{path} has {plural(len(opened.classes), 'output')}, and {name} {data.classes}"
+        raise TicketError(problem, _other_data(name))
     if not len(data.test_targets):
-        raise TicketError(f"{name} has no test images", "name a data set with test images")
+        raise TicketError(f"{name} has no test inputs", "name a data set with a test set")
 
 
 def _other_data(name: str) -> str:
@@ -240,6 +302,8 @@ def _other_data(name: str) -> str:
 def _notes(opened: _Runnable, data: Dataset) -> list[str]:
     if opened.preprocessing is None:
         return ["the file does not say how images are prepared: it was given floats in 0..1"]
+    if data.task.learns_from_inputs:
+        return []
     if opened.classes is not None and opened.classes != tuple(data.class_names):
         same = sorted(opened.classes) == sorted(data.class_names)
         return [

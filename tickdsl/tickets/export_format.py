@@ -6,45 +6,41 @@ from collections.abc import Callable
 from pathlib import Path
 
 import attrs
-import torch
 from torch import Tensor, nn
 
-from tickdsl.tickets.preprocessing import Preprocessing
+from tickdsl.tickets.preprocessing import InputPreprocessing
 from tickdsl.tickets.ticket import Ticket
-from tickdsl.training.rng import generator
-from tickdsl.training.tasks import CLASSIFY, Task
 
-#: How many random images stand in for a test set that is not at hand.
-_NUM_RANDOM_IMAGES = 64
+#: How many random inputs stand in for a test set that is not at hand.
+_NUM_RANDOM = 64
 
 
 @attrs.frozen(eq=False)
-class TestImages:
-    """Images uint8 [N, C, H, W], and their targets, for classifiers int64 [N]; None for random images.
+class TestInputs:
+    """Inputs [N, …] as a data set stores them, such as images uint8 [N, C, H, W], and their targets [N, …].
 
-    why_random: why the test set is not at hand, as a clause. task: what the targets are for.
+    targets: None for inputs whose outputs are compared, but not judged. why_random: why the test set is not at hand,
+    as a clause. part_of: the size of the test set, if these are only the first ones of it.
     """
 
     __test__ = False
-    images: Tensor
-    labels: Tensor | None = None
+    inputs: Tensor
+    targets: Tensor | None = None
     why_random: str = ""
-    task: Task = CLASSIFY
+    part_of: int | None = None
 
     @classmethod
-    def random(cls, preprocessing: Preprocessing, why: str = "") -> TestImages:
-        """Random images, the same each time."""
-        shape = (_NUM_RANDOM_IMAGES, *preprocessing.shape)
-        images = torch.randint(0, 256, shape, generator=generator(0, "verification"), dtype=torch.uint8)
-        return cls(images, why_random=why)
+    def random(cls, preprocessing: InputPreprocessing, why: str = "") -> TestInputs:
+        """Random inputs, the same each time."""
+        return cls(preprocessing.random(_NUM_RANDOM), why_random=why)
 
 
 @attrs.frozen(kw_only=True)
 class TestConditions:
-    """How the stored accuracy of a network was measured, as far as it is known.
+    """How the stored figures of a network were measured, as far as it is known.
 
     device, threads, layout (a name in `memory_layouts.LAYOUTS`) and precision are those of the test. differences: what
-    else about it cannot be repeated here, as clauses, so that a few images may be classified differently.
+    else about it cannot be repeated here, as clauses, so that outputs may differ a little.
     """
 
     __test__ = False
@@ -57,11 +53,11 @@ class TestConditions:
 
 @attrs.frozen(kw_only=True, eq=False)
 class Subject:
-    """What is exported: a ticket, with its network as it is in the store, the test images and their conditions."""
+    """What is exported: a ticket, with its network as it is in the store, the test inputs and their conditions."""
 
     ticket: Ticket
     network: nn.Module
-    test: TestImages
+    test: TestInputs
     conditions: TestConditions = attrs.field(factory=TestConditions)
     allow_code: bool = False
 
@@ -77,9 +73,9 @@ class ExportOptions:
 
 @attrs.frozen
 class Verified:
-    """A file that was verified: its accuracy on the test set (None: random images), and a sentence that says how."""
+    """A file that was verified: its primary metric on the test set, None if it was not judged; and how, in words."""
 
-    accuracy: float | None
+    score: float | None
     sentence: str
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from tickdsl.engine.steps.result_files import STRUCTURE, load_data_description, 
 from tickdsl.errors import TickdslError, TicketError
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import compact, compact_masks
+from tickdsl.plan.step_builder import DEFAULT_TASK
 from tickdsl.plan.steps import structure_of
 from tickdsl.plugins import code_allowed, code_identity, is_plugin
 from tickdsl.pruning.transfer import transfer_structure
@@ -27,13 +29,17 @@ from tickdsl.results.state_builder import read_run
 from tickdsl.tickets.choice import Choice, Wanted, choose
 from tickdsl.tickets.conditions import conditions_of
 from tickdsl.tickets.data_at_hand import FoundData, find_data
-from tickdsl.tickets.export_format import Subject, TestConditions, TestImages
+from tickdsl.tickets.export_format import Subject, TestConditions, TestInputs
 from tickdsl.tickets.network_source import NetworkSource
-from tickdsl.tickets.preprocessing import Preprocessing
-from tickdsl.tickets.rebuilding import dense_network_of, probe_outputs
+from tickdsl.tickets.outputs import describe_outputs
+from tickdsl.tickets.preprocessing import InputPreprocessing, preprocessing_for, preprocessing_of
+from tickdsl.tickets.rebuilding import dense_network_of, probe_outputs, run_probe
 from tickdsl.tickets.ticket import Origin, Ticket
 from tickdsl.training.catalogue import architecture_options
+from tickdsl.training.catalogue.input_shapes import InputShape
+from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.data.streaming.images import in_memory
+from tickdsl.training.tasks import find_task
 
 #: The metrics of a result that a ticket keeps.
 _KEPT_METRICS = (
@@ -43,6 +49,8 @@ _KEPT_METRICS = (
 _DENSE_METRICS = ("accuracy", "loss", "params", "macs")
 #: Those that only tasks other than classification have.
 _DENSE_SCORE = ("score", "metric")
+#: More bytes of outputs are not compared: those of the first test inputs stand for the others.
+_MAX_OUTPUT_BYTES = 2**28
 
 
 @attrs.frozen(eq=False)
@@ -93,12 +101,16 @@ def ticket_of_run(
     network = compact(dense.module, dense.graph, structure)
     network.load_state_dict(_masked(load_weights(result.folder), dense, structure))
     network.eval()
+    task = find_task(args["data"].get("task", DEFAULT_TASK))
+    outputs = describe_outputs(run_probe(network, preprocessing), task)
     ticket = Ticket(
         source=source,
         structure=structure,
         weights={name: tensor.detach().clone() for name, tensor in network.state_dict().items()},
         preprocessing=preprocessing,
         classes=classes,
+        task=task.name,
+        outputs=outputs,
         metrics=_metrics(result, choice),
         plan=_plan_text(paths),
         origin=_origin(state, choice, result),
@@ -107,15 +119,24 @@ def ticket_of_run(
     )
     data_set = found.dataset
     test = (
-        TestImages.random(preprocessing, found.why_missing)
+        TestInputs.random(preprocessing, found.why_missing)
         if data_set is None
-        else TestImages(in_memory(data_set.test_inputs), data_set.test_targets, task=data_set.task)
+        else _test_inputs(data_set, sum(4 * math.prod(output.shape) for output in outputs))
     )
     conditions = conditions_of(result)
     if args.get("code", {}).get("model", source.code) != source.code:
         conditions = _with_changed_code(conditions, source, test)
     subject = Subject(ticket=ticket, network=network, test=test, conditions=conditions, allow_code=code_allowed())
     return TicketOfRun(choice, subject, dense)
+
+
+def _test_inputs(data: Dataset, output_bytes: int) -> TestInputs:
+    """The test set; if its outputs of so many bytes per input are large, the first inputs, which are not judged."""
+    count = len(data.test_inputs)
+    compared = max(1, _MAX_OUTPUT_BYTES // max(1, output_bytes))
+    if count <= compared or data.task.name == DEFAULT_TASK:
+        return TestInputs(in_memory(data.test_inputs), data.test_targets)
+    return TestInputs(in_memory(data.test_inputs[:compared]), part_of=count)
 
 
 def _result(state: RunState, choice: Choice, store: Path | None) -> Result:
@@ -139,8 +160,8 @@ def _stored(key: str, state: RunState, store: Path | None) -> Result:
     return stored.get(key)
 
 
-def _data_description(result: Result, found: FoundData, name: str) -> tuple[Preprocessing, tuple[str, ...]]:
-    """How images are prepared, and the names of the classes. Raises TicketError if neither store nor data say so."""
+def _data_description(result: Result, found: FoundData, name: str) -> tuple[InputPreprocessing, tuple[str, ...]]:
+    """How inputs are prepared, and the names of the classes. Raises TicketError if neither store nor data say so."""
     description = load_data_description(result.folder)
     if description is not None and description.get("inputs", "uint8") != "uint8":
         raise TicketError(
@@ -148,8 +169,7 @@ def _data_description(result: Result, found: FoundData, name: str) -> tuple[Prep
             "take the weights from the store: `tickdsl path`",
         )
     if description is not None:
-        channels, height, width = description["shape"]
-        preprocessing = Preprocessing(channels, height, width, description["mean"], description["std"])
+        preprocessing = preprocessing_for(tuple(description["shape"]), description["mean"], description["std"])
         return preprocessing, tuple(description["classes"])
     if found.dataset is None:
         raise TicketError(
@@ -157,10 +177,10 @@ def _data_description(result: Result, found: FoundData, name: str) -> tuple[Prep
             f"and the data is not at hand: {found.why_missing}",
             "name the folder of the data sets with --data",
         )
-    return Preprocessing.of_dataset(found.dataset), found.dataset.class_names
+    return preprocessing_of(found.dataset), found.dataset.class_names
 
 
-def _source(model: Mapping[str, Any], classes: int, shape: tuple[int, int, int]) -> NetworkSource:
+def _source(model: Mapping[str, Any], classes: int, shape: InputShape) -> NetworkSource:
     name = model["name"]
     code = ""
     if is_plugin("model", name):
@@ -232,12 +252,12 @@ def _plan_text(paths: RunPaths) -> str:
         return ""  # a partly copied folder may lack the plan
 
 
-def _with_changed_code(conditions: TestConditions, source: NetworkSource, test: TestImages) -> TestConditions:
+def _with_changed_code(conditions: TestConditions, source: NetworkSource, test: TestInputs) -> TestConditions:
     """Conditions that allow no difference: the network's code was changed, which only its accuracy can excuse.
 
     Raises TicketError if that is not known.
     """
-    if test.labels is None:
+    if test.targets is None:
         raise TicketError(
             f"the code of `{source.name}` was changed since the run, and the test set is not at hand",
             "use the code of that time, run the plan again, or name the folder of the data sets with --data",

@@ -7,15 +7,21 @@ from typing import Any
 
 import attrs
 
+from tickdsl.training.catalogue.input_shapes import InputShape
 
-def _shape(sizes: Iterable[int]) -> tuple[int, int, int]:
-    channels, height, width = sizes
-    return channels, height, width
+
+def _shape(sizes: Iterable[int]) -> InputShape:
+    shape = tuple(sizes)
+    if len(shape) not in (2, 3):
+        raise ValueError(f"{shape} is not the shape of an input")
+    return shape
 
 
 @attrs.frozen
 class NetworkSource:
-    """A network by its name in plans, with its options, built for `classes` and images of `shape` (C, H, W).
+    """A network by its name in plans, with its options, built for `classes` outputs and inputs of `shape`.
+
+    shape: (C, H, W) for images, (T, V) for T tokens of V.
 
     name: a name of the catalogue, that of an installed plug-in, or `package.module:factory`. code: what identifies the
     code of a plug-in or a factory when the ticket was written; empty for networks of the catalogue.
@@ -24,7 +30,7 @@ class NetworkSource:
     name: str
     options: Mapping[str, Any]
     classes: int
-    shape: tuple[int, int, int] = attrs.field(converter=_shape)
+    shape: InputShape = attrs.field(converter=_shape)
     code: str = ""
 
     @property

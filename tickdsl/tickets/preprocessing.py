@@ -1,8 +1,8 @@
-"""What a network's images go through before they reach it, as in the training."""
+"""What a network's inputs go through before they reach it, as in the training."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -12,7 +12,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tickdsl.errors import TickdslError
+from tickdsl.tickets.token_preprocessing import TokenPreprocessing
+from tickdsl.training.catalogue.input_shapes import InputShape, is_tokens, shape_in_words
 from tickdsl.training.data.preprocess import Normalise
+from tickdsl.training.rng import generator
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -33,9 +36,12 @@ class Preprocessing:
     mean: tuple[float, ...] = attrs.field(converter=tuple)
     std: tuple[float, ...] = attrs.field(converter=tuple)
 
+    #: The name of the input in exported files.
+    input_name = "images"
+
     @classmethod
     def of_dataset(cls, data: Dataset) -> Preprocessing:
-        """What a network that is trained on `data` needs."""
+        """What a network that is trained on the images of `data` needs."""
         channels, height, width = data.shape
         return cls(channels, height, width, data.mean.tolist(), data.std.tolist())
 
@@ -43,6 +49,26 @@ class Preprocessing:
     def shape(self) -> tuple[int, int, int]:
         """The shape (C, H, W) of an image."""
         return self.channels, self.height, self.width
+
+    @property
+    def in_words(self) -> str:
+        """The inputs for people: `images of 1×8×8`."""
+        return f"images of {shape_in_words(self.shape)}"
+
+    def file_input(self, stored: Tensor) -> Tensor:
+        """What exported files take, of images uint8 [N, C, H, W] as a data set stores them: float32 in [0, 1]."""
+        return stored.float() / 255
+
+    def random(self, count: int) -> Tensor:
+        """Random images as a data set stores them, the same each time: uint8 [count, C, H, W]."""
+        shape = (count, *self.shape)
+        return torch.randint(0, 256, shape, generator=generator(0, "verification"), dtype=torch.uint8)
+
+    def fixed(self, count: int) -> Tensor:
+        """Images that are the same everywhere, as a data set stores them: uint8 [count, C, H, W]."""
+        size = count * self.channels * self.height * self.width
+        pixels = (torch.arange(size) * 2_654_435_761 >> 13) % 256
+        return pixels.to(torch.uint8).view(count, *self.shape)
 
     def __call__(self, images: Tensor | np.ndarray[Any, Any] | Image | Sequence[Any]) -> Tensor:
         """Prepare images as the training did: float32 [N, C, H, W], or [1, C, H, W] for a single image.
@@ -70,11 +96,6 @@ class Preprocessing:
     def as_json(self) -> dict[str, Any]:
         """The fields as JSON values."""
         return {**attrs.asdict(self), "mean": list(self.mean), "std": list(self.std)}
-
-    @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> Preprocessing:
-        """The inverse of `as_json`."""
-        return cls(**fields)
 
     def _as_batch(self, images: Any) -> Tensor:
         """Images as a tensor [N, C, H, W]."""
@@ -131,3 +152,28 @@ class Preprocessing:
             return batch
         resized = F.interpolate(batch.float(), size=size, mode="bilinear", antialias=True)
         return resized.round_().byte() if batch.dtype == torch.uint8 else resized.to(batch.dtype)
+
+
+#: What the inputs of a network go through.
+InputPreprocessing = Preprocessing | TokenPreprocessing
+
+
+def preprocessing_of(data: Dataset) -> InputPreprocessing:
+    """What a network that is trained on `data` needs."""
+    return preprocessing_for(data.shape, data.mean.tolist(), data.std.tolist())
+
+
+def preprocessing_for(shape: InputShape, mean: Any, std: Any) -> InputPreprocessing:
+    """What inputs of a shape, (C, H, W) or (T, V), go through. mean, std: by channel; unused for tokens."""
+    if is_tokens(shape):
+        return TokenPreprocessing(*shape)
+    channels, height, width = shape
+    return Preprocessing(channels, height, width, mean, std)
+
+
+def preprocessing_from_json(fields: Mapping[str, Any]) -> InputPreprocessing:
+    """The inverse of `as_json`. Raises TypeError or ValueError if the fields are others."""
+    given = dict(fields)
+    if given.pop("kind", "images") == "tokens":
+        return TokenPreprocessing(**given)
+    return Preprocessing(**given)

@@ -19,7 +19,10 @@ from tickdsl.pruning.transfer import transfer_structure
 from tickdsl.records.canonical import canonical_json
 from tickdsl.tickets.errors import TicketError
 from tickdsl.tickets.network_source import NetworkSource
-from tickdsl.tickets.preprocessing import Preprocessing
+from tickdsl.tickets.outputs import probe_of
+from tickdsl.tickets.preprocessing import InputPreprocessing
+from tickdsl.training.example_inputs import example_inputs
+from tickdsl.training.tasks import Outputs
 
 NetworkOrFactory = nn.Module | Callable[..., nn.Module]
 #: The largest difference of outputs between machines and versions of torch, as a share of the largest output.
@@ -36,7 +39,7 @@ class NetworkParts(Protocol):
     @property
     def weights(self) -> Mapping[str, Tensor]: ...
     @property
-    def preprocessing(self) -> Preprocessing: ...
+    def preprocessing(self) -> InputPreprocessing: ...
     @property
     def versions(self) -> Mapping[str, str]: ...
     @property
@@ -85,7 +88,7 @@ def _own_network(source: NetworkSource, network: NetworkOrFactory) -> DenseNetwo
         raise TicketError(
             f"`network` returns {type(module).__name__}, not a network", "pass a torch.nn.Module or its factory"
         )
-    graph = trace(module.cpu(), (torch.empty(2, *source.shape, device="meta"),))
+    graph = trace(module.cpu(), (example_inputs(2, source.shape, "meta"),))
     return DenseNetwork(module, graph, source.shape, source.classes)
 
 
@@ -105,27 +108,30 @@ def _call(source: NetworkSource, factory: Callable[..., nn.Module]) -> object:
         except Exception as error:
             raise TicketError(
                 f"the factory of the network raised {type(error).__name__}: {error}",
-                f"it is called with {source.classes} classes and the image shape {source.shape}",
+                f"it is called with {source.classes} outputs and the input shape {source.shape}",
             ) from error
 
 
-def probe_images(preprocessing: Preprocessing) -> Tensor:
-    """Two images that are the same everywhere, normalised: float32 [2, C, H, W]."""
-    count = 2 * preprocessing.channels * preprocessing.height * preprocessing.width
-    pixels = (torch.arange(count) * 2_654_435_761 >> 13) % 256
-    return preprocessing(pixels.to(torch.uint8).view(2, *preprocessing.shape))
+def probe_inputs(preprocessing: InputPreprocessing) -> Tensor:
+    """Two inputs that are the same everywhere, as the network takes them: float32 [2, C, H, W] or int64 [2, T]."""
+    return preprocessing(preprocessing.fixed(2))
 
 
-def probe_outputs(module: nn.Module, preprocessing: Preprocessing) -> Tensor:
-    """The outputs for `probe_images`, by which a changed network is recognised: float32 [2, classes]."""
+def run_probe(module: nn.Module, preprocessing: InputPreprocessing) -> Outputs:
+    """The outputs of a network in eval mode for `probe_inputs`; what it draws at random is the same each time."""
     was_training = module.training
     module.eval()
     try:
-        with torch.no_grad():
-            outputs: Tensor = module(probe_images(preprocessing))
-            return outputs.float()
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return module(probe_inputs(preprocessing))
     finally:
         module.train(was_training)
+
+
+def probe_outputs(module: nn.Module, preprocessing: InputPreprocessing) -> Tensor:
+    """The outputs for `probe_inputs`, by which a changed network is recognised: float32 [2, K]; see `probe_of`."""
+    return probe_of(run_probe(module, preprocessing))
 
 
 def _verify_probe(ticket: NetworkParts, module: nn.Module, expected: Tensor) -> None:

@@ -13,31 +13,35 @@ from tickdsl.results.scores import stored
 from tickdsl.tickets.choice import DENSE
 from tickdsl.tickets.exporting import Exported
 from tickdsl.tickets.from_run import TicketOfRun
-from tickdsl.tickets.preprocessing import Preprocessing
-from tickdsl.tickets.rebuilding import probe_images
+from tickdsl.tickets.preprocessing import InputPreprocessing
+from tickdsl.tickets.rebuilding import probe_inputs
+from tickdsl.tickets.ticket import Ticket
+from tickdsl.tickets.verification import metric_value
+from tickdsl.training.tasks import find_task
 
 
 def size_table(taken: TicketOfRun, exported: Exported) -> list[str]:
     """Lines with score, parameters, multiply-adds, bytes and latency of the exported network and of the dense one.
 
-    The latency is that of one image on one core of this machine's CPU, with weights of float32; it is measured now.
+    The latency is that of one input on one core of this machine's CPU, with weights of float32; it is measured now.
     """
     ticket = taken.ticket
-    accuracy = exported.verified.accuracy
-    name, score = stored(ticket.metrics) or ("accuracy", percent(None))
+    name, _ = stored(ticket.metrics) or ("accuracy", "")
+    score = ticket.score if exported.verified.score is None else exported.verified.score
+    unit = "image" if len(ticket.preprocessing.shape) == 3 else "sequence"
     rows = [
-        (name, score if accuracy is None else percent(accuracy, 2)),
+        (name, _value(ticket, score)),
         ("parameters", count(ticket.metrics.get("params"))),
         ("multiply-adds", count(ticket.metrics.get("macs"))),
         ("bytes", quantity(exported.bytes, "B")),
-        ("latency, 1 image", quantity(_latency(taken.subject.network, ticket.preprocessing), "s")),
+        (f"latency, 1 {unit}", quantity(_latency(taken.subject.network, ticket.preprocessing), "s")),
     ]
     if taken.choice.contestant == DENSE:
         return _aligned([("", DENSE), *rows])
     dense = structure_metrics(taken.dense.graph, Structure.dense(taken.dense.graph))
-    _, known = stored(ticket.metrics.get("dense", {})) or (name, percent(None))
+    known = ticket.metrics.get("dense", {})
     others = [
-        known,
+        _value(ticket, known.get("score", known.get("accuracy"))),
         count(dense["params"]),
         count(dense["macs"]),
         quantity(_weight_bytes(taken.dense.module), "B"),
@@ -55,10 +59,18 @@ def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
     ]
 
 
+def _value(ticket: Ticket, score: float | None) -> str:
+    """A value of the metric that a ticket is judged by, without its name."""
+    if score is None or ticket.metric == "accuracy":
+        return percent(score, 2)
+    metric = next((known for known in find_task(ticket.task).metrics if known.name == ticket.metric), None)
+    return f"{score:.4g}" if metric is None else metric_value(metric, score)
+
+
 def _weight_bytes(module: nn.Module) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
 
 
-def _latency(module: nn.Module, preprocessing: Preprocessing) -> float:
-    """Seconds for one image on one core."""
-    return measure_latency(module, probe_images(preprocessing)[:1], device=torch.device("cpu"))[LATENCY]
+def _latency(module: nn.Module, preprocessing: InputPreprocessing) -> float:
+    """Seconds for one input on one core."""
+    return measure_latency(module, probe_inputs(preprocessing)[:1], device=torch.device("cpu"))[LATENCY]

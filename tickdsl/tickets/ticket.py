@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from tickdsl.graph.structure import Structure
 from tickdsl.results.scores import stored
 from tickdsl.tickets.network_source import NetworkSource
-from tickdsl.tickets.preprocessing import Preprocessing
+from tickdsl.tickets.outputs import OutputInfo
+from tickdsl.tickets.preprocessing import InputPreprocessing
 from tickdsl.tickets.rebuilding import rebuild
 
 
@@ -44,18 +45,22 @@ class Ticket:
     """A pruned network.
 
     weights: the state dict of the compact network; masked weights are zero. structure: what is left of the dense
-    network, with masks. classes: the names of the classes, in the order of the outputs. metrics: `accuracy` in [0, 1]
-    (of another task than classification `score`, the name of that `metric`, and all `figures`), `interval` (`mean`,
-    `half_width` and `n` of its level over the seeds), `params`, `macs`, `sparsity` and others, and those of the dense
-    network in `dense`. plan: the text of its file, without included ones. versions: of the libraries that wrote it.
-    probe: the outputs [2, classes] for two fixed images, by which a network that was changed is recognised.
+    network, with masks. task: the name of the task that it was trained for. outputs: the tensors that the network
+    returns; empty in tickets of earlier versions. classes: the names of the classes, or of the numbers, in the order of
+    the outputs. metrics: `accuracy` in [0, 1] (of another task than classification `score`, the name of that `metric`,
+    and all `figures`), `interval` (`mean`, `half_width` and `n` of its level over the seeds), `params`, `macs`,
+    `sparsity` and others, and those of the dense network in `dense`. plan: the text of its file, without included ones.
+    versions: of the libraries that wrote it. probe: the outputs [2, K] for two fixed inputs, by which a network that
+    was changed is recognised.
     """
 
     source: NetworkSource
     structure: Structure
     weights: Mapping[str, Tensor] = attrs.field(converter=attrs.Converter(_with_plain_zeros, takes_self=True))  # type: ignore[misc]
-    preprocessing: Preprocessing
+    preprocessing: InputPreprocessing
     classes: tuple[str, ...] = ()
+    task: str = "classify"
+    outputs: tuple[OutputInfo, ...] = ()
     metrics: Mapping[str, Any] = attrs.field(factory=dict)
     plan: str = ""
     origin: Origin = attrs.field(factory=Origin)
@@ -72,9 +77,20 @@ class Ticket:
         """
         return rebuild(self, network)
 
-    def preprocess(self, images: Any) -> Tensor:
-        """Prepare images for the network; see `Preprocessing`."""
-        return self.preprocessing(images)
+    @property
+    def metric(self) -> str:
+        """The name of the metric that the network was judged by."""
+        return str(self.metrics.get("metric", "accuracy"))
+
+    @property
+    def score(self) -> float | None:
+        """The value of `metric`, as measured in the run; None if it is not known."""
+        value = self.metrics.get("score", self.metrics.get("accuracy"))
+        return None if value is None else float(value)
+
+    def preprocess(self, inputs: Any) -> Tensor:
+        """Prepare images or tokens for the network; see `Preprocessing` and `TokenPreprocessing`."""
+        return self.preprocessing(inputs)
 
     def __repr__(self) -> str:
         score = stored(self.metrics)

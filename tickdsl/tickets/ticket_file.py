@@ -17,7 +17,8 @@ from tickdsl.pruning.ticket_content import TicketContent
 from tickdsl.records.canonical import json_safe
 from tickdsl.records.files import write_atomically
 from tickdsl.tickets.network_source import NetworkSource
-from tickdsl.tickets.preprocessing import Preprocessing
+from tickdsl.tickets.outputs import OutputInfo
+from tickdsl.tickets.preprocessing import preprocessing_from_json
 from tickdsl.tickets.ticket import Origin, Ticket
 
 _PROBE = "probe"
@@ -26,8 +27,8 @@ _PROBE = "probe"
 def load(path: Path | str, network: nn.Module | Callable[..., nn.Module] | None = None) -> nn.Module:
     """The network of a ticket, compact, with its weights, in eval mode, on the CPU.
 
-    It takes images as `open_ticket(path).preprocess` prepares them. network: the dense network of the user or its
-    factory, `(classes, shape, **options) -> nn.Module`, for a network that is not in the catalogue.
+    It takes images or tokens as `open_ticket(path).preprocess` prepares them. network: the dense network of the user or
+    its factory, `(classes, shape, **options) -> nn.Module`, for a network that is not in the catalogue.
 
     Raises TicketError if the file is missing, damaged or not a ticket, or if the network is missing or was changed.
     """
@@ -75,6 +76,8 @@ def _description(ticket: Ticket) -> dict[str, Any]:
             "network": attrs.asdict(ticket.source),
             "preprocessing": ticket.preprocessing.as_json(),
             "classes": list(ticket.classes),
+            "task": ticket.task,
+            "outputs": [attrs.asdict(output) for output in ticket.outputs],
             "metrics": ticket.metrics,
             "plan": ticket.plan,
             "origin": attrs.asdict(ticket.origin),
@@ -91,8 +94,13 @@ def _from_content(content: TicketContent) -> Ticket:
         source=NetworkSource(**about["network"]),
         structure=content.structure,
         weights=content.weights,
-        preprocessing=Preprocessing.from_json(about["preprocessing"]),
+        preprocessing=preprocessing_from_json(about["preprocessing"]),
         classes=tuple(about["classes"]),
+        task=about.get("task", "classify"),
+        outputs=tuple(
+            OutputInfo(str(each["name"]), tuple(each["shape"]), str(each["meaning"]))
+            for each in about.get("outputs", ())
+        ),
         metrics=about["metrics"],
         plan=about["plan"],
         origin=Origin(**about["origin"]),

@@ -1,4 +1,4 @@
-"""Verify a ticket's file: load it in a fresh process, and compare it with its network and the stored accuracy."""
+"""Verify a ticket's file: load it in a fresh process, and compare it with its network and the stored figures."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import math
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import attrs
@@ -20,11 +21,14 @@ from tickdsl.records.image_flags import decode_flags, encode_flags
 from tickdsl.results.formatting import percent
 from tickdsl.results.scores import label, number
 from tickdsl.tickets.errors import VerificationError
-from tickdsl.tickets.export_format import ExportOptions, Subject, TestConditions, TestImages, Verified
-from tickdsl.tickets.preprocessing import Preprocessing
+from tickdsl.tickets.export_format import ExportOptions, Subject, TestConditions, TestInputs, Verified
+from tickdsl.tickets.outputs import joined, leaves, like, test_figures
+from tickdsl.tickets.preprocessing import InputPreprocessing
 from tickdsl.tickets.ticket_file import open_ticket
 from tickdsl.training.devices import autocast_type, float32_format, resolve_device
+from tickdsl.training.evaluation import same_noise
 from tickdsl.training.memory_layouts import LAYOUTS, set_memory_format
+from tickdsl.training.tasks import CLASSIFY, Outputs, Task, TaskMetric, find_task
 
 _SCRIPT = Path(__file__).parent / "formats" / "run_ticket.py"
 #: As many images as `evaluate` runs at once: other batches round differently.
@@ -35,30 +39,40 @@ _ROUNDING = 1e-5
 MAX_ACCURACY_DIFFERENCE = 1e-3
 #: The accuracy may differ by this where the test cannot be repeated as it was, such as on another device.
 _ELSEWHERE = 0.01
+#: Other metrics than the accuracy are sums of numbers, and may differ by rounding, as a share of the metric.
+_SAME_METRIC = 1e-5
 _REPORT = "export it again; if that does not help, report it with the plan"
 
 
 def verify_ticket(path: Path, subject: Subject, options: ExportOptions) -> Verified:
     """Compare a ticket's file, loaded in a fresh process, with the network in the store and the stored accuracy.
 
-    Weights and structure must have the same bits, outputs must be equal up to rounding, and accuracy and the images
-    that are right exactly as stored, unless the test cannot be repeated as it was. Raises VerificationError if not.
+    Weights and structure must have the same bits, outputs must be equal up to rounding, and the primary metric, or for
+    classifiers accuracy and the images that are right, exactly as stored, unless the test cannot be repeated as it was.
+    Raises VerificationError if not.
     """
     _require_same_content(path, subject)
-    actual = _logits_in_fresh_process(path, subject)
-    expected = logits(subject.network, subject.ticket.preprocessing, subject.test.images, subject.conditions)
-    require_equal_outputs(path, actual, expected)
-    if subject.test.labels is None:
-        return Verified(None, f"{not_at_hand(subject.test)}: the outputs are those of the network in the store")
-    if not subject.test.task.has_classes:
-        return compare_score(path, subject, actual)
-    return compare_accuracy(path, subject, actual.argmax(1) == subject.test.labels)
+    actual = _outputs_in_fresh_process(path, subject)
+    task = find_task(subject.ticket.task)
+    expected = network_outputs(
+        subject.network, subject.ticket.preprocessing, subject.test.inputs, subject.conditions, task
+    )
+    require_equal_outputs(path, actual, leaves(expected))
+    if subject.test.targets is None:
+        return Verified(None, f"{not_judged(subject.test)}: the outputs are those of the network in the store")
+    return compare_figures(path, subject, like(expected, actual))
 
 
-def logits(network: nn.Module, preprocessing: Preprocessing, images: Tensor, conditions: TestConditions) -> Tensor:
-    """The outputs of a network in eval mode, as `evaluate` computes them under these conditions: float32 [N, classes].
+def network_outputs(
+    network: nn.Module,
+    preprocessing: InputPreprocessing,
+    inputs: Tensor,
+    conditions: TestConditions,
+    task: Task = CLASSIFY,
+) -> Outputs:
+    """The outputs of a network in eval mode, as `evaluate` computes them under these conditions: float32 [N, …].
 
-    images: uint8 [N, C, H, W].
+    inputs: [N, …] as a data set stores them, such as uint8 [N, C, H, W].
     """
     device = resolve_device(conditions.device)
     module = copy.deepcopy(network).to(device).eval()
@@ -69,20 +83,33 @@ def logits(network: nn.Module, preprocessing: Preprocessing, images: Tensor, con
     try:
         with (
             torch.no_grad(),
+            same_noise(task, device),
             float32_format(conditions.precision, device),
             torch.autocast(device.type, dtype=autocast, enabled=autocast is not None),
         ):
-            parts = [module(preprocessing(part.to(device))).float().cpu() for part in torch.split(images, _BATCH)]
+            parts = [joined([module(preprocessing(part.to(device)))]) for part in torch.split(inputs, _BATCH)]
     finally:
         torch.set_num_threads(threads)
-    return torch.cat(parts)
+    return joined(parts)
 
 
-def require_equal_outputs(path: Path, actual: Tensor, expected: Tensor, tolerance: float = _ROUNDING) -> float:
-    """The largest difference of outputs, which may be `tolerance` times the largest output, or that if it is below 1.
+def require_equal_outputs(
+    path: Path, actual: Sequence[Tensor], expected: Sequence[Tensor], tolerance: float = _ROUNDING
+) -> float:
+    """The largest difference of outputs, tensor by tensor, in the unit of the outputs.
 
-    Raises VerificationError if it is larger.
+    It may be `tolerance` times the largest output of its tensor, or `tolerance` if that is below 1. Raises
+    VerificationError if it is larger.
     """
+    if len(actual) != len(expected):
+        raise VerificationError(
+            f"{path.name} returns {plural(len(actual), 'tensor')}, and its network {len(expected)}", _REPORT
+        )
+    pairs = zip(actual, expected, strict=True)
+    return max(_difference(path, one, other, tolerance) for one, other in pairs)
+
+
+def _difference(path: Path, actual: Tensor, expected: Tensor, tolerance: float) -> float:
     if actual.shape != expected.shape:
         raise VerificationError(
             f"{path.name} returns {list(actual.shape)}, and its network {list(expected.shape)}", _REPORT
@@ -113,57 +140,70 @@ def _same_bits(first: Tensor, second: Tensor) -> bool:
     return torch.equal(*(tensor.contiguous().flatten().view(torch.uint8) for tensor in (first, second)))
 
 
-def _logits_in_fresh_process(path: Path, subject: Subject) -> Tensor:
+def _outputs_in_fresh_process(path: Path, subject: Subject) -> list[Tensor]:
     conditions = attrs.asdict(attrs.evolve(subject.conditions, differences=()))
     settings = json.dumps({**conditions, "allow_code": subject.allow_code})
     with tempfile.TemporaryDirectory(prefix="tickdsl-") as name:
         folder = Path(name)
-        torch.save(subject.test.images.contiguous(), folder / "images.pt")
+        torch.save(subject.test.inputs.contiguous(), folder / "inputs.pt")
         command = [sys.executable, "-P", str(_SCRIPT), str(path.resolve()), name, settings]
         result = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
         if result.returncode:
             lines = result.stderr.strip().splitlines()
             reason = lines[-1].strip() if lines else f"exit code {result.returncode}"
             raise VerificationError(f"{path.name} does not run in a fresh process: {reason}", _REPORT)
-        outputs: Tensor = torch.load(folder / "logits.pt", weights_only=True)
+        outputs: list[Tensor] = torch.load(folder / "outputs.pt", weights_only=True)
     return outputs
 
 
-def not_at_hand(test: TestImages) -> str:
-    """A clause that says that random images stand in for the test set."""
+def not_judged(test: TestInputs) -> str:
+    """A clause that says which inputs stand in for the test set."""
+    count, kind = len(test.inputs), "image" if test.inputs.dim() == 4 else "sequence"
+    if test.part_of is not None:
+        return f"verified in a fresh process on {plural(count, kind)}, the first of {test.part_of:,} of the test set"
     why = f" ({test.why_random})" if test.why_random else ""
-    return (
-        f"verified in a fresh process on {plural(len(test.images), 'random image')}, as the test set is not at "
-        f"hand{why}"
-    )
+    return f"verified in a fresh process on {plural(count, f'random {kind}')}, as the test set is not at hand{why}"
 
 
-def compare_score(path: Path, subject: Subject, outputs: Tensor) -> Verified:
-    """Compare the primary metric of a task without classes with what is stored. outputs: [N, …], those of the test set.
+def compare_figures(path: Path, subject: Subject, outputs: Outputs, *, exact: bool = True) -> Verified:
+    """Compare what outputs [N, …] for the test set say with what is stored; see `compare_accuracy`.
 
-    It may differ by MAX_ACCURACY_DIFFERENCE of itself. Raises VerificationError if it differs by more.
+    The primary metric of another task than classification may differ by rounding, or where the test cannot be repeated
+    as it was, by 1% of it. Raises VerificationError if it differs too much.
     """
-    score, stored = task_score(subject.test, outputs), subject.ticket.metrics.get("score")
-    primary = MetricInfo(**attrs.asdict(subject.test.task.primary))
-    tested = f"verified in a fresh process on {plural(len(outputs), 'test sample')}: {label(primary)} "
-    tested += number(primary, score)
+    targets, ticket = subject.test.targets, subject.ticket
+    assert targets is not None
+    task = find_task(ticket.task)
+    if task is CLASSIFY:
+        return compare_accuracy(path, subject, outputs.argmax(1) == targets, exact=exact)
+    metric = task.primary
+    score, stored = test_figures(task, outputs, targets)[metric.name], ticket.score
+    shown = metric_in_words(metric, score)
+    tested = f"verified in a fresh process on {plural(len(targets), 'test sample')}: {shown}"
     if stored is None:
-        return Verified(None, f"{tested}; no score is stored")
-    allowed = (_ELSEWHERE if subject.conditions.differences else MAX_ACCURACY_DIFFERENCE) * max(abs(stored), 1e-12)
-    if abs(score - stored) > allowed:
+        return Verified(score, f"{tested}; no {metric.name} is stored")
+    apart, reasons = abs(score - stored), subject.conditions.differences
+    allowed = _ELSEWHERE if reasons else _SAME_METRIC if exact else MAX_ACCURACY_DIFFERENCE
+    if apart <= _SAME_METRIC * max(abs(stored), 1e-6) or (math.isnan(score) and math.isnan(stored)):
+        return Verified(score, f"{tested}, as stored")
+    known = metric_in_words(metric, stored)
+    if not apart <= allowed * max(abs(stored), 1e-6):
         raise VerificationError(
-            f"{path.name} has {label(primary)} {number(primary, score)} on the test set, and its run "
-            f"{number(primary, stored)}",
+            f"{path.name} has a {shown} on the test set, and its run a {known}",
             "the code of the network or the versions of libraries may have changed since the run: run the plan again",
         )
-    return Verified(None, f"{tested}, stored is {number(primary, stored)}")
+    why = f", since {' and '.join(reasons)}" if reasons else ""
+    return Verified(score, f"{tested}; stored is {known}{why}")
 
 
-def task_score(test: TestImages, outputs: Tensor) -> float:
-    """The primary metric of outputs [N, …] for the targets of a test set."""
-    assert test.labels is not None
-    figures = test.task.figures(test.task.sums(outputs, test.labels).tolist(), len(outputs))
-    return float(figures[test.task.primary.name])
+def metric_in_words(metric: TaskMetric, value: float) -> str:
+    """A value of a metric with its name: `mIoU 61.20%`, `RMSE 0.512`."""
+    return f"{label(MetricInfo(**attrs.asdict(metric)))} {metric_value(metric, value)}"
+
+
+def metric_value(metric: TaskMetric, value: float) -> str:
+    """A value of a metric with its unit: `61.20%`, `0.512`."""
+    return number(MetricInfo(**attrs.asdict(metric)), value)
 
 
 def compare_accuracy(path: Path, subject: Subject, correct: Tensor, *, exact: bool = True) -> Verified:

@@ -104,7 +104,7 @@ def evaluation_sums(
     try:
         with (
             torch.no_grad(),
-            _same_noise(task, inputs.device),
+            same_noise(task, inputs.device),
             torch.autocast(inputs.device.type, dtype=autocast, enabled=autocast is not None),
         ):
             for first, part in zip(range(0, len(inputs), batch), batches(inputs, batch), strict=True):
@@ -139,7 +139,7 @@ def _require_memory(task: Task, outputs: Outputs, batch: int, count: int) -> Non
 
 
 @contextmanager
-def _same_noise(task: Task, device: torch.device) -> Iterator[None]:
+def same_noise(task: Task, device: torch.device) -> Iterator[None]:
     """Let a network that draws in tests draw the same numbers in each, and leave torch's generators as they were."""
     if not task.draws_in_tests:
         yield

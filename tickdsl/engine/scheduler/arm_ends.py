@@ -47,7 +47,8 @@ def _holds(condition: Condition, level: Level, ticket: Metrics, dense: Metrics) 
     if condition.metric == DROP:
         return condition.holds(drop(ticket, dense, level.task))
     value = metric_value(ticket, condition.metric)
-    return condition.holds(value / level.dense_cost[condition.metric] if condition.percentage else value)
+    is_relative = condition.percentage and condition.metric in level.dense_cost
+    return condition.holds(value / level.dense_cost[condition.metric] if is_relative else value)
 
 
 def drop(ticket: Metrics, dense: Metrics, task: str) -> float:
@@ -87,8 +88,12 @@ def is_in_time(measurement: Measurement, last: int | None) -> bool:
 
 
 def metric_value(metrics: Metrics, name: str) -> float:
-    """The value of a metric by its name in the plan language; on the validation set if samples are held out for it."""
+    """The value of a metric of a test by its name in the plan language; on the validation set if samples are held out.
+
+    Raises KeyError if the task that was tested has no such metric, which `check` finds.
+    """
     validation = metrics.get("validation") or {}
     if name in validation:
         return float(validation[name])
-    return float(metrics["macs" if name == "flops" else name])
+    name = "macs" if name == "flops" else name
+    return float(metrics[name] if name in metrics else metrics["figures"][name])

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from tickdsl.engine.scheduler.forecast import epochs, steps_to_run
-from tickdsl.lang.vocabulary import TEST_RESULTS
+from tickdsl.lang.vocabulary import is_test_result
 from tickdsl.lang.writing.unparse import condition as condition_text
 from tickdsl.metrics.training_metrics import TRAINING_METRICS, training_figures
 from tickdsl.plan.model import Arm, MeasurementOptions, ToCost
@@ -108,7 +108,7 @@ def _stops_on_results(study: Study) -> tuple[str, ...]:
     if all(holds_out_validation(data.name, data.options) for data in judged_on):
         return ()
     conditions = [*study.plan.stops, *(level.ends for level in study.levels if level.ends is not None)]
-    texts = (condition_text(condition) for condition in conditions if condition.metric in TEST_RESULTS)
+    texts = (condition_text(condition) for condition in conditions if is_test_result(condition.metric))
     return tuple(dict.fromkeys(texts))
 
 

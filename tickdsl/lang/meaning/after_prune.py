@@ -16,6 +16,7 @@ from tickdsl.lang.option_schemas import option_schema as options_of
 from tickdsl.lang.option_schemas import recipe_field
 from tickdsl.moments import INIT, Moment
 from tickdsl.plan import model
+from tickdsl.plugins import code_allowed, installed
 from tickdsl.plurals import plural
 from tickdsl.training import catalogue
 from tickdsl.training.recipes.recipe import Recipe
@@ -254,7 +255,8 @@ def _distill(statement: syntax.Distill, context: ArmContext) -> model.Distill:
     )
     values = {"temperature": temperature, "weight": weight}
     DefaultsReporter(reader.report).options(statement, values, option_schemas.DISTILL_OPTIONS)
-    return model.Distill(teacher, temperature, weight, until, span=statement.span)
+    written = next((option.span for option in statement.options if option.key.text == "temperature"), None)
+    return model.Distill(teacher, temperature, weight, until, span=statement.span, temperature_span=written)
 
 
 def transfer(statement: syntax.Transfer, context: ArmContext) -> model.Transfer:
@@ -304,12 +306,22 @@ def _check_head(statement: syntax.Transfer, data: model.Data, head: str, context
 
 def condition(written: syntax.Condition, reader: ValueReader) -> model.Condition:
     """Resolve a condition of `stop when` or `until`, such as `accuracy < 95%`."""
-    metric = reader.word(written.metric, vocabulary.CONDITION_METRICS, "metric", "TD114")
-    share = metric in ("accuracy", "sparsity")
+    metric = _condition_metric(written.metric, reader)
+    share = vocabulary.is_percentage(metric)
     bound = reader.dereference(written.bound)
     if share and isinstance(bound, syntax.Number) and bound.value == 1:
         message = f"`{metric} {written.comparison} 1` is ambiguous"
         raise reader.report_bad_value(written.bound, message, help="use `1%` or `100%`")
-    percentage = metric in _PERCENTAGES and isinstance(bound, syntax.Percent)
+    # The unit of a metric of a plug-in is known once its code is read.
+    either = metric in _PERCENTAGES or metric not in vocabulary.CONDITION_METRICS
+    percentage = either and isinstance(bound, syntax.Percent)
     limit = float(reader.share(written.bound, metric)) if share or percentage else reader.number(written.bound, metric)
     return model.Condition(metric, written.comparison, limit, percentage, span=written.span)
+
+
+def _condition_metric(value: syntax.Value, reader: ValueReader) -> str:
+    """Read the metric of a condition; where tasks of plug-ins can be used, it may be one that only they have."""
+    resolved = reader.dereference(value)
+    if isinstance(resolved, syntax.Word | syntax.String) and (code_allowed() or installed("task")):
+        return resolved.text
+    return reader.word(value, vocabulary.CONDITION_METRICS, "metric", "TD114")

@@ -11,7 +11,7 @@ import attrs
 from tickdsl.lang import syntax
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.lang.meaning import after_prune, prune_clauses
-from tickdsl.lang.meaning.after_prune import ArmContext
+from tickdsl.lang.meaning.arm_context import ArmContext
 from tickdsl.lang.meaning.values import InvalidValueError, ValueReader
 from tickdsl.lang.writing.cycles import is_single_round, joins_next
 from tickdsl.plan import model

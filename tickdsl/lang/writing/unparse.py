@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from tickdsl.lang import option_schemas, registries
+from tickdsl.lang import option_schemas, registries, vocabulary
 from tickdsl.lang.option_schemas import OptionType, option_schema, recipe_field
 from tickdsl.lang.writing.literals import format_moment, format_name, format_number, format_percentage
 from tickdsl.plan import model
@@ -151,7 +151,11 @@ def _prune_clauses(node: model.Prune) -> Iterator[str]:
     if node.gradual is not None:
         yield f"curve={node.gradual.curve}"
     if node.via is not None:
-        yield from options(attrs.asdict(node.via, recurse=False), option_schemas.PRUNE_OPTIONS)
+        values = attrs.asdict(node.via, recurse=False)
+        if isinstance(node.via, model.Penalty):
+            recipe = Recipe.from_dict(node.via.recipe)
+            values |= {"lr": recipe.lr, "batch": recipe.batch}
+        yield from options(values, option_schemas.PRUNE_OPTIONS)
 
 
 def report_options(metrics: Iterable[str], node: model.MeasurementOptions) -> list[str]:
@@ -168,8 +172,8 @@ def report_options(metrics: Iterable[str], node: model.MeasurementOptions) -> li
 
 def condition(node: model.Condition) -> str:
     """The text of a condition: `accuracy < 90%`."""
-    is_share = node.percentage or node.metric in ("accuracy", "sparsity")
-    bound = format_percentage(node.bound) if is_share else format_number(node.bound)
+    is_percentage = node.percentage or vocabulary.is_percentage(node.metric)
+    bound = format_percentage(node.bound) if is_percentage else format_number(node.bound)
     return f"{node.metric} {node.comparison} {bound}"
 
 

@@ -1,4 +1,4 @@
-"""A network as a program of torch.export: one input, images of any number; one output, logits; no Python code in it."""
+"""A network as a program of torch.export: one input, a batch of any size; its outputs; no Python code in it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,19 @@ from torch.export.graph_signature import TensorArgument
 from torch.fx import GraphModule
 
 from tickdsl.errors import TickdslError
-from tickdsl.tickets.preprocessing import Preprocessing
+from tickdsl.tickets.outputs import OutputInfo, describe_outputs, leaves
+from tickdsl.tickets.preprocessing import InputPreprocessing, Preprocessing
+from tickdsl.tickets.rebuilding import run_probe
+from tickdsl.tickets.ticket import Ticket
+from tickdsl.training.example_inputs import example_inputs
+from tickdsl.training.tasks import CLASSIFY, Outputs, find_task
 
-#: The names of the input and the output in exported files.
-INPUT, OUTPUT = "images", "logits"
-#: The batch is a dimension of any size from 1.
-DYNAMIC_SHAPES = {INPUT: {0: Dim("batch", min=1)}}
 _HINT = "change the network's `forward`, or export it with `--format ticket`, which takes every network"
+
+
+def _plain(outputs: Outputs) -> Outputs:
+    """A tensor, or a tuple of tensors: the classes of other collections are not in the file."""
+    return outputs if isinstance(outputs, Tensor) else leaves(outputs)
 
 
 class NormalisedNetwork(nn.Module):
@@ -35,10 +41,9 @@ class NormalisedNetwork(nn.Module):
         self.mean: Tensor
         self.scale: Tensor
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the logits [N, classes]. The arithmetic is that of `training.data.augment.Normalise`, bit for bit."""
-        logits: Tensor = self.network((images * 255 - self.mean) * self.scale)
-        return logits
+    def forward(self, images: Tensor) -> Outputs:
+        """Return the network's outputs. The arithmetic is that of `training.data.preprocess.Normalise`, bit for bit."""
+        return _plain(self.network((images * 255 - self.mean) * self.scale))
 
 
 class RawNetwork(nn.Module):
@@ -48,40 +53,75 @@ class RawNetwork(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the logits [N, classes]."""
-        logits: Tensor = self.network(images)
-        return logits
+    def forward(self, images: Tensor) -> Outputs:
+        """Return the network's outputs."""
+        return _plain(self.network(images))
 
 
-def export_program(network: nn.Module, preprocessing: Preprocessing, *, raw: bool = False) -> ExportedProgram:
+class TokenNetwork(nn.Module):
+    """A network that takes tokens."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, tokens: Tensor) -> Outputs:
+        """Return the network's outputs."""
+        return _plain(self.network(tokens))
+
+
+def dynamic_shapes(preprocessing: InputPreprocessing) -> dict[str, dict[int, Dim]]:
+    """The batch is a dimension of any size from 1."""
+    return {preprocessing.input_name: {0: Dim("batch", min=1)}}
+
+
+def export_program(
+    network: nn.Module, preprocessing: InputPreprocessing, *, raw: bool = False, task: str = CLASSIFY.name
+) -> ExportedProgram:
     """Export a network, in eval mode, for batches of any size.
 
-    raw: leave the normalisation out. Raises TickdslError if torch.export cannot take the network, or if it returns
-    something other than one tensor.
+    raw: leave the normalisation of images out. Raises TickdslError if torch.export cannot take the network, or if it
+    returns something other than tensors, or as a classifier something other than one tensor of logits.
     """
-    wrapped = RawNetwork(network) if raw else NormalisedNetwork(network, preprocessing)
-    example = torch.zeros(2, *preprocessing.shape)
+    if not isinstance(preprocessing, Preprocessing):
+        wrapped: nn.Module = TokenNetwork(network)
+    else:
+        wrapped = RawNetwork(network) if raw else NormalisedNetwork(network, preprocessing)
+    example = example_inputs(2, preprocessing.shape)
     was_training = network.training
     try:
         with quiet_torch(), torch.no_grad():
-            program = torch.export.export(wrapped.eval(), (example,), dynamic_shapes=DYNAMIC_SHAPES)
+            program = torch.export.export(wrapped.eval(), (example,), dynamic_shapes=dynamic_shapes(preprocessing))
     except Exception as error:  # the network's own code runs here, and may raise anything
         raise TickdslError(f"torch.export cannot take {_name(network)}: {_reason(error)}", _HINT) from error
     finally:
         network.train(was_training)
     outputs = program.graph_signature.output_specs
-    if len(outputs) != 1 or not isinstance(outputs[0].arg, TensorArgument):
+    if not outputs or not all(isinstance(output.arg, TensorArgument) for output in outputs):
+        raise TickdslError(f"{_name(network)} returns something other than tensors", _HINT)
+    if task == CLASSIFY.name and len(outputs) != 1:
         raise TickdslError(f"{_name(network)} returns something other than one tensor of logits", _HINT)
     _remove_stack_traces(program)
     return program
 
 
-def describe_input(preprocessing: Preprocessing, *, raw: bool) -> str:
-    """What an exported file takes, in words."""
+def outputs_of(ticket: Ticket, network: nn.Module) -> tuple[OutputInfo, ...]:
+    """The tensors that a ticket's network returns. Tickets of earlier versions do not say: their network is run."""
+    return ticket.outputs or describe_outputs(run_probe(network, ticket.preprocessing), find_task(ticket.task))
+
+
+def describe_file(ticket: Ticket, network: nn.Module, *, raw: bool) -> str:
+    """What an exported file takes and returns, in words."""
+    preprocessing = ticket.preprocessing
+    returned = " and ".join(output.in_words for output in outputs_of(ticket, network))
+    if not isinstance(preprocessing, Preprocessing):
+        values = f"whole numbers from 0 to {preprocessing.vocabulary - 1}"
+        return (
+            f"takes `{preprocessing.input_name}`, int64 [N, {preprocessing.length}], {values}, and returns {returned}"
+        )
     size = f"[N, {', '.join(map(str, preprocessing.shape))}]"
     values = "normalised by its user" if raw else "in 0 to 1, normalised inside"
-    return f"takes `{INPUT}`, float32 {size}, {values}, and returns `{OUTPUT}` [N, classes]"
+    return f"takes `{preprocessing.input_name}`, float32 {size}, {values}, and returns {returned}"
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from torch import nn
 from tickdsl import __version__
 from tickdsl.errors import TicketError
 from tickdsl.graph.surgery.compact import CloneIdentity
+from tickdsl.tickets.preprocessing import Preprocessing
 from tickdsl.tickets.ticket import Ticket
 from tickdsl.training.catalogue import MODELS
 from tickdsl.training.models.resnet import BasicBlock, ResNet
@@ -90,6 +91,11 @@ def network_code(ticket: Ticket, network: nn.Module) -> str:
             "use --format ticket, which `tickdsl.load` reads, or --format pt2 or onnx, which need no code",
         )
     preprocessing = ticket.preprocessing
+    if not isinstance(preprocessing, Preprocessing):
+        raise TicketError(
+            f"--format state-dict writes code for networks of images, and `{name}` takes tokens",
+            "use --format ticket, pt2 or onnx",
+        )
     used = {type(module) for module in network.modules()}
     head = _HEAD.format(
         title=ticket.source.title,

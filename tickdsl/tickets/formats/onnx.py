@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor
 from torch.export import ExportedProgram
 
 from tickdsl.errors import TickdslError
@@ -16,23 +16,23 @@ from tickdsl.results.formatting import percent
 from tickdsl.tickets.errors import VerificationError
 from tickdsl.tickets.export_format import ExportFormat, ExportOptions, Subject, Verified
 from tickdsl.tickets.formats.exported_program import (
-    DYNAMIC_SHAPES,
-    INPUT,
-    OUTPUT,
-    describe_input,
+    describe_file,
+    dynamic_shapes,
     export_program,
     first_line,
+    outputs_of,
     quiet_torch,
 )
 from tickdsl.tickets.formats.int8 import quantise_weights
 from tickdsl.tickets.formats.metadata import file_metadata
 from tickdsl.tickets.formats.portable_verification import (
     run_in_fresh_process,
-    share_right,
     verify_outputs,
     verify_portable,
 )
-from tickdsl.tickets.verification import task_score
+from tickdsl.tickets.outputs import leaves, like, test_figures
+from tickdsl.tickets.verification import metric_in_words
+from tickdsl.training.tasks import CLASSIFY, find_task
 
 #: The version of ONNX's operators; onnxruntime runs it since 1.14 (2023).
 OPSET = 18
@@ -47,7 +47,7 @@ def write_onnx(subject: Subject, path: Path, options: ExportOptions) -> tuple[st
     or ONNX cannot take it.
     """
     require_onnx()
-    described = f"ONNX opset {OPSET}; {describe_input(subject.ticket.preprocessing, raw=options.raw)}"
+    described = f"ONNX opset {OPSET}; {describe_file(subject.ticket, subject.network, raw=options.raw)}"
     if not options.int8:
         _write_float(subject, path, raw=options.raw)
         return (described,)
@@ -67,25 +67,36 @@ def verify_onnx(path: Path, subject: Subject, options: ExportOptions) -> Verifie
     if not options.int8:
         return verify_portable(path, subject, options)
     test, preprocessing = subject.test, subject.ticket.preprocessing
-    outputs = run_in_fresh_process(path, test.images, preprocessing if options.raw else None)
-    if not outputs.isfinite().all():
+    outputs = run_in_fresh_process(path, test.inputs, preprocessing, raw=options.raw)
+    if not all(output.isfinite().all() for output in outputs):
         raise VerificationError(f"with 8-bit weights, {path.name} has outputs that are not finite", "leave out --int8")
     with tempfile.TemporaryDirectory(prefix="tickdsl-") as folder:
         float_path = Path(folder) / path.name
         _write_float(subject, float_path, raw=options.raw)
         verified, before = verify_outputs(float_path, subject, options)
-    if test.labels is not None and not test.task.has_classes:
-        named = test.task.primary.name
-        quantised, plain = task_score(test, outputs), task_score(test, before)
-        return Verified(None, f"{named} with 8-bit weights: {quantised:.4g}, {plain:.4g} without ({verified.sentence})")
-    if test.labels is None:
-        changed = int((outputs.argmax(1) != before.argmax(1)).sum())
+    task = find_task(subject.ticket.task)
+    if test.targets is None and task is CLASSIFY:
+        changed = int((outputs[0].argmax(1) != leaves(before)[0].argmax(1)).sum())
         return Verified(
-            None, f"{verified.sentence}; 8-bit weights change the class of {changed} of {len(outputs)} random images"
+            None, f"{verified.sentence}; 8-bit weights change the class of {changed} of {len(outputs[0])} random images"
         )
-    accuracy, without = share_right(outputs, test.labels), share_right(before, test.labels)
-    shown = f"accuracy with 8-bit weights: {percent(accuracy, 2)}, {_cost(without - accuracy)}"
-    return Verified(accuracy, f"{shown} (float: {verified.sentence})")
+    if test.targets is None:
+        moved = max(_relative(one, other) for one, other in zip(outputs, leaves(before), strict=True))
+        return Verified(
+            None, f"{verified.sentence}; 8-bit weights move the outputs by {percent(moved, 2)} of their size"
+        )
+    metric = task.primary
+    score, without = (test_figures(task, given, test.targets)[metric.name] for given in (like(before, outputs), before))
+    if task is CLASSIFY:
+        shown = f"accuracy with 8-bit weights: {percent(score, 2)}, {_cost(without - score)}"
+    else:
+        shown = f"with 8-bit weights: {metric_in_words(metric, score)} instead of {metric_in_words(metric, without)}"
+    return Verified(score, f"{shown} (float: {verified.sentence})")
+
+
+def _relative(actual: Tensor, expected: Tensor) -> float:
+    """The distance of outputs, as a share of their length."""
+    return float((actual - expected).norm() / expected.norm().clamp_min(1e-12))
 
 
 def require_onnx() -> None:
@@ -105,7 +116,8 @@ def _write_float(subject: Subject, path: Path, *, raw: bool) -> None:
             f"an ONNX file holds less than 2 GiB, and the weights take {num_bytes / 2**30:.1f} GiB",
             "use `--format pt2`",
         )
-    exported = _translate(export_program(network, subject.ticket.preprocessing, raw=raw), network)
+    program = export_program(network, subject.ticket.preprocessing, raw=raw, task=subject.ticket.task)
+    exported = _translate(program, subject)
     for node in exported.model.graph.all_nodes():
         node.metadata_props.clear()  # paths of source files, among others
     exported.model.metadata_props.clear()
@@ -114,7 +126,8 @@ def _write_float(subject: Subject, path: Path, *, raw: bool) -> None:
     exported.save(str(path), external_data=False)
 
 
-def _translate(program: ExportedProgram, network: nn.Module) -> torch.onnx.ONNXProgram:
+def _translate(program: ExportedProgram, subject: Subject) -> torch.onnx.ONNXProgram:
+    preprocessing = subject.ticket.preprocessing
     try:
         with quiet_torch():
             exported = torch.onnx.export(
@@ -122,13 +135,13 @@ def _translate(program: ExportedProgram, network: nn.Module) -> torch.onnx.ONNXP
                 dynamo=True,
                 verbose=False,
                 opset_version=OPSET,
-                input_names=[INPUT],
-                output_names=[OUTPUT],
-                dynamic_shapes=DYNAMIC_SHAPES,
+                input_names=[preprocessing.input_name],
+                output_names=[output.name for output in outputs_of(subject.ticket, subject.network)],
+                dynamic_shapes=dynamic_shapes(preprocessing),
             )
     except Exception as error:  # torch raises classes of many kinds for what it cannot translate
         raise TickdslError(
-            f"ONNX cannot take the network {type(network).__name__}: {_reason(error)}", "use `--format pt2`"
+            f"ONNX cannot take the network {type(subject.network).__name__}: {_reason(error)}", "use `--format pt2`"
         ) from error
     assert exported is not None  # since it is not written by `export` itself
     return exported

@@ -16,8 +16,10 @@ from tickdsl.plurals import plural
 from tickdsl.results.formatting import percent
 from tickdsl.tickets.errors import VerificationError
 from tickdsl.tickets.export_format import ExportOptions, Subject, TestConditions, Verified
-from tickdsl.tickets.preprocessing import Preprocessing
-from tickdsl.tickets.verification import compare_score, logits, require_equal_outputs
+from tickdsl.tickets.outputs import leaves, like
+from tickdsl.tickets.preprocessing import InputPreprocessing, Preprocessing
+from tickdsl.tickets.verification import compare_figures, network_outputs, not_judged, require_equal_outputs
+from tickdsl.training.tasks import CLASSIFY, Outputs, find_task
 
 #: The largest difference of outputs, as a share of the largest output, or of 1 if that is larger.
 OUTPUT_TOLERANCE = 1e-4
@@ -27,31 +29,41 @@ _SCRIPT = Path(__file__).with_name("run_portable.py")
 
 
 def verify_portable(path: Path, subject: Subject, options: ExportOptions) -> Verified:
-    """Compare a .pt2 or .onnx file, run in a fresh process, with the network in the store and the stored accuracy.
+    """Compare a .pt2 or .onnx file, run in a fresh process, with the network in the store and the stored figures.
 
-    Outputs must agree within OUTPUT_TOLERANCE, and the accuracy within ACCURACY_TOLERANCE. Raises VerificationError.
+    Outputs must agree within OUTPUT_TOLERANCE, the accuracy within ACCURACY_TOLERANCE, and the primary metric of
+    another task within the same share of it. Raises VerificationError.
     """
     return verify_outputs(path, subject, options)[0]
 
 
-def verify_outputs(path: Path, subject: Subject, options: ExportOptions) -> tuple[Verified, Tensor]:
-    """What `verify_portable` returns, and the outputs [N, classes] of the file."""
-    test = subject.test
-    expected = logits(subject.network, subject.ticket.preprocessing, test.images, TestConditions())
-    actual = run_in_fresh_process(path, test.images, subject.ticket.preprocessing if options.raw else None)
-    difference = require_equal_outputs(path, actual, expected, OUTPUT_TOLERANCE)
+def verify_outputs(path: Path, subject: Subject, options: ExportOptions) -> tuple[Verified, Outputs]:
+    """What `verify_portable` returns, and the outputs [N, …] of the file, in the form of the network's.
+
+    Raises VerificationError also for a network that draws random numbers, whose file cannot be compared.
+    """
+    test, task = subject.test, find_task(subject.ticket.task)
+    expected = network_outputs(subject.network, subject.ticket.preprocessing, test.inputs, TestConditions(), task)
+    found = run_in_fresh_process(path, test.inputs, subject.ticket.preprocessing, raw=options.raw)
+    try:
+        difference = require_equal_outputs(path, found, leaves(expected), OUTPUT_TOLERANCE)
+    except VerificationError as error:
+        if task.draws_in_tests:
+            raise VerificationError(
+                f"{path.name} cannot be verified: the network draws random numbers, and files draw others",
+                "use --format ticket",
+            ) from error
+        raise
+    actual = like(expected, found)
     agreement = f"outputs differ by at most {difference:.1e}"
-    if test.labels is None:
-        why = f" ({test.why_random})" if test.why_random else ""
-        count = plural(len(actual), "random image")
-        sentence = f"verified in a fresh process on {count}, as the test set is not at hand{why}: {agreement}"
-        return Verified(None, sentence), actual
-    if not test.task.has_classes:
-        verified = compare_score(path, subject, actual)
-        return Verified(None, f"{verified.sentence}; {agreement}"), actual
-    accuracy = share_right(actual, test.labels)
-    compared = _require_stored_accuracy(path, subject, accuracy, share_right(expected, test.labels))
-    count = plural(len(actual), "test image")
+    if test.targets is None:
+        return Verified(None, f"{not_judged(test)}: {agreement}"), actual
+    count = plural(len(test.targets), "test image" if test.inputs.dim() == 4 else "test sequence")
+    if task is not CLASSIFY:
+        verified = compare_figures(path, subject, actual, exact=False)
+        return Verified(verified.score, f"{verified.sentence}; {agreement}"), actual
+    accuracy = share_right(actual, test.targets)
+    compared = _require_stored_accuracy(path, subject, accuracy, share_right(expected, test.targets))
     sentence = f"verified in a fresh process on {count}: {percent(accuracy, 2)}, {compared}; {agreement}"
     return Verified(accuracy, sentence), actual
 
@@ -62,20 +74,27 @@ def share_right(outputs: Tensor, labels: Tensor) -> float:
 
 
 def run_in_fresh_process(
-    path: Path, images: Tensor, normalise: Preprocessing | None = None, *, python: Path | str = sys.executable
-) -> Tensor:
-    """The logits [N, classes] of a .pt2 or .onnx file for images uint8 [N, C, H, W], without tickdsl.
+    path: Path,
+    inputs: Tensor,
+    preprocessing: InputPreprocessing,
+    *,
+    raw: bool = False,
+    python: Path | str = sys.executable,
+) -> list[Tensor]:
+    """The outputs [N, …] of a .pt2 or .onnx file for inputs [N, …] as a data set stores them, without tickdsl.
 
-    normalise: how to normalise the images for a file that does not. python: the interpreter. Raises VerificationError
-    if the file does not run.
+    raw: the file leaves the normalisation to its user. python: the interpreter. Raises VerificationError if the file
+    does not run.
     """
     with tempfile.TemporaryDirectory(prefix="tickdsl-") as name:
         folder = Path(name)
         uses_torch = path.suffix == ".pt2"
+        given = inputs if isinstance(preprocessing, Preprocessing) else preprocessing.file_input(inputs)
         if uses_torch:
-            torch.save(images.contiguous(), folder / "images.pt")
+            torch.save(given.contiguous(), folder / "inputs.pt")
         else:
-            np.save(folder / "images.npy", images.numpy())
+            np.save(folder / "inputs.npy", given.numpy())
+        normalise = preprocessing if raw and isinstance(preprocessing, Preprocessing) else None
         statistics = [json.dumps(normalise.mean), json.dumps(normalise.std)] if normalise else []
         command = [str(python), "-P", str(_SCRIPT), str(path.resolve()), name, *statistics]
         result = subprocess.run(command, cwd=name, capture_output=True, text=True, errors="replace", check=False)
@@ -84,9 +103,10 @@ def run_in_fresh_process(
             reason = lines[-1].strip() if lines else f"exit code {result.returncode}"
             raise VerificationError(f"{path.name} does not run in a fresh process: {reason}", "use another --format")
         if uses_torch:
-            outputs: Tensor = torch.load(folder / "logits.pt", weights_only=True)
+            outputs: list[Tensor] = torch.load(folder / "outputs.pt", weights_only=True)
             return outputs
-        return torch.from_numpy(np.load(folder / "logits.npy"))
+        with np.load(folder / "outputs.npz") as arrays:
+            return [torch.from_numpy(arrays[f"arr_{index}"]) for index in range(len(arrays.files))]
 
 
 def _require_stored_accuracy(path: Path, subject: Subject, accuracy: float, here: float) -> str:

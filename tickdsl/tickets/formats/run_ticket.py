@@ -1,8 +1,9 @@
-"""Run a ticket on images in a fresh process, as its user would.
+"""Run a ticket on the inputs of a data set in a fresh process, as its user would.
 
     python run_ticket.py FILE FOLDER SETTINGS
 
-FOLDER: holds the images, uint8 [N, C, H, W], in `images.pt`; gets the logits, float32 [N, classes], in `logits.pt`.
+FOLDER: holds the inputs, such as images uint8 [N, C, H, W], in `inputs.pt`; gets a list of the network's outputs,
+float32 [N, …], in `outputs.pt`.
 SETTINGS: a JSON object with `device`, `threads`, `layout`, `precision` and `allow_code`. This is a script.
 """
 
@@ -12,25 +13,28 @@ from pathlib import Path
 
 
 def main(file: str, folder: str, settings: str) -> None:
-    """Load the ticket, run it, and write its logits."""
+    """Load the ticket, run it, and write its outputs."""
     import torch
 
     from tickdsl.errors import TickdslError
     from tickdsl.plugins import allow_code
     from tickdsl.tickets.export_format import TestConditions
+    from tickdsl.tickets.outputs import leaves
     from tickdsl.tickets.ticket_file import open_ticket
-    from tickdsl.tickets.verification import logits
+    from tickdsl.tickets.verification import network_outputs
+    from tickdsl.training.tasks import find_task
 
     known = json.loads(settings)
     if known.pop("allow_code"):
         allow_code()
-    images = torch.load(Path(folder) / "images.pt", weights_only=True, mmap=True)
+    inputs = torch.load(Path(folder) / "inputs.pt", weights_only=True, mmap=True)
     try:
         ticket = open_ticket(file)
-        outputs = logits(ticket.network(), ticket.preprocessing, images, TestConditions(**known))
+        task = find_task(ticket.task)
+        outputs = network_outputs(ticket.network(), ticket.preprocessing, inputs, TestConditions(**known), task)
     except TickdslError as error:
         sys.exit(error.message)
-    torch.save(outputs, Path(folder) / "logits.pt")
+    torch.save(list(leaves(outputs)), Path(folder) / "outputs.pt")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ from tickdsl.records.files import write_atomically
 from tickdsl.tickets.errors import VerificationError
 from tickdsl.tickets.export_format import ExportOptions, Subject, Verified
 from tickdsl.tickets.formats.network_code import network_code
-from tickdsl.tickets.verification import compare_accuracy, compare_score, logits, not_at_hand, require_equal_outputs
+from tickdsl.tickets.outputs import leaves
+from tickdsl.tickets.verification import compare_figures, network_outputs, not_judged, require_equal_outputs
 
 WEIGHTS, CODE = "weights.safetensors", "network.py"
 _SCRIPT = Path(__file__).with_name("run_state_dict.py")
@@ -38,14 +39,12 @@ def verify_state_dict(path: Path, subject: Subject, options: ExportOptions) -> V
 
     Raises VerificationError if they differ.
     """
-    actual = _logits_in_fresh_process(path, subject.test.images)
-    expected = logits(subject.network, subject.ticket.preprocessing, subject.test.images, subject.conditions)
-    difference = require_equal_outputs(path, actual, expected, _TOLERANCE)
-    if subject.test.labels is None:
-        return Verified(None, f"{not_at_hand(subject.test)}: the outputs differ by at most {difference:.1g}")
-    if not subject.test.task.has_classes:
-        return compare_score(path, subject, actual)
-    return compare_accuracy(path, subject, actual.argmax(1) == subject.test.labels, exact=False)
+    actual = _logits_in_fresh_process(path, subject.test.inputs)
+    expected = network_outputs(subject.network, subject.ticket.preprocessing, subject.test.inputs, subject.conditions)
+    difference = require_equal_outputs(path, [actual], leaves(expected), _TOLERANCE)
+    if subject.test.targets is None:
+        return Verified(None, f"{not_judged(subject.test)}: the outputs differ by at most {difference:.1g}")
+    return compare_figures(path, subject, actual, exact=False)
 
 
 def _logits_in_fresh_process(path: Path, images: Tensor) -> Tensor:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import attrs
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -13,6 +12,7 @@ from torch.nn import functional as F
 from torch.utils._pytree import tree_map_only
 
 from tickdsl.errors import TickdslError
+from tickdsl.training.catalogue.tasks import TaskMetric as TaskMetric
 from tickdsl.training.tasks.phases import Phase
 
 #: What a network returns: a tensor [B, …], or a tuple, a named one too, or a dictionary of such tensors.
@@ -36,29 +36,6 @@ class BadTargets(Exception):
     def __init__(self, problem: str, hint: str) -> None:
         super().__init__(problem)
         self.problem, self.hint = problem, hint
-
-
-@attrs.frozen
-class TaskMetric:
-    """A figure of a test.
-
-    unit: `share` for values in [0, 1] that are shown as percentages, otherwise the unit's name, or "" for a plain
-    number. per_sample: what one test sample more or less changes, times the number of samples; 0 if the metric changes
-    continuously.
-    """
-
-    name: str
-    higher_is_better: bool
-    unit: str = ""
-    per_sample: float = 0.0
-
-    def resolution(self, count: int) -> float:
-        """The smallest difference that a test set of `count` samples can show; 0 if there is no such limit."""
-        return self.per_sample / count
-
-    def is_better(self, value: float, other: float) -> bool:
-        """Whether `value` is better than `other`."""
-        return value > other if self.higher_is_better else value < other
 
 
 class Task:
