@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import re
+import statistics
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +23,7 @@ from pathlib import Path
 from tickdsl.plan.model import Arm
 from tickdsl.records import RunPaths, read_events
 from tickdsl.records.events import ArmInfo, Metric
-from tickdsl.results import formatting
+from tickdsl.results import formatting, scores
 from tickdsl.results.paired_tests import THRESHOLD, PairedLevel, holm, paired_tests
 from tickdsl.results.resolution import resolutions
 from tickdsl.results.standings import compute_standings
@@ -116,18 +117,19 @@ def print_numbers(folder: Path) -> None:
 def arm_lines(state: RunState) -> Iterator[str]:
     """The rows of a table of all arms, contestants and levels."""
     best: dict[tuple[str, str, int], list[float]] = {}
-    for (arm, contestant, level, _), metric in state.metrics.items():
-        if metric.best_accuracy is not None:
-            best.setdefault((arm, contestant, level), []).append(metric.best_accuracy)
-    yield "| arm | network | round | left | params | accuracy | best epoch | minus dense | verdict | ticket ahead |"
+    for (arm, contestant, level, _), measured in state.metrics.items():
+        if (highest := scores.best_score_of(measured, state.primary_of(arm))) is not None:
+            best.setdefault((arm, contestant, level), []).append(highest)
+    yield "| arm | network | round | left | params | score | best epoch | minus dense | verdict | ticket ahead |"
     yield "|---|---|---|---|---|---|---|---|---|---|"
     for (arm, contestant, level), standing in compute_standings(state).items():
-        values = best.get((arm, contestant, level), [])
+        values, metric = best.get((arm, contestant, level), []), standing.metric
         cells = (
             arm, contestant, level or "", formatting.percent(standing.density), formatting.count(standing.params),
-            formatting.accuracy(standing.accuracy), f"{100 * sum(values) / len(values):.2f}" if values else "",
-            formatting.points(standing.to_dense) if level else "", standing.verdict or standing.no_verdict or "",
-            f"{formatting.points(standing.lead)} {standing.lead_verdict or ''}" if standing.lead else "",
+            scores.score(metric, standing.score), scores.number(metric, statistics.fmean(values)) if values else "",
+            scores.difference(metric, standing.to_dense) if level else "",
+            standing.verdict or standing.no_verdict or "",
+            f"{scores.difference(metric, standing.lead)} {standing.lead_verdict or ''}" if standing.lead else "",
         )  # fmt: skip
         yield f"| {' | '.join(map(str, cells))} |"
 

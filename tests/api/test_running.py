@@ -159,10 +159,10 @@ def test_the_network_of_a_seed_computes_what_was_measured(folder: Path, monkeypa
     with pytest.raises(tickdsl.TickdslError, match="`format` cannot be 'zip'"):
         results.export(format="zip")  # type: ignore[arg-type]
     images = seed._taken.subject.test
-    assert images.labels is not None
+    assert images.targets is not None
     with torch.no_grad():
-        outputs = network(seed.ticket().preprocess(images.images))
-    accuracy = (outputs.argmax(1) == images.labels).double().mean().item()
+        outputs = network(seed.ticket().preprocess(images.inputs))
+    accuracy = (outputs.argmax(1) == images.targets).double().mean().item()
     assert accuracy == pytest.approx(seed.metrics["accuracy"])
 
 

@@ -35,7 +35,10 @@ def check(text: str, root: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("prune weights 50%; rewind lr\nreport robustness", "`report robustness` changes test images, but .* tokens"),
+        (
+            "prune weights 50%; rewind lr\nreport robustness",
+            "`report robustness` measures classifiers of images",
+        ),
         ("train 2ep lr=0.1 augment=flip\nprune weights 50%; rewind lr", "`augment=` changes images, but .* tokens"),
     ],
 )

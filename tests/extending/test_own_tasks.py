@@ -264,7 +264,7 @@ def test_a_run_of_a_regression_is_reported_exported_and_evaluated(
     assert "RMSE" in repr(ticket) and "accuracy" not in repr(ticket)
     data = datasets.load(f"{module}:spots", root=tmp_path, options={"train": 96})
     found = evaluate_file(path, data, "spots")
-    assert (found.accuracy, found.metric.name, found.images) == (None, "rmse", 40)
+    assert (found.accuracy, found.metric, found.images) == (None, "rmse", 40)
     assert found.score == pytest.approx(metrics["score"], rel=1e-5) and found.stored == metrics["score"]
 
 

@@ -251,7 +251,7 @@ def pictures(root, shift=0):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("images = images.astype(np.float32)", "train_inputs is float32 [8, 1, 8, 8]"),
+        ("images = images.astype(np.int16)", "train_inputs is int16 [8, 1, 8, 8]"),
         ("images = images[:, 0]", "train_inputs is uint8 [8, 8, 8]"),
         ("labels = labels.astype(float)", "train_targets is float64 [8]"),
         ("labels = labels[:5]", "has 8 images and 5 labels"),

@@ -44,8 +44,10 @@ def training_macs(step: Step, graph: ModelGraph, structure: Structure, history: 
 
 def path_macs(
     step: Step, own: int, graph: ModelGraph, context: Context, images_of: Callable[[Mapping[str, Any]], Fraction]
-) -> int:
+) -> int | None:
     """The multiply-adds of a training, and of all trainings that its weights and structure come from, each once.
+
+    None if a result on the way there was removed or damaged since: the training itself needs none but its parents'.
 
     `images_of` tells the images of a training from the parts of its step. A training up to a moment is part of the
     longer one that stored it on its way, if that is among them.
@@ -57,6 +59,8 @@ def path_macs(
         if key in seen:
             continue
         seen.add(key)
+        if not context.store.check(key):
+            return None
         result = context.result(key)
         parts: Mapping[str, Any] = result.data["parts"]
         pending.extend(parts["parents"].values())
