@@ -14,7 +14,7 @@ from task_cases import TASK_CASES, TaskCase
 from tickdsl.plugins import permission
 from tickdsl.training.tasks import find_task
 
-CASES = {f"{case.task}: {case.head.split()[1]}": case for case in (*TASK_CASES, *PLUGIN_CASES)}
+CASES = {case.name: case for case in (*TASK_CASES, *PLUGIN_CASES)}
 DATA = {
     case.head: line.removeprefix("data ")
     for case in CASES.values()

@@ -203,6 +203,7 @@ REPORT_OPTIONS: dict[str, OptionType] = {
         "float", "power draw of training where no counter can be read (default: depends on the device)", above=0
     ),
     "intensity": OptionType("float", "grams of CO2 per kilowatt-hour (default 480)", least=0),
+    "inception": OptionType("text", "for `fid`: the .pth file with torchvision's weights of Inception v3"),
 }
 #: Option of `report` -> the metrics that use it.
 REPORT_OPTION_METRICS: dict[str, tuple[str, ...]] = {
@@ -210,6 +211,7 @@ REPORT_OPTION_METRICS: dict[str, tuple[str, ...]] = {
     "batch": ("latency", "memory"),
     "watts": ("energy", "carbon"),
     "intensity": ("carbon",),
+    "inception": ("fid",),
 }
 #: How a gradual prune approaches its amount, and what can happen to units before they are removed.
 CURVES = ("cubic", "linear")

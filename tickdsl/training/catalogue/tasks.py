@@ -36,6 +36,7 @@ class TaskInfo:
     """A task of a plan: its metrics, the primary one first, and what plans can ask of it.
 
     label_smoothing: whether its loss has it. temperature: whether the outputs that are distilled are softened by one.
+    parts_in_turn: whether parts of a network are trained in turn, by losses of their own, which know no teacher.
     alike: the built-in tasks whose outputs its own have the form of; empty if that is not known.
     """
 
@@ -44,6 +45,7 @@ class TaskInfo:
     has_classes: bool = False
     label_smoothing: bool = False
     temperature: bool = False
+    parts_in_turn: bool = False
     alike: tuple[str, ...] = ()
 
     @property
@@ -57,9 +59,14 @@ class TaskInfo:
 
 
 def _builtin(
-    name: str, *metrics: TaskMetric, classes: bool = False, soft: bool = False, smooth: bool = False
+    name: str,
+    *metrics: TaskMetric,
+    classes: bool = False,
+    soft: bool = False,
+    smooth: bool = False,
+    in_turn: bool = False,
 ) -> TaskInfo:
-    return TaskInfo(name, metrics, classes, label_smoothing=smooth, temperature=soft, alike=(name,))
+    return TaskInfo(name, metrics, classes, smooth, soft, in_turn, alike=(name,))
 
 
 _LOSS_IN_NATS = TaskMetric("loss", higher_is_better=False, unit="nats")
@@ -101,7 +108,9 @@ TASK_INFOS: Mapping[str, TaskInfo] = {
             _LOSS_IN_NATS,
             soft=True,
         ),
-        _builtin("generate", TaskMetric("frechet-distance", higher_is_better=False), _LOSS_IN_NATS, soft=True),
+        _builtin(
+            "generate", TaskMetric("frechet-distance", higher_is_better=False), _LOSS_IN_NATS, soft=True, in_turn=True
+        ),
         _builtin("language", TaskMetric("perplexity", higher_is_better=False), _LOSS_IN_NATS, soft=True, smooth=True),
     )
 }
