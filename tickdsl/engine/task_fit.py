@@ -175,8 +175,15 @@ def model_misfit(model: Model, data: Data, known: DataKnowledge) -> Diagnostic |
         problem,
         model.span,
         secondary=(Label(data.span, "the data"),),
-        help=models or f"use data for {model.name}: {suitable}",
+        help=_vocabulary_help(info, data, inputs) or models or f"use data for {model.name}: {suitable}",
     )
+
+
+def _vocabulary_help(info: catalogue.ModelInfo, data: Data, inputs: str | None) -> str:
+    """How arrays of integers become tokens; empty if the data or the model have none."""
+    if info.inputs != "tokens" or inputs != "images" or data.name != "arrays":
+        return ""
+    return "if the arrays are tokens, set `vocabulary=` to how many there are, or use a model for images"
 
 
 def _check_arm(arm: Arm, task: TaskInfo, known: DataKnowledge) -> Iterator[Diagnostic]:
