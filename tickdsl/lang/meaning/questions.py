@@ -15,6 +15,7 @@ from tickdsl.lang.meaning.values import InvalidValueError, ValueReader, report_u
 from tickdsl.moments import Moment
 from tickdsl.plan import model
 from tickdsl.plugins import Registry
+from tickdsl.training.catalogue.tasks import TASK_METRICS
 
 
 def with_dependencies(arms: Iterable[model.Arm], names: set[str]) -> set[str]:
@@ -137,7 +138,7 @@ class QuestionResolver:
         """Report a metric of a task that `report` has no name for: the primary one is always `accuracy` there."""
         resolved = self.reader.dereference(value)
         name = resolved.text if isinstance(resolved, syntax.Word | syntax.String) else ""
-        if name in vocabulary.TASK_METRICS and name not in vocabulary.METRICS:
+        if name in TASK_METRICS and name not in vocabulary.METRICS:
             raise self.reader.report_error(
                 "TD114",
                 f"`report` does not list `{name}`: it is a metric of a task",
