@@ -87,3 +87,31 @@ def test_arms_that_match_different_arms_differ() -> None:
 )
 def test_a_prune_before_the_training_that_it_interrupts(text: str, found: bool) -> None:
     assert ("TD302" in codes(text)) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("model gpt\ndata corpus samples=20 validation=10%", set()),  # 256 tokens are no classes
+        ("model small-cnn\ndata shapes-places samples=1", set()),
+        ("model gpt\ndata corpus samples=2001", {"TD122"}),
+        ("model bert\ndata sentences samples=3", {"TD122"}),
+        ("model unet\ndata shapes\nsplit samples 300", set()),
+    ],
+)
+def test_only_classes_need_samples_of_their_own(text: str, expected: set[str]) -> None:
+    tail = "prune weights 30%; overlap; rewind weights" if "split" in text else "prune weights 30%; rewind lr"
+    assert codes(f"{text}\ntrain 3ep batch=1\n{tail}") == expected
+
+
+def test_parts_of_the_classes_of_other_tasks_have_one_finding() -> None:
+    found = codes(f"model unet\ndata shapes\nsplit classes 3\n{SPLIT_TAIL}")
+    assert "TD475" in found and "TD503" not in found
+
+
+def test_samples_of_texts_are_not_called_images() -> None:
+    report = check(
+        load_source(Source("test.plan", "model gpt\ndata corpus samples=2001\nprune weights 30%")), network=False
+    )
+    (message,) = (d.message for d in report.diagnostics if d.code == "TD122")
+    assert message == "`samples=2001`: corpus has 2,000 training samples"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import numpy as np
 import pytest
 import regression_data
 import token_data
@@ -190,3 +191,13 @@ def test_a_plug_in_metric_that_is_no_share_has_no_percentage(sandbox: Any) -> No
         change=f'raw = attrs.evolve(raw, task="{task}")',
     )  # fmt: skip
     assert "hits is no share" in found.message and found.help == "use a number"
+
+
+def test_arrays_of_tokens_need_their_vocabulary(sandbox: Any) -> None:
+    path = sandbox.folder / "tokens.npz"
+    np.savez(path, x=np.arange(240).reshape(40, 6) % 20, y=np.arange(40) % 2)
+    head = f'model bert layers=1 dim=16 heads=2\ndata arrays path="{path}" test=20%'
+    plan = "{}\ntrain 2ep lr=0.01\nseeds 3\nprune weights 30%; rewind lr\n"
+    (found,) = (d for d in sandbox.check(plan.format(head)).diagnostics if d.severity == "error")
+    assert found.code == "TD472" and "set `vocabulary=`" in (found.help or "")
+    assert not [d for d in sandbox.check(plan.format(f"{head} vocabulary=20")).diagnostics if d.severity == "error"]

@@ -22,13 +22,15 @@ def diagnostics(arm: Arm) -> Iterator[Diagnostic]:
 def _check_split(arm: Arm) -> Iterator[Diagnostic]:
     if arm.split is None or not arm.rounds:  # a network that is not pruned is trained on all data
         return
-    classes = catalogue.known_size(arm.data.name, "classes", arm.data.options)
+    classes = catalogue.known_classes(arm.data.name, arm.data.options)
     if arm.split.by == "classes" and classes is not None and arm.split.parts > classes // 2:
         yield Diagnostic(
             "TD503",
             f"{classes} classes cannot be split into {arm.split.parts} parts of at least 2 classes",
             arm.split.span,
-            help=f"use at most `split classes {classes // 2}`",
+            help=f"use at most `split classes {classes // 2}`"
+            if classes > 3
+            else "use `split samples`, or more classes",
         )
     for group in arm.rounds:
         yield from _check_parts(arm, group)

@@ -20,7 +20,7 @@ def diagnostics(arm: Arm) -> Iterator[Diagnostic]:
     for data in (arm.data, *([arm.transfer.data] if arm.transfer is not None else [])):
         yield from _check_samples(data)
     images = catalogue.known_size(arm.data.name, "train", arm.data.options)
-    classes = catalogue.known_size(arm.data.name, "classes", arm.data.options)
+    classes = catalogue.known_classes(arm.data.name, arm.data.options)
     if images is None:
         return
     if arm.split is not None and arm.split.by == "samples" and classes is not None:
@@ -28,7 +28,7 @@ def diagnostics(arm: Arm) -> Iterator[Diagnostic]:
         if arm.split.parts > most:
             yield Diagnostic(
                 "TD503",
-                f"{plural(images, 'image')} of {plural(classes, 'class')} cannot be split into "
+                f"{plural(images, catalogue.noun(arm.data.name))} of {plural(classes, 'class')} cannot be split into "
                 f"{arm.split.parts:,} parts of at least {IMAGES_PER_CLASS} images per class",
                 arm.split.span,
                 help=f"use at most `split samples {most}`" if most > 1 else "remove the split, or use more images",
@@ -46,9 +46,9 @@ def _check_samples(data: Data) -> Iterator[Diagnostic]:
     if not samples or "samples" in catalogue.DATASETS[data.name].factory_options:
         return
     images = catalogue.known_size(data.name, "train", without)
-    classes = catalogue.known_size(data.name, "classes", without)
+    classes = catalogue.known_classes(data.name, without)
     if images is not None and samples > images:
-        message = f"`samples={samples}`: {data.name} has {plural(images, 'training image')}"
+        message = f"`samples={samples}`: {data.name} has {plural(images, _training(data))}"
         yield Diagnostic("TD122", message, data.span, help="use fewer samples, or leave out `samples=`")
     elif classes is not None and samples < classes:
         message = f"`samples={samples}`: {data.name} has {plural(classes, 'class')}, so some have no image"
@@ -63,12 +63,12 @@ def _check_validation(data: Data, without: Mapping[str, Any]) -> Iterator[Diagno
     samples = data.options.get("samples")
     if samples and "samples" not in catalogue.DATASETS[data.name].factory_options:
         images = samples if images is None else min(samples, images)
-    classes = catalogue.known_size(data.name, "classes", without)
+    classes = catalogue.known_classes(data.name, without)
     if images is None or classes is None or images >= 2 * classes:
         return
     yield Diagnostic(
         "TD533",
-        f"`validation=`: {plural(images, 'training image')} of {plural(classes, 'class')} cannot be divided, since "
+        f"`validation=`: {plural(images, _training(data))} of {plural(classes, 'class')} cannot be divided, since "
         "each class needs one for training and one for validation",
         data.span,
         help=f"use at least {2 * classes} images, better some hundreds, or leave out `validation=`",
@@ -90,8 +90,12 @@ def _too_large(arm: Arm, batch: int, images: int, place: ValueLocation) -> Diagn
     each = "each part of the split has" if arm.split is not None else f"{arm.data.name} has"
     return Diagnostic(
         "TD123",
-        f"`batch={batch}`: {each} only {plural(images, 'training image')}, so an epoch is a single step",
+        f"`batch={batch}`: {each} only {plural(images, _training(arm.data))}, so an epoch is a single step",
         place.span,
         secondary=place.references,
         help="use a smaller batch",
     )
+
+
+def _training(data: Data) -> str:
+    return f"training {catalogue.noun(data.name)}"

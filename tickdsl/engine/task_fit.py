@@ -25,6 +25,8 @@ from tickdsl.training.catalogue.tasks import TASK_INFOS, TaskInfo
 
 #: Examples of models that a message names.
 _MAX_MODELS = 4
+#: Tasks that judge by the features of a classifier, which is trained on the labels of the same images.
+_JUDGED_BY_CLASSES = ("generate",)
 
 
 @attrs.frozen
@@ -146,11 +148,16 @@ def model_misfit(model: Model, data: Data, known: DataKnowledge) -> Diagnostic |
     """The finding about a model that does not take the inputs of a data set, or is not made for its task."""
     info, shape, task = catalogue.MODELS[model.name], known.shape(data), known.task(model, data)
     inputs = None if shape is None else "tokens" if is_tokens(shape) else "images"
+    if inputs is None and catalogue.noun(data.name) == "sample":
+        inputs = "tokens"  # texts, whose length and vocabulary are known after reading them
+    labelled = catalogue.DATASETS[data.name].task in (None, "classify")
     problem = None
-    if shape is not None and info.inputs not in (inputs, "any"):
+    if inputs is not None and info.inputs not in (inputs, "any"):
         problem = f"{model.name} takes {info.inputs}, but the inputs of {data.name} are {inputs}"
     elif task is not None and not info.task and info.tasks and task.alike and not set(task.alike) & set(info.tasks):
         problem = f"{model.name} is made for {join_or(info.tasks, 8)}, but the task of {data.name} is {task.name}"
+    elif info.task in _JUDGED_BY_CLASSES and not labelled:
+        problem = f"{model.name} is judged by a classifier of the same images, but {data.name} has no classes"
     if problem is None:
         return None
     fitting = [
@@ -158,16 +165,25 @@ def model_misfit(model: Model, data: Data, known: DataKnowledge) -> Diagnostic |
         for other in catalogue.MODELS.builtin.values()
         if other.is_builtin
         and other.inputs in (inputs, "any")
+        and (labelled or other.task not in _JUDGED_BY_CLASSES)
         and (task is None or bool(other.task) or set(task.alike) & set(other.tasks))
     ]
+    suitable = f"any {info.inputs}" if info.task else f"{join_or(info.tasks or ('any task',), 8)} on {info.inputs}"
     models = f"use other data, or a model for this data: {join_or(fitting, _MAX_MODELS)}" if fitting else ""
     return Diagnostic(
         "TD472",
         problem,
         model.span,
         secondary=(Label(data.span, "the data"),),
-        help=models or f"use data for {model.name}: {join_or(info.tasks or ('any task',), 8)} on {info.inputs}",
+        help=_vocabulary_help(info, data, inputs) or models or f"use data for {model.name}: {suitable}",
     )
+
+
+def _vocabulary_help(info: catalogue.ModelInfo, data: Data, inputs: str | None) -> str:
+    """How arrays of integers become tokens; empty if the data or the model have none."""
+    if info.inputs != "tokens" or inputs != "images" or data.name != "arrays":
+        return ""
+    return "if the arrays are tokens, set `vocabulary=` to how many there are, or use a model for images"
 
 
 def _check_arm(arm: Arm, task: TaskInfo, known: DataKnowledge) -> Iterator[Diagnostic]:

@@ -308,6 +308,15 @@ def test_a_table_with_a_fault_names_the_line(name: str, content: str | bytes, pr
         load("table", path=str(file), test=0.5)
 
 
+@pytest.mark.parametrize("option", ["text", "label"])
+def test_a_missing_column_is_named_with_its_option(option: str, tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text("text,label\nfine,pos\n")
+    with pytest.raises(TickdslError) as raised:
+        load("table", path=str(file), test=0.5, **{option: "review"})
+    assert raised.value.hint == f'the columns are text, label; name the right one with {option}="…"'
+
+
 def test_labels_that_were_not_trained_on_or_are_no_numbers_are_refused(tmp_path: Path) -> None:
     write_csv(tmp_path / "train.csv", ROWS)
     write_csv(tmp_path / "test.csv", [("fine", "pos"), ("so so", "mixed")])

@@ -54,12 +54,14 @@ def _holds(condition: Condition, level: Level, ticket: Metrics, dense: Metrics) 
 def drop(ticket: Metrics, dense: Metrics, task: str) -> float:
     """How much worse than the dense network a ticket is in the primary metric of the task, in the metric's unit.
 
-    Infinite for a ticket whose result is not a number, which has diverged.
+    On the validation set if samples are held out. Infinite for a ticket whose result is not a number: it has diverged.
     """
-    name, higher_is_better = "accuracy", True
+    name, on_test, higher_is_better = "accuracy", "accuracy", True
     if task != DEFAULT_TASK:
-        name, higher_is_better = "score", find_task(task).primary.higher_is_better
-    difference = float(dense[name]) - float(ticket[name])
+        primary = find_task(task).primary
+        name, on_test, higher_is_better = primary.name, "score", primary.higher_is_better
+    before, after = (_held_out(metrics).get(name, metrics[on_test]) for metrics in (dense, ticket))
+    difference = float(before) - float(after)
     loss = difference if higher_is_better else -difference
     return math.inf if math.isnan(loss) else loss
 
@@ -92,8 +94,13 @@ def metric_value(metrics: Metrics, name: str) -> float:
 
     Raises KeyError if the task that was tested has no such metric, which `check` finds.
     """
-    validation = metrics.get("validation") or {}
+    validation = _held_out(metrics)
     if name in validation:
         return float(validation[name])
     name = "macs" if name == "flops" else name
     return float(metrics[name] if name in metrics else metrics["figures"][name])
+
+
+def _held_out(metrics: Metrics) -> Mapping[str, float]:
+    """The figures on the validation set by name; empty if no samples are held out."""
+    return metrics.get("validation") or {}

@@ -196,3 +196,8 @@ def layers_event(m: Measurement, remaining: Mapping[str, Mapping[str, int]]) -> 
 def scalar_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """The metrics that are numbers, without the history of the training."""
     return {name: value for name, value in metrics.items() if isinstance(value, int | float)}
+
+
+def tested_figures(metrics: Mapping[str, Any]) -> dict[str, Mapping[str, float]]:
+    """The figures of the task on the test set and on the validation set, as far as there are any."""
+    return {name: dict(metrics[name]) for name in ("figures", "validation") if metrics.get(name)}

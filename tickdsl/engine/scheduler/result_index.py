@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from tickdsl.engine.scheduler.event_builders import scalar_metrics
+from tickdsl.engine.scheduler.event_builders import scalar_metrics, tested_figures
 from tickdsl.records import events
 from tickdsl.records.store import Store
 
@@ -44,7 +44,7 @@ class ResultIndex:
     def add(self, key: str, status: str, seconds: float) -> bool:
         """Add a result from the store and emit the end of its step; returns whether the store still has it.
 
-        Only scalar metrics are kept in memory; the history of a training stays in the store.
+        Only scalar metrics and the figures of tests are kept in memory; the history of a training stays in the store.
         """
         record = self.record(key)
         if record is None:
@@ -52,10 +52,9 @@ class ResultIndex:
         self._absent.discard(key)
         if status == "done":
             self._verified.add(key)
-        self._metrics[key] = scalar_metrics(record["metrics"])
-        self.emit(
-            events.StepEnd(step=self.names[key], status=status, seconds=seconds, metrics=dict(self._metrics[key]))
-        )
+        scalars = scalar_metrics(record["metrics"])
+        self._metrics[key] = {**scalars, **tested_figures(record["metrics"])}
+        self.emit(events.StepEnd(step=self.names[key], status=status, seconds=seconds, metrics=scalars))
         return True
 
     def record(self, key: str) -> Mapping[str, Any] | None:

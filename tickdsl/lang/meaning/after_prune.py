@@ -14,6 +14,7 @@ from tickdsl.lang.meaning.default_notes import DefaultsReporter
 from tickdsl.lang.meaning.values import InvalidValueError, ValueReader
 from tickdsl.lang.option_schemas import option_schema as options_of
 from tickdsl.lang.option_schemas import recipe_field
+from tickdsl.lang.writing.literals import format_value
 from tickdsl.moments import INIT, Moment
 from tickdsl.plan import model
 from tickdsl.plugins import code_allowed, installed
@@ -315,6 +316,10 @@ def condition(written: syntax.Condition, reader: ValueReader) -> model.Condition
     # The unit of a metric of a plug-in is known once its code is read.
     either = metric in _PERCENTAGES or metric not in vocabulary.CONDITION_METRICS
     percentage = either and isinstance(bound, syntax.Percent)
+    if isinstance(bound, syntax.Percent) and not (share or percentage):
+        message = f"{metric} must be a number; found `{format_value(bound)}`"
+        help = f"{metric} is no share: write the value itself, or use `drop`, which is relative to the dense network"
+        raise reader.report_bad_value(written.bound, message, help=help)
     limit = float(reader.share(written.bound, metric)) if share or percentage else reader.number(written.bound, metric)
     return model.Condition(metric, written.comparison, limit, percentage, span=written.span)
 

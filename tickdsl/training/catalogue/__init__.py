@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from tickdsl.training.catalogue.datasets import DATASETS, DatasetInfo, holds_out_validation, known_size
+from tickdsl.training.catalogue.datasets import (
+    DATASETS,
+    DatasetInfo,
+    holds_out_validation,
+    known_classes,
+    known_size,
+    noun,
+)
 from tickdsl.training.catalogue.models import (
     DEFAULT_WEIGHTS,
     MODELS,
@@ -28,5 +35,7 @@ __all__ = [
     "Option",
     "architecture_options",
     "holds_out_validation",
+    "known_classes",
     "known_size",
+    "noun",
 ]

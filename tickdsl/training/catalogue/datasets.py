@@ -225,9 +225,19 @@ def known_size(name: str, field: str, options: Mapping[str, Any]) -> int | None:
         given = options[field]
         size = given if given and info.options[field].type is int else size  # 0, or a share: known after reading
     if field == "train" and size is not None and (share := validation_share(name, options)):
-        classes = known_size(name, "classes", options) or 1
+        classes = known_classes(name, options) or 1
         return size - min(max(round(share * size), classes), size - 1)
     return size
+
+
+def known_classes(name: str, options: Mapping[str, Any]) -> int | None:
+    """The number of classes that samples are labelled with; None for other targets, or if it needs the data."""
+    return known_size(name, "classes", options) if DATASETS[name].task == "classify" else None
+
+
+def noun(name: str) -> str:
+    """What messages call a sample of the data set: `image`, or `sample` if its inputs are tokens."""
+    return "image" if "size" in DATASETS[name].options else "sample"
 
 
 def holds_out_validation(name: str, options: Mapping[str, Any]) -> bool:

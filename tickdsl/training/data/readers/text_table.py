@@ -145,16 +145,16 @@ def _read_rows(file: Path, text: str, label: str) -> Iterator[_Row]:
     )
     for line, row in read(file, content):
         place = f"{file}, line {line}"
-        values = [_value(row, column, place) for column in (text, label)]
+        values = [_value(row, option, column, place) for option, column in (("text", text), ("label", label))]
         if not values[0].strip():
             raise TickdslError(f"{place}: the text is empty", "remove the row, or put text into it")
         yield _Row(place, *values)
 
 
-def _value(row: Mapping[str, Any], column: str, place: str) -> str:
+def _value(row: Mapping[str, Any], option: str, column: str, place: str) -> str:
+    """The value of a column, which an option of `data` names."""
     if column not in row:
         columns = ", ".join(printable_line(str(name)) for name in row if name is not None)
-        option = "text" if column == "text" else "label"
         raise TickdslError(
             f"{place}: there is no column `{printable_line(column)}`",
             f'the columns are {columns or "not named"}; name the right one with {option}="…"',
