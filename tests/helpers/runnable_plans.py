@@ -46,6 +46,7 @@ OPTION_VALUES: dict[str, tuple[str, ...]] = {
     "div": ("5", "25"),
     "final-div": ("10", "100"),
     "label-smoothing": ("0.1", "0.2"),
+    "clip": ("0.5", "2"),
     "temperature": ("2", "5"),
     "milestones": ("[5it]", "[5it, 9it]"),
     "multiple": ("2", "4"),

@@ -105,6 +105,7 @@ TRAIN_OPTIONS: dict[str, OptionType] = {
     "augment": OptionType("words", "random augmentations of training images", ("none", "crop", "flip", "rotation")),
     "label-smoothing": OptionType("float", "share of the target probability spread over all classes", least=0),
     "bn-l1": OptionType("float", "strength of an L1 penalty on the scales of batch norm (network slimming)", least=0),
+    "clip": OptionType("float", "largest norm of the gradient; a longer one is scaled down (0: off)", least=0),
     "patience": OptionType("moment", "stop after so many epochs without improvement on validation data"),
     "monitor": OptionType(
         "word", "what `patience` looks at: the loss, or the metric of the task", ("loss", "metric"),
@@ -125,6 +126,7 @@ _COMMON_RETRAIN_OPTIONS = (
     "augment",
     "label-smoothing",
     "bn-l1",
+    "clip",
     "patience",
     "monitor",
 )

@@ -9,6 +9,7 @@ SYNONYMS: dict[str, str] = {
     "nodes": "neurons", "units": "neurons",
     # options of a training
     "learning_rate": "lr", "learning-rate": "lr", "weight_decay": "decay", "weight-decay": "decay", "wd": "decay",
+    "clip_norm": "clip", "grad_clip": "clip", "clip-norm": "clip", "grad-clip": "clip", "max_norm": "clip",
     "l2": "decay", "batch_size": "batch", "batch-size": "batch", "bs": "batch", "optim": "opt",
     "scheduler": "schedule", "lr_scheduler": "schedule", "warm-up": "warmup", "smoothing": "label-smoothing",
     "augmentation": "augment", "lr_schedule": "schedule", "sched": "schedule", "optimizer": "opt",

@@ -53,7 +53,10 @@ def penalty_recipe(penalty: Penalty, recipe: Options) -> Options:
     The rate is constant: `lr=`, or else the highest of the arm's recipe.
     """
     base, length = Recipe.from_dict(recipe), penalty_length(penalty)
-    kept = ("optimizer", "batch", "momentum", "nesterov", "decay", "precision", "compile", "augment", "label_smoothing")
+    kept = (
+        "optimizer", "batch", "momentum", "nesterov", "decay", "precision", "compile", "augment", "label_smoothing",
+        "clip",
+    )  # fmt: skip
     fields: dict[str, Any] = {name: getattr(base, name) for name in kept}
     fields["lr"] = base.peak_lr if penalty.lr is None else penalty.lr
     if penalty.batch is not None:

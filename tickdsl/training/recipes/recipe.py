@@ -104,6 +104,7 @@ class Recipe:
     precision: `fp32` is IEEE single precision on every device, `tf32` lets CUDA round what it multiplies to 10 bits,
     and `auto` is bf16 on CUDA and fp32 on a CPU.
     bn_l1: the strength of an L1 penalty on the scales of batch norm (network slimming, Liu et al. 2017).
+    clip: the largest norm of the gradient of all weights that are not pruned; a longer one is scaled down (0: never).
     compile: whether torch compiles the network for full batches, with results equal up to rounding; with `auto`, the
     caller of `train` decides.
     patience: the training stops once the validation data have shown no improvement for so many epochs (0: it never
@@ -135,6 +136,7 @@ class Recipe:
     augment: tuple[str, ...] = attrs.field(default=(), converter=_string_tuple)
     label_smoothing: float = attrs.field(default=0.0, converter=float)
     bn_l1: float = attrs.field(default=0.0, converter=float)
+    clip: float = attrs.field(default=0.0, converter=float)
     beta1: float = attrs.field(default=0.9, converter=float)
     beta2: float = attrs.field(default=0.999, converter=float)
     patience: Moment = attrs.field(default=NO_PATIENCE, converter=_patience)
@@ -167,7 +169,8 @@ class Recipe:
         _require(
             0 <= self.label_smoothing < 1, f"label_smoothing={self.label_smoothing:g}: must be at least 0 and below 1"
         )
-        _require(math.isfinite(self.bn_l1) and self.bn_l1 >= 0, f"bn_l1={self.bn_l1:g}: must be at least 0")
+        for name, number in (("bn_l1", self.bn_l1), ("clip", self.clip)):
+            _require(math.isfinite(number) and number >= 0, f"{name}={number:g}: must be at least 0")
         whole_epochs = self.patience.unit == "ep" and self.patience.amount.denominator == 1
         _require(not self.patience.amount or whole_epochs, f"patience={self.patience}: must be in whole epochs: 5ep")
         _require(0 < self.pct_start < 1, f"pct_start={self.pct_start:g}: must be above 0 and below 1")

@@ -16,7 +16,7 @@ from tickdsl.training.step.captured_step import CapturedStep, should_capture
 from tickdsl.training.step.compilation import compile_model
 from tickdsl.training.step.cuda_graphs import CudaGraphRecorder
 from tickdsl.training.step.distillation import Distiller
-from tickdsl.training.step.gradient_terms import BatchNormL1, GradientTerm
+from tickdsl.training.step.gradient_terms import BatchNormL1, GradientTerm, NormClip
 from tickdsl.training.step.masks import Masks
 from tickdsl.training.tasks import CLASSIFY, Loss, Task
 
@@ -46,6 +46,8 @@ class OptimiserStep:
         self.optimizer = self._build_optimizer(recipe, task)
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         self._terms: list[GradientTerm] = [BatchNormL1(model, recipe.bn_l1)] if recipe.bn_l1 else []
+        # After all other terms, since the norm is that of what the optimiser reads.
+        self._clip = NormClip(self._parameters, masks, recipe.clip) if recipe.clip else None
         self._loss_gradient: Tensor | None = None  # the loss's gradient in `backward`; None for a scalar loss
         # The last, smaller batch of an epoch runs uncompiled.
         self._forward: Callable[[Tensor], Tensor] = compile_model(model) if compile else model
@@ -115,10 +117,16 @@ class OptimiserStep:
 
     def _compute(self, images: Tensor, targets: Tensor, soft_targets: Tensor | None = None) -> None:
         self._backward(images, targets, soft_targets)
-        for term in self._terms:
-            term.apply()
+        self._apply_terms()
         optimisers.update(self.optimizer)
         self._masks.apply()
+
+    def _apply_terms(self) -> None:
+        """Change the gradients as the recipe and a sparsifier say."""
+        for term in self._terms:  # they skip parameters without a gradient, as those of other phases
+            term.apply()
+        if self._clip is not None:
+            self._clip.apply()
 
     def _backward(self, images: Tensor, targets: Tensor, soft_targets: Tensor | None = None) -> None:
         """Compute the gradients of a batch, and add its loss to `loss_sum`."""

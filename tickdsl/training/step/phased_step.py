@@ -81,8 +81,7 @@ class PhasedStep(OptimiserStep):
         losses = []
         for phase, parameters, optimiser in self._phases:
             losses.append(self._phase_backward(phase, parameters, images, targets))
-            for term in self._terms:  # they skip parameters without a gradient, as those of other parts
-                term.apply()
+            self._apply_terms()
             optimisers.update(optimiser)
             for parameter in parameters:
                 parameter.grad = None  # a phase leaves nothing behind
