@@ -47,6 +47,7 @@ OPTION_VALUES: dict[str, tuple[str, ...]] = {
     "final-div": ("10", "100"),
     "label-smoothing": ("0.1", "0.2"),
     "clip": ("0.5", "2"),
+    "accumulate": ("2", "3"),
     "temperature": ("2", "5"),
     "milestones": ("[5it]", "[5it, 9it]"),
     "multiple": ("2", "4"),

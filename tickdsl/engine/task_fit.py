@@ -69,6 +69,7 @@ def task_info(name: str) -> TaskInfo:
         task.has_classes,
         label_smoothing=has_label_smoothing,
         temperature=type(task).soften is not Task.soften,
+        in_phases=bool(task.phases),
         alike=tuple(known for known, builtin in TASKS.items() if isinstance(task, type(builtin))),
     )
 
@@ -217,6 +218,17 @@ def _check_recipe(
             span,
             place,
             "remove `label-smoothing=`",
+            Label(data.span, "the data") if data.span is not None else None,
+        )
+    accumulate = int(recipe.get("accumulate", 1) or 1)
+    if accumulate > 1 and task.in_phases:
+        place = places.get("accumulate") if isinstance(places, dict) else None
+        yield _at(
+            "TD474",
+            f"accumulate={accumulate}: the task {task.name} trains parts of the network in turn, each on the whole batch",
+            span,
+            place,
+            "remove `accumulate=`, or use a smaller `batch=`",
             Label(data.span, "the data") if data.span is not None else None,
         )
 

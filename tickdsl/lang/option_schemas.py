@@ -106,6 +106,7 @@ TRAIN_OPTIONS: dict[str, OptionType] = {
     "label-smoothing": OptionType("float", "share of the target probability spread over all classes", least=0),
     "bn-l1": OptionType("float", "strength of an L1 penalty on the scales of batch norm (network slimming)", least=0),
     "clip": OptionType("float", "largest norm of the gradient; a longer one is scaled down (0: off)", least=0),
+    "accumulate": OptionType("int", "micro-batches that a batch is computed in, to need less memory", least=1),
     "patience": OptionType("moment", "stop after so many epochs without improvement on validation data"),
     "monitor": OptionType(
         "word", "what `patience` looks at: the loss, or the metric of the task", ("loss", "metric"),
@@ -127,6 +128,7 @@ _COMMON_RETRAIN_OPTIONS = (
     "label-smoothing",
     "bn-l1",
     "clip",
+    "accumulate",
     "patience",
     "monitor",
 )

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import copy
+from collections.abc import Callable
 from typing import Any
 
 import attrs
+import generated_images
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_cuda_graphs import CUDA, FakeRecorder
+from text_data import corpus, network_for
 from torch import Tensor, nn
+from vision_data import SEGMENT
 
 from tickdsl.engine.scheduler.step_grouper import _UNSTACKABLE_FIELDS
+from tickdsl.errors import TickdslError
 from tickdsl.training import models
 from tickdsl.training.checkpoints import Checkpointer
 from tickdsl.training.data import datasets
@@ -28,12 +33,15 @@ from tickdsl.training.step import optimiser_step
 from tickdsl.training.step.captured_step import should_capture
 from tickdsl.training.step.gradient_terms import NormClip
 from tickdsl.training.step.masks import Masks
+from tickdsl.training.step.optimiser_step import micro_batches
+from tickdsl.training.tasks import UNLABELLED
 
 RECIPE = Recipe(length="3ep", lr=0.05, batch=32, augment=("crop", "flip"))
 STEPS = 12
 #: Options by name, each with a value that changes every step.
 OPTIONS: dict[str, dict[str, Any]] = {
     "clip": {"clip": 0.3},
+    "accumulate": {"accumulate": 3},
 }
 
 
@@ -111,7 +119,7 @@ def test_a_captured_step_is_replayed_with_the_same_result(
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6, msg=name)
 
 
-@pytest.mark.parametrize(("option", "reason"), [("clip", "clipped by its own norm")])
+@pytest.mark.parametrize(("option", "reason"), [("clip", "clipped by its own norm"), ("accumulate", "computed in parts")])
 def test_stacks_refuse_them(tiny: Dataset, option: str, reason: str) -> None:
     recipe = attrs.evolve(RECIPE, **OPTIONS[option])
     jobs = [TrainingJob(model=_model(0), data=tiny, recipe=recipe, seed=seed) for seed in (1, 2)]
@@ -151,3 +159,53 @@ def test_gradients_of_pruned_weights_do_not_count() -> None:
     layer.weight.grad = torch.where(mask, 100.0, 0.1)
     clip.apply()
     assert torch.equal(layer.weight.grad, torch.where(mask, 100.0, 0.1))  # short enough
+
+
+# -- accumulate
+
+
+def _case(name: str) -> tuple[Dataset, Callable[[], nn.Module]]:
+    """Data, and a network for them that has neither batch norm nor dropout."""
+    if name == "segment":
+        data = SEGMENT.dataset(train=50)
+        data.train_targets[:, ::3] = UNLABELLED
+        data.train_targets[::4, :12] = UNLABELLED  # images differ in how much of them counts
+        torch.manual_seed(0)
+        layer = nn.Conv2d(1, data.classes, 3, padding=1)
+        return data, lambda: copy.deepcopy(layer)
+    if name == "language":
+        return corpus(), lambda: network_for(corpus())
+    data = datasets.load("synthetic", options={"size": 8, "channels": 1, "train": 50, "test": 40, "classes": 4})
+    return data, lambda: models.create("lenet-300-100", classes=4, shape=(1, 8, 8), seed=0, options={"width": 0.2})
+
+
+@given(images=st.integers(1, 300), micro_batch=st.integers(1, 64))
+def test_micro_batches_fit_and_none_is_a_single_image(images: int, micro_batch: int) -> None:
+    sizes = [len(part) for part in torch.arange(images).tensor_split(micro_batches(images, micro_batch))]
+    assert max(sizes) - min(sizes) <= 1
+    assert max(sizes) <= micro_batch or (max(sizes) <= micro_batch + 1 and images % micro_batch)
+    assert min(sizes) > 1 or 1 in (images, micro_batch)
+
+
+@pytest.mark.parametrize("name", ["small", "segment", "language"])
+@pytest.mark.parametrize("clip", [0.0, 0.5])
+def test_accumulated_steps_are_those_of_whole_batches(name: str, clip: float) -> None:
+    """Up to rounding, for networks without batch norm and dropout, also if a loss leaves out some of its terms."""
+    data, network = _case(name)
+    recipe = Recipe(length="2ep", lr=0.05, batch=16, clip=clip, decay=1e-3)
+    states, losses = [], []
+    for accumulate in (1, 3, 16):
+        model = network()
+        history = train(model, data, attrs.evolve(recipe, accumulate=accumulate), seed=3)
+        states.append(model.state_dict())
+        losses.append([epoch.train_loss for epoch in history.epochs])
+    for state in states[1:]:
+        for tensor, whole in zip(state.values(), states[0].values(), strict=True):
+            torch.testing.assert_close(tensor, whole, rtol=1e-3, atol=1e-5)
+    if name == "small":  # the summed loss weights batches by all their terms, as those left out are not counted yet
+        assert losses[1] == pytest.approx(losses[0], rel=1e-4) and losses[2] == pytest.approx(losses[0], rel=1e-4)
+
+
+def test_a_task_with_phases_takes_no_micro_batches() -> None:
+    with pytest.raises(TickdslError, match="accumulate=2: the task `generate` trains the parts"):
+        train(generated_images.network(), generated_images.digits(), Recipe(length="1ep", batch=20, accumulate=2), seed=0)

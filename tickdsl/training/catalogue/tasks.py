@@ -36,6 +36,7 @@ class TaskInfo:
     """A task of a plan: its metrics, the primary one first, and what plans can ask of it.
 
     label_smoothing: whether its loss has it. temperature: whether the outputs that are distilled are softened by one.
+    in_phases: whether it trains parts of a network in turn.
     alike: the built-in tasks whose outputs its own have the form of; empty if that is not known.
     """
 
@@ -45,6 +46,7 @@ class TaskInfo:
     label_smoothing: bool = False
     temperature: bool = False
     alike: tuple[str, ...] = ()
+    in_phases: bool = False
 
     @property
     def metric_names(self) -> tuple[str, ...]:
@@ -57,9 +59,16 @@ class TaskInfo:
 
 
 def _builtin(
-    name: str, *metrics: TaskMetric, classes: bool = False, soft: bool = False, smooth: bool = False
+    name: str,
+    *metrics: TaskMetric,
+    classes: bool = False,
+    soft: bool = False,
+    smooth: bool = False,
+    in_phases: bool = False,
 ) -> TaskInfo:
-    return TaskInfo(name, metrics, classes, label_smoothing=smooth, temperature=soft, alike=(name,))
+    return TaskInfo(
+        name, metrics, classes, label_smoothing=smooth, temperature=soft, alike=(name,), in_phases=in_phases
+    )
 
 
 _LOSS_IN_NATS = TaskMetric("loss", higher_is_better=False, unit="nats")
@@ -101,7 +110,9 @@ TASK_INFOS: Mapping[str, TaskInfo] = {
             _LOSS_IN_NATS,
             soft=True,
         ),
-        _builtin("generate", TaskMetric("frechet-distance", higher_is_better=False), _LOSS_IN_NATS, soft=True),
+        _builtin(
+            "generate", TaskMetric("frechet-distance", higher_is_better=False), _LOSS_IN_NATS, soft=True, in_phases=True
+        ),
         _builtin("language", TaskMetric("perplexity", higher_is_better=False), _LOSS_IN_NATS, soft=True, smooth=True),
     )
 }

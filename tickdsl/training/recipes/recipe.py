@@ -105,6 +105,7 @@ class Recipe:
     and `auto` is bf16 on CUDA and fp32 on a CPU.
     bn_l1: the strength of an L1 penalty on the scales of batch norm (network slimming, Liu et al. 2017).
     clip: the largest norm of the gradient of all weights that are not pruned; a longer one is scaled down (0: never).
+    accumulate: how many micro-batches a batch is computed in, one after another, to need less memory.
     compile: whether torch compiles the network for full batches, with results equal up to rounding; with `auto`, the
     caller of `train` decides.
     patience: the training stops once the validation data have shown no improvement for so many epochs (0: it never
@@ -137,6 +138,7 @@ class Recipe:
     label_smoothing: float = attrs.field(default=0.0, converter=float)
     bn_l1: float = attrs.field(default=0.0, converter=float)
     clip: float = attrs.field(default=0.0, converter=float)
+    accumulate: int = 1
     beta1: float = attrs.field(default=0.9, converter=float)
     beta2: float = attrs.field(default=0.999, converter=float)
     patience: Moment = attrs.field(default=NO_PATIENCE, converter=_patience)
@@ -157,6 +159,10 @@ class Recipe:
         _require(self.length.amount > 0, f"length={self.length}: must be above 0")
         _require(
             isinstance(self.batch, int) and self.batch >= 1, f"batch={self.batch}: must be a whole number of at least 1"
+        )
+        _require(
+            isinstance(self.accumulate, int) and 1 <= self.accumulate <= self.batch,
+            f"accumulate={self.accumulate}: must be a whole number between 1 and the batch size, {self.batch}",
         )
         peak = self.lr if self.max_lr is None else self.max_lr
         for name, number in (("lr", self.lr), ("max_lr", peak), ("gamma", self.gamma)):
@@ -214,6 +220,11 @@ class Recipe:
     def steps(self, per_epoch: int) -> int:
         """The recipe's length in optimiser steps, at least 1."""
         return max(1, self.length.steps(per_epoch))
+
+    @property
+    def micro_batch(self) -> int:
+        """The largest number of images that a full batch is computed in at a time."""
+        return -(-self.batch // self.accumulate)
 
     def learning_rates(self, per_epoch: int) -> Rates:
         """The learning rate of every step, float64 [steps]. Raises ValueError if a milestone is after the last step."""

@@ -57,6 +57,8 @@ def stacking_obstacle(jobs: Sequence[TrainingJob], choices: MeasuredChoices, dev
         return "they penalise the scales of batch norm"
     if first.recipe.clip:
         return "the gradient of each of them is clipped by its own norm"
+    if first.recipe.accumulate > 1:
+        return "their batches are computed in parts, to need less memory"
     if any(job.should_compile for job in jobs):
         return "their networks are compiled by torch"
     dataset = DeviceDataset(first.data, first.recipe, device)

@@ -42,6 +42,7 @@ class OptimiserStep:
         self._model, self._recipe, self._masks, self._distiller = model, recipe, masks, distiller
         self._device, self._autocast = device, autocast
         self._loss, self._weight = self._bind_loss(task), task.weight
+        self._counted = task.counted
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = self._build_optimizer(recipe, task)
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
@@ -49,7 +50,7 @@ class OptimiserStep:
         # After all other terms, since the norm is that of what the optimiser reads.
         self._clip = NormClip(self._parameters, masks, recipe.clip) if recipe.clip else None
         self._loss_gradient: Tensor | None = None  # the loss's gradient in `backward`; None for a scalar loss
-        # The last, smaller batch of an epoch runs uncompiled.
+        # The last, smaller batch of an epoch, and smaller micro-batches, run uncompiled.
         self._forward: Callable[[Tensor], Tensor] = compile_model(model) if compile else model
         # Dropout draws from torch's own generators.
         self._generators, self._seed = [torch.default_generator], 0
@@ -130,14 +131,29 @@ class OptimiserStep:
 
     def _backward(self, images: Tensor, targets: Tensor, soft_targets: Tensor | None = None) -> None:
         """Compute the gradients of a batch, and add its loss to `loss_sum`."""
+        for parameter in self._parameters:
+            parameter.grad = None
+        if self._recipe.accumulate == 1:
+            self._add_gradients(images, targets, soft_targets, self._recipe.batch)
+            return
+        count = micro_batches(len(images), self._recipe.micro_batch)
+        total = self._counted(targets)
+        parts = [images.tensor_split(count), targets.tensor_split(count)]
+        parts.append([None] * count if soft_targets is None else soft_targets.tensor_split(count))
+        for micro_batch in zip(*parts, strict=True):
+            share = self._counted(micro_batch[1]) / total
+            self._add_gradients(*micro_batch, self._recipe.micro_batch, share)
+
+    def _add_gradients(
+        self, images: Tensor, targets: Tensor, soft_targets: Tensor | None, full: int, share: Any = None
+    ) -> None:
+        """Add the gradients of a batch, or of a micro-batch that is a `share` of it. full: how many images it usually has."""
         with self._autocast_context():
-            outputs = (self._forward if len(images) == self._recipe.batch else self._model)(images)
+            outputs = (self._forward if len(images) == full else self._model)(images)
             loss = self._loss(outputs, targets)
         if self._distiller is not None and soft_targets is not None:
             loss = self._distiller.loss(outputs, soft_targets, loss)
-        for parameter in self._parameters:
-            parameter.grad = None
-        torch.autograd.backward(loss, self._loss_gradient)
+        torch.autograd.backward(loss if share is None else loss * share, self._loss_gradient)
         self.loss_sum.add_(loss.detach(), alpha=self._weight(targets))
 
     def _build_optimizer(self, recipe: Recipe, task: Task) -> torch.optim.Optimizer:
@@ -171,3 +187,12 @@ class OptimiserStep:
     def _seed_dropout(self) -> None:
         for generator in self._generators:
             generator.manual_seed(self._seed)
+
+
+def micro_batches(images: int, micro_batch: int) -> int:
+    """How many micro-batches a batch is computed in: as few as hold at most `micro_batch` images each.
+
+    They differ by at most one image. None is of a single image, with which batch norm cannot train, unless all are.
+    """
+    count = -(-images // micro_batch)
+    return count - 1 if count > 1 and images // count == 1 < micro_batch else count

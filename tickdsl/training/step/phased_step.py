@@ -49,7 +49,8 @@ class PhasedStep(OptimiserStep):
 
     The loss that is summed is the sum of the phases'. All optimisers follow the recipe; a network's other parts are
     neither updated nor given a gradient. Raises TickdslError if a phase has nothing to train, if a parameter belongs to
-    no phase, or if the recipe compiles the network, whose parts the phases run by themselves.
+    no phase, or if the recipe compiles the network or cuts batches, since the phases
+    run its parts by themselves.
     """
 
     def __init__(
@@ -66,6 +67,12 @@ class PhasedStep(OptimiserStep):
             raise TickdslError(
                 f"compile=on: the task `{task.name}` trains the parts of its network in turn, which are not compiled",
                 "leave out `compile`",
+            )
+        if recipe.accumulate > 1:
+            raise TickdslError(
+                f"accumulate={recipe.accumulate}: the task `{task.name}` trains the parts of its network in turn, each on "
+                "the whole batch",
+                "leave out `accumulate`, or use a smaller `batch=`",
             )
         self._phases: list[tuple[Phase, list[nn.Parameter], torch.optim.Optimizer]] = []
         _require_phases_train(model, masks, task)

@@ -108,6 +108,13 @@ class Task:
         """The number of terms whose mean `loss` is; it follows from shapes, so that nothing waits for the device."""
         return len(targets)
 
+    def counted(self, targets: Tensor) -> Tensor | int:
+        """The number of terms that `loss` averages: `weight` without those that are left out, which the device knows.
+
+        A loss of several micro-batches is their mean, weighted with it.
+        """
+        return self.weight(targets)
+
     def bind(self, *, label_smoothing: float = 0.0) -> Loss:
         """The loss of a training by its recipe, bound once before the first step.
 
