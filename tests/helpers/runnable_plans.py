@@ -48,6 +48,7 @@ OPTION_VALUES: dict[str, tuple[str, ...]] = {
     "label-smoothing": ("0.1", "0.2"),
     "clip": ("0.5", "2"),
     "accumulate": ("2", "3"),
+    "ema": ("0.5", "0.9"),
     "temperature": ("2", "5"),
     "milestones": ("[5it]", "[5it, 9it]"),
     "multiple": ("2", "4"),

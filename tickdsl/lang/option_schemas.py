@@ -107,6 +107,7 @@ TRAIN_OPTIONS: dict[str, OptionType] = {
     "bn-l1": OptionType("float", "strength of an L1 penalty on the scales of batch norm (network slimming)", least=0),
     "clip": OptionType("float", "largest norm of the gradient; a longer one is scaled down (0: off)", least=0),
     "accumulate": OptionType("int", "micro-batches that a batch is computed in, to need less memory", least=1),
+    "ema": OptionType("float", "decay rate of a moving average of the weights, which is kept instead", least=0, below=1),
     "patience": OptionType("moment", "stop after so many epochs without improvement on validation data"),
     "monitor": OptionType(
         "word", "what `patience` looks at: the loss, or the metric of the task", ("loss", "metric"),
@@ -129,6 +130,7 @@ _COMMON_RETRAIN_OPTIONS = (
     "bn-l1",
     "clip",
     "accumulate",
+    "ema",
     "patience",
     "monitor",
 )

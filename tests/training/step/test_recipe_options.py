@@ -23,11 +23,14 @@ from tickdsl.training import models
 from tickdsl.training.checkpoints import Checkpointer
 from tickdsl.training.data import datasets
 from tickdsl.training.data.datasets import Dataset
+from tickdsl.training.evaluation import evaluate
 from tickdsl.training.history import TrainingHistory
 from tickdsl.training.job import TrainingJob
 from tickdsl.training.loop import train
 from tickdsl.training.measured_choices import InMemoryChoices
 from tickdsl.training.recipes.recipe import Recipe
+from tickdsl.training.sparsifiers.evolving import Evolution
+from tickdsl.training.sparsifiers.zeroing import SoftPruning
 from tickdsl.training.stacked.eligibility import stacking_obstacle
 from tickdsl.training.step import optimiser_step
 from tickdsl.training.step.captured_step import should_capture
@@ -42,6 +45,7 @@ STEPS = 12
 OPTIONS: dict[str, dict[str, Any]] = {
     "clip": {"clip": 0.3},
     "accumulate": {"accumulate": 3},
+    "ema": {"ema": 0.7},
 }
 
 
@@ -119,7 +123,8 @@ def test_a_captured_step_is_replayed_with_the_same_result(
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6, msg=name)
 
 
-@pytest.mark.parametrize(("option", "reason"), [("clip", "clipped by its own norm"), ("accumulate", "computed in parts")])
+@pytest.mark.parametrize(("option", "reason"), [("clip", "clipped by its own norm"), ("accumulate", "computed in parts"),
+                                                ("ema", "averaged")])
 def test_stacks_refuse_them(tiny: Dataset, option: str, reason: str) -> None:
     recipe = attrs.evolve(RECIPE, **OPTIONS[option])
     jobs = [TrainingJob(model=_model(0), data=tiny, recipe=recipe, seed=seed) for seed in (1, 2)]
@@ -209,3 +214,56 @@ def test_accumulated_steps_are_those_of_whole_batches(name: str, clip: float) ->
 def test_a_task_with_phases_takes_no_micro_batches() -> None:
     with pytest.raises(TickdslError, match="accumulate=2: the task `generate` trains the parts"):
         train(generated_images.network(), generated_images.digits(), Recipe(length="1ep", batch=20, accumulate=2), seed=0)
+
+
+# -- ema
+
+
+@pytest.mark.parametrize("decay", [0.15, 0.9])
+def test_the_average_of_the_weights_is_tested_and_kept(tiny: Dataset, decay: float) -> None:
+    """Against the average taken by hand of the weights that a training without the option has after each step."""
+    states: list[dict[str, Tensor]] = []
+
+    def keep(state: Any) -> None:
+        states.append({name: tensor.clone() for name, tensor in state.items()})
+
+    every_step = {step: keep for step in range(STEPS + 1)}
+    _train(tiny, RECIPE, step_callbacks=every_step)
+    weights = states.copy()
+    states.clear()
+    averaged, history = _train(tiny, attrs.evolve(RECIPE, ema=decay), step_callbacks=every_step)
+    expected = weights[0]
+    for number, state in enumerate(weights[1:], 1):
+        share = min(decay, (1 + number) / (10 + number))
+        expected = {
+            name: share * value + (1 - share) * state[name] if value.is_floating_point() else state[name]
+            for name, value in expected.items()
+        }
+        for name, value in states[number].items():  # what rewinding points hold is the average too
+            torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=1e-6)
+    for name, value in averaged.state_dict().items():
+        assert torch.equal(value, states[-1][name])
+    for name, mask in _masks(averaged).items():
+        assert not averaged.state_dict()[name][~mask].any()
+    preprocess = tiny.preprocess(torch.device("cpu"))
+    result = evaluate(averaged.eval(), tiny.test_inputs, tiny.test_targets, preprocess=preprocess)
+    assert history.epochs[-1].test_loss == pytest.approx(result.loss, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["evolution", "soft"])
+def test_what_a_change_of_the_masks_prunes_has_no_average(tiny: Dataset, kind: str) -> None:
+    model = _model()
+    name = "1.conv2.weight"
+    chosen = torch.zeros_like(model.state_dict()[name], dtype=torch.bool)
+    chosen[:2] = True
+    recipe = attrs.evolve(RECIPE, ema=0.9)
+    if kind == "soft":
+        train(model, tiny, recipe, seed=1, sparsifier=SoftPruning(lambda state: {name: chosen}, every=5, stop=12))
+        assert not model.state_dict()[name][:2].any()
+        return
+    masks = _masks(model)
+    history = train(model, tiny, recipe, seed=1, masks=masks, sparsifier=Evolution(0.3, 2, 10))
+    assert history.masks is not None
+    assert any(not torch.equal(history.masks[name], masks[name]) for name in masks)
+    for name, mask in history.masks.items():
+        assert not model.state_dict()[name].cpu()[~mask].any()

@@ -106,6 +106,7 @@ class Recipe:
     bn_l1: the strength of an L1 penalty on the scales of batch norm (network slimming, Liu et al. 2017).
     clip: the largest norm of the gradient of all weights that are not pruned; a longer one is scaled down (0: never).
     accumulate: how many micro-batches a batch is computed in, one after another, to need less memory.
+    ema: the decay rate of a moving average of the weights, which is evaluated and kept instead of them (0: none).
     compile: whether torch compiles the network for full batches, with results equal up to rounding; with `auto`, the
     caller of `train` decides.
     patience: the training stops once the validation data have shown no improvement for so many epochs (0: it never
@@ -139,6 +140,7 @@ class Recipe:
     bn_l1: float = attrs.field(default=0.0, converter=float)
     clip: float = attrs.field(default=0.0, converter=float)
     accumulate: int = 1
+    ema: float = attrs.field(default=0.0, converter=float)
     beta1: float = attrs.field(default=0.9, converter=float)
     beta2: float = attrs.field(default=0.999, converter=float)
     patience: Moment = attrs.field(default=NO_PATIENCE, converter=_patience)
@@ -169,7 +171,12 @@ class Recipe:
             _require(math.isfinite(number) and number > 0, f"{name}={number:g}: must be above 0")
         for name, number in (("rise_from", self.rise_from), ("min_lr", self.min_lr)):
             _require(0 <= number <= peak, f"{name}={number:g}: must be between 0 and the highest rate, {peak:g}")
-        for name, number in (("momentum", self.momentum), ("beta1", self.beta1), ("beta2", self.beta2)):
+        for name, number in (
+            ("momentum", self.momentum),
+            ("beta1", self.beta1),
+            ("beta2", self.beta2),
+            ("ema", self.ema),
+        ):
             _require(0 <= number < 1, f"{name}={number:g}: must be at least 0 and below 1")
         _require(math.isfinite(self.decay) and self.decay >= 0, f"decay={self.decay:g}: must be at least 0")
         _require(

@@ -59,6 +59,8 @@ def stacking_obstacle(jobs: Sequence[TrainingJob], choices: MeasuredChoices, dev
         return "the gradient of each of them is clipped by its own norm"
     if first.recipe.accumulate > 1:
         return "their batches are computed in parts, to need less memory"
+    if first.recipe.ema:
+        return "their weights are averaged"
     if any(job.should_compile for job in jobs):
         return "their networks are compiled by torch"
     dataset = DeviceDataset(first.data, first.recipe, device)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from tickdsl.training.recipes.recipe import Recipe
 from tickdsl.training.step import optimisers
+from tickdsl.training.step.average import WeightAverage
 from tickdsl.training.step.captured_step import CapturedStep, should_capture
 from tickdsl.training.step.compilation import compile_model
 from tickdsl.training.step.cuda_graphs import CudaGraphRecorder
@@ -24,7 +25,7 @@ from tickdsl.training.tasks import CLASSIFY, Loss, Task
 class OptimiserStep:
     """Takes the optimiser steps of one training; on CUDA, they are captured as a graph.
 
-    `optimizer` and `loss_sum` are its only state. loss_sum: float64, the training loss summed over all terms (for most
+    `optimizer`, `loss_sum` and `average`, if the recipe has one, are its only state. loss_sum: float64, the training loss summed over all terms (for most
     tasks: images) since the caller last reset it.
     """
 
@@ -49,6 +50,7 @@ class OptimiserStep:
         self._terms: list[GradientTerm] = [BatchNormL1(model, recipe.bn_l1)] if recipe.bn_l1 else []
         # After all other terms, since the norm is that of what the optimiser reads.
         self._clip = NormClip(self._parameters, masks, recipe.clip) if recipe.clip else None
+        self.average = WeightAverage(model, recipe.ema) if recipe.ema else None
         self._loss_gradient: Tensor | None = None  # the loss's gradient in `backward`; None for a scalar loss
         # The last, smaller batch of an epoch, and smaller micro-batches, run uncompiled.
         self._forward: Callable[[Tensor], Tensor] = compile_model(model) if compile else model
@@ -121,6 +123,11 @@ class OptimiserStep:
         self._apply_terms()
         optimisers.update(self.optimizer)
         self._masks.apply()
+        self._update_average()
+
+    def _update_average(self) -> None:
+        if self.average is not None:
+            self.average.update()
 
     def _apply_terms(self) -> None:
         """Change the gradients as the recipe and a sparsifier say."""
@@ -182,6 +189,8 @@ class OptimiserStep:
             yield from (value for value in state.values() if isinstance(value, Tensor))
         for term in self._terms:
             yield from term.mutated()
+        if self.average is not None:
+            yield from self.average.mutated()
         yield self.loss_sum
 
     def _seed_dropout(self) -> None:

@@ -93,6 +93,7 @@ class PhasedStep(OptimiserStep):
             for parameter in parameters:
                 parameter.grad = None  # a phase leaves nothing behind
             self._masks.apply()
+        self._update_average()
         self._add_losses(losses, targets)
 
     def _backward(self, images: Tensor, targets: Tensor, soft_targets: Tensor | None = None) -> None:
