@@ -49,6 +49,8 @@ OPTION_VALUES: dict[str, tuple[str, ...]] = {
     "clip": ("0.5", "2"),
     "accumulate": ("2", "3"),
     "ema": ("0.5", "0.9"),
+    "mixup": ("0.2", "1"),
+    "cutmix": ("0.5", "1"),
     "temperature": ("2", "5"),
     "milestones": ("[5it]", "[5it, 9it]"),
     "multiple": ("2", "4"),

@@ -43,6 +43,8 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "patience": ("0ep", "2ep", "3ep"),
     "monitor": ("loss", "metric"),
     "bn-l1": (0.0, 1e-4),
+    "mixup": (0.0, 0.2),
+    "cutmix": (0.0, 1.0),
     "ema": (0.0, 0.9),
     "accumulate": (1, 2, 4),
     "clip": (0.0, 1.0),
@@ -60,7 +62,7 @@ def what_is_trained(recipe: Recipe) -> Any:
     beta1 = recipe.beta1 if recipe.schedule != "one-cycle" else None  # which sets it itself
     betas = (beta1, recipe.beta2) if recipe.optimizer != "sgd" else ()
     stopping = (str(recipe.patience), recipe.monitor if recipe.patience.amount else "")
-    return rates, momenta, betas, *others, recipe.label_smoothing, recipe.bn_l1, recipe.clip, recipe.accumulate, recipe.ema, stopping
+    return rates, momenta, betas, *others, recipe.label_smoothing, recipe.bn_l1, recipe.clip, recipe.accumulate, recipe.ema, recipe.mixup, recipe.cutmix, stopping
 
 
 def recipes_with(values: dict[str, Any], option: str, **fixed: Any) -> Iterator[Recipe]:

@@ -70,6 +70,7 @@ def task_info(name: str) -> TaskInfo:
         label_smoothing=has_label_smoothing,
         temperature=type(task).soften is not Task.soften,
         in_phases=bool(task.phases),
+        probabilities=task.takes_probabilities,
         alike=tuple(known for known, builtin in TASKS.items() if isinstance(task, type(builtin))),
     )
 
@@ -220,6 +221,16 @@ def _check_recipe(
             "remove `label-smoothing=`",
             Label(data.span, "the data") if data.span is not None else None,
         )
+    for name in ("mixup", "cutmix"):
+        if recipe.get(name) and not task.probabilities:
+            yield _at(
+                "TD474",
+                f"`{name}=` mixes images of classes, but the task of {data.name} is {task.name}",
+                span,
+                places.get(name) if isinstance(places, dict) else None,
+                f"remove `{name}=`",
+                Label(data.span, "the data") if data.span is not None else None,
+            )
     accumulate = int(recipe.get("accumulate", 1) or 1)
     if accumulate > 1 and task.in_phases:
         place = places.get("accumulate") if isinstance(places, dict) else None
@@ -234,15 +245,16 @@ def _check_recipe(
 
 
 def _check_augmentations(arm: Arm) -> Iterator[Diagnostic]:
-    augmentations = arm.recipe.get("augment") or ()
-    if augmentations:
-        place = arm.recipe_places.get("augment") if isinstance(arm.recipe_places, dict) else None
+    for name, does in (("augment", "changes"), ("mixup", "mixes"), ("cutmix", "mixes")):
+        if not arm.recipe.get(name):
+            continue
+        place = arm.recipe_places.get(name) if isinstance(arm.recipe_places, dict) else None
         yield _at(
             "TD474",
-            f"`augment=` changes images, but the inputs of {arm.data.name} are tokens",
+            f"`{name}=` {does} images, but the inputs of {arm.data.name} are tokens",
             arm.recipe_span,
             place,
-            "remove `augment=`",
+            f"remove `{name}=`",
             Label(arm.data.span, "the data") if arm.data.span is not None else None,
         )
 

@@ -108,6 +108,8 @@ TRAIN_OPTIONS: dict[str, OptionType] = {
     "clip": OptionType("float", "largest norm of the gradient; a longer one is scaled down (0: off)", least=0),
     "accumulate": OptionType("int", "micro-batches that a batch is computed in, to need less memory", least=1),
     "ema": OptionType("float", "decay rate of a moving average of the weights, which is kept instead", least=0, below=1),
+    "mixup": OptionType("float", "mix images with others: a of Beta(a, a), from which the share is drawn", least=0),
+    "cutmix": OptionType("float", "put a part of another image into each: a of Beta(a, a) of its area", least=0),
     "patience": OptionType("moment", "stop after so many epochs without improvement on validation data"),
     "monitor": OptionType(
         "word", "what `patience` looks at: the loss, or the metric of the task", ("loss", "metric"),
@@ -131,6 +133,8 @@ _COMMON_RETRAIN_OPTIONS = (
     "clip",
     "accumulate",
     "ema",
+    "mixup",
+    "cutmix",
     "patience",
     "monitor",
 )

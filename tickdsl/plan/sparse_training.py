@@ -55,7 +55,7 @@ def penalty_recipe(penalty: Penalty, recipe: Options) -> Options:
     base, length = Recipe.from_dict(recipe), penalty_length(penalty)
     kept = (
         "optimizer", "batch", "momentum", "nesterov", "decay", "precision", "compile", "augment", "label_smoothing",
-        "clip", "accumulate",
+        "clip", "accumulate", "mixup", "cutmix",
     )  # fmt: skip
     fields: dict[str, Any] = {name: getattr(base, name) for name in kept}
     fields["lr"] = base.peak_lr if penalty.lr is None else penalty.lr

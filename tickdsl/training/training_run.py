@@ -118,6 +118,11 @@ class TrainingRun:
         recipe = self.recipe = job.recipe
         self.task = dataset.task
         self.task.bind(label_smoothing=recipe.label_smoothing)  # raises if the recipe does not fit
+        if recipe.mixes and not self.task.takes_probabilities:
+            raise TickdslError(
+                f"{'mixup' if recipe.mixup else 'cutmix'}=: the loss of the task `{self.task.name}` takes no mixed targets",
+                "leave out `mixup=` and `cutmix=`, which are for classifiers",
+            )
         self.steps_per_epoch = dataset.steps_per_epoch
         total = recipe.steps(self.steps_per_epoch)
         self.start, self.stop = job.start, total if job.stop is None else job.stop
@@ -196,7 +201,7 @@ class TrainingRun:
         teacher = distillation.teacher.to(device)
         set_memory_format(teacher, preferred_memory_format(teacher, device, self.autocast, self._probe_images()))
         distiller = Distiller(distillation, device, self.autocast, self.task)
-        if not self.recipe.augment:
+        if not self.recipe.augment and not self.recipe.mixes:
             distiller.precompute(self.dataset.inputs, self.dataset.preprocess)
         return distiller
 

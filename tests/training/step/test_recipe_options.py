@@ -46,6 +46,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "clip": {"clip": 0.3},
     "accumulate": {"accumulate": 3},
     "ema": {"ema": 0.7},
+    "mixup": {"mixup": 0.4},
+    "cutmix": {"cutmix": 1.0},
+    "both": {"mixup": 0.4, "cutmix": 1.0, "label_smoothing": 0.1, "accumulate": 2},
 }
 
 
@@ -124,7 +127,8 @@ def test_a_captured_step_is_replayed_with_the_same_result(
 
 
 @pytest.mark.parametrize(("option", "reason"), [("clip", "clipped by its own norm"), ("accumulate", "computed in parts"),
-                                                ("ema", "averaged")])
+                                                ("ema", "averaged"), ("mixup", "mixed by its own"),
+                                                ("cutmix", "mixed by its own")])
 def test_stacks_refuse_them(tiny: Dataset, option: str, reason: str) -> None:
     recipe = attrs.evolve(RECIPE, **OPTIONS[option])
     jobs = [TrainingJob(model=_model(0), data=tiny, recipe=recipe, seed=seed) for seed in (1, 2)]

@@ -36,6 +36,7 @@ class TaskInfo:
     """A task of a plan: its metrics, the primary one first, and what plans can ask of it.
 
     label_smoothing: whether its loss has it. temperature: whether the outputs that are distilled are softened by one.
+    probabilities: whether its loss takes probabilities of classes, so that images can be mixed.
     in_phases: whether it trains parts of a network in turn.
     alike: the built-in tasks whose outputs its own have the form of; empty if that is not known.
     """
@@ -47,6 +48,7 @@ class TaskInfo:
     temperature: bool = False
     alike: tuple[str, ...] = ()
     in_phases: bool = False
+    probabilities: bool = False
 
     @property
     def metric_names(self) -> tuple[str, ...]:
@@ -67,8 +69,9 @@ def _builtin(
     in_phases: bool = False,
 ) -> TaskInfo:
     return TaskInfo(
-        name, metrics, classes, label_smoothing=smooth, temperature=soft, alike=(name,), in_phases=in_phases
-    )
+        name, metrics, classes, label_smoothing=smooth, temperature=soft, alike=(name,), in_phases=in_phases,
+        probabilities=name == "classify",
+    )  # fmt: skip
 
 
 _LOSS_IN_NATS = TaskMetric("loss", higher_is_better=False, unit="nats")

@@ -107,6 +107,8 @@ class Recipe:
     clip: the largest norm of the gradient of all weights that are not pruned; a longer one is scaled down (0: never).
     accumulate: how many micro-batches a batch is computed in, one after another, to need less memory.
     ema: the decay rate of a moving average of the weights, which is evaluated and kept instead of them (0: none).
+    mixup, cutmix: a of Beta(a, a), from which the share of every batch is drawn by which its images are mixed with
+    others of it (0: not); see `training.data.mixing`.
     compile: whether torch compiles the network for full batches, with results equal up to rounding; with `auto`, the
     caller of `train` decides.
     patience: the training stops once the validation data have shown no improvement for so many epochs (0: it never
@@ -141,6 +143,8 @@ class Recipe:
     clip: float = attrs.field(default=0.0, converter=float)
     accumulate: int = 1
     ema: float = attrs.field(default=0.0, converter=float)
+    mixup: float = attrs.field(default=0.0, converter=float)
+    cutmix: float = attrs.field(default=0.0, converter=float)
     beta1: float = attrs.field(default=0.9, converter=float)
     beta2: float = attrs.field(default=0.999, converter=float)
     patience: Moment = attrs.field(default=NO_PATIENCE, converter=_patience)
@@ -182,7 +186,12 @@ class Recipe:
         _require(
             0 <= self.label_smoothing < 1, f"label_smoothing={self.label_smoothing:g}: must be at least 0 and below 1"
         )
-        for name, number in (("bn_l1", self.bn_l1), ("clip", self.clip)):
+        for name, number in (
+            ("bn_l1", self.bn_l1),
+            ("clip", self.clip),
+            ("mixup", self.mixup),
+            ("cutmix", self.cutmix),
+        ):
             _require(math.isfinite(number) and number >= 0, f"{name}={number:g}: must be at least 0")
         whole_epochs = self.patience.unit == "ep" and self.patience.amount.denominator == 1
         _require(not self.patience.amount or whole_epochs, f"patience={self.patience}: must be in whole epochs: 5ep")
@@ -227,6 +236,11 @@ class Recipe:
     def steps(self, per_epoch: int) -> int:
         """The recipe's length in optimiser steps, at least 1."""
         return max(1, self.length.steps(per_epoch))
+
+    @property
+    def mixes(self) -> bool:
+        """Whether images are mixed with others."""
+        return self.mixup > 0 or self.cutmix > 0
 
     @property
     def micro_batch(self) -> int:

@@ -61,6 +61,8 @@ def stacking_obstacle(jobs: Sequence[TrainingJob], choices: MeasuredChoices, dev
         return "their batches are computed in parts, to need less memory"
     if first.recipe.ema:
         return "their weights are averaged"
+    if first.recipe.mixes:
+        return "the images of each of them are mixed by its own draws"
     if any(job.should_compile for job in jobs):
         return "their networks are compiled by torch"
     dataset = DeviceDataset(first.data, first.recipe, device)

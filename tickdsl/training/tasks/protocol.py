@@ -53,6 +53,8 @@ class Task:
     has_classes: bool = False
     #: Whether outputs are logits, which a temperature divides; those of classifiers always are.
     has_logits: bool = False
+    #: Whether the loss of a training takes the probabilities of classes, float [B, classes], instead of targets too.
+    takes_probabilities: bool = False
     #: The type of a sample's score; None if samples have no score of their own.
     score_dtype: torch.dtype | None = None
     #: Whether the targets are the inputs themselves, as they are stored (uint8 images), so that any data set will do.
