@@ -43,6 +43,7 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "patience": ("0ep", "2ep", "3ep"),
     "monitor": ("loss", "metric"),
     "bn-l1": (0.0, 1e-4),
+    "warmup-start": (0.0, 0.1),
     "mixup": (0.0, 0.2),
     "cutmix": (0.0, 1.0),
     "ema": (0.0, 0.9),
@@ -62,7 +63,20 @@ def what_is_trained(recipe: Recipe) -> Any:
     beta1 = recipe.beta1 if recipe.schedule != "one-cycle" else None  # which sets it itself
     betas = (beta1, recipe.beta2) if recipe.optimizer != "sgd" else ()
     stopping = (str(recipe.patience), recipe.monitor if recipe.patience.amount else "")
-    return rates, momenta, betas, *others, recipe.label_smoothing, recipe.bn_l1, recipe.clip, recipe.accumulate, recipe.ema, recipe.mixup, recipe.cutmix, stopping
+    return (
+        rates,
+        momenta,
+        betas,
+        *others,
+        recipe.label_smoothing,
+        recipe.bn_l1,
+        recipe.clip,
+        recipe.accumulate,
+        recipe.ema,
+        recipe.mixup,
+        recipe.cutmix,
+        stopping,
+    )
 
 
 def recipes_with(values: dict[str, Any], option: str, **fixed: Any) -> Iterator[Recipe]:
@@ -134,7 +148,7 @@ def codes(text: str) -> list[str]:
 
 
 def test_plug_in_schedules_may_read_every_option() -> None:
-    settings = {**recipe_settings(Recipe(length="8ep", patience="2ep")), "schedule": "theirs"}
+    settings = {**recipe_settings(Recipe(length="8ep", patience="2ep", warmup="1ep")), "schedule": "theirs"}
     kinds = {**option_schemas.TRAIN_OPTIONS, **option_schemas.RETRAIN_OPTIONS}
     assert [name for name, kind in kinds.items() if kind.reason_for_no_effect(settings)] == []
 

@@ -236,7 +236,8 @@ def _check_recipe(
         place = places.get("accumulate") if isinstance(places, dict) else None
         yield _at(
             "TD474",
-            f"accumulate={accumulate}: the task {task.name} trains parts of the network in turn, each on the whole batch",
+            f"accumulate={accumulate}: the task {task.name} trains parts of the network in turn, each on the whole "
+            "batch",
             span,
             place,
             "remove `accumulate=`, or use a smaller `batch=`",

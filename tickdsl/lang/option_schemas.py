@@ -96,6 +96,9 @@ TRAIN_OPTIONS: dict[str, OptionType] = {
     ),
     "gamma": OptionType("float", "learning rate factor at each milestone", above=0, idle=(no_effect.GAMMA_IDLE,)),
     "warmup": OptionType("moment", "length of the linear warm-up from 0"),
+    "warmup-start": OptionType(
+        "float", "share of the rate that the linear warm-up starts at", least=0, below=1, idle=(no_effect.NO_RISE,)
+    ),
     "max-lr": OptionType("float", "one-cycle: peak learning rate", above=0, idle=(no_effect.ONE_CYCLE_ONLY,)),
     "pct-start": OptionType("share", "one-cycle: share of the steps before the peak", idle=(no_effect.ONE_CYCLE_ONLY,)),
     "div": OptionType("float", "one-cycle: peak rate / initial rate", above=0, idle=(no_effect.ONE_CYCLE_ONLY,)),

@@ -119,8 +119,9 @@ class TrainingRun:
         self.task = dataset.task
         self.task.bind(label_smoothing=recipe.label_smoothing)  # raises if the recipe does not fit
         if recipe.mixes and not self.task.takes_probabilities:
+            option = "mixup" if recipe.mixup else "cutmix"
             raise TickdslError(
-                f"{'mixup' if recipe.mixup else 'cutmix'}=: the loss of the task `{self.task.name}` takes no mixed targets",
+                f"{option}=: the loss of the task `{self.task.name}` takes no mixed targets",
                 "leave out `mixup=` and `cutmix=`, which are for classifiers",
             )
         self.steps_per_epoch = dataset.steps_per_epoch

@@ -13,12 +13,12 @@ from torch.nn import functional as F
 from vision_data import PLACES
 
 from tickdsl.errors import TickdslError
+from tickdsl.training import models
+from tickdsl.training.data import datasets
 from tickdsl.training.data.mixing import BatchMixer
 from tickdsl.training.loop import train
 from tickdsl.training.recipes.recipe import Recipe
 from tickdsl.training.step.distillation import Distillation
-from tickdsl.training import models
-from tickdsl.training.data import datasets
 
 
 def _mixer(steps: int = 10, seed: int = 0, **options: float) -> BatchMixer:
@@ -98,7 +98,9 @@ def test_a_teacher_sees_the_mixed_images() -> None:
     teacher = models.create("small-cnn", classes=4, shape=(1, 8, 8), seed=5)
     seen = []
     teacher.register_forward_hook(lambda module, inputs, outputs: seen.append(inputs[0].clone()))
-    train(network, data, Recipe(length="1ep", batch=32, mixup=1.0), seed=0, distillation=Distillation(teacher, 2.0, 0.5))
+    train(
+        network, data, Recipe(length="1ep", batch=32, mixup=1.0), seed=0, distillation=Distillation(teacher, 2.0, 0.5)
+    )
     stored = data.preprocess(torch.device("cpu"))(data.train_inputs)
     same = F.pairwise_distance(seen[-1].flatten(1), stored.flatten(1)).max()
     assert len(seen[-1]) == 32 and same > 0.1

@@ -126,9 +126,16 @@ def test_a_captured_step_is_replayed_with_the_same_result(
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6, msg=name)
 
 
-@pytest.mark.parametrize(("option", "reason"), [("clip", "clipped by its own norm"), ("accumulate", "computed in parts"),
-                                                ("ema", "averaged"), ("mixup", "mixed by its own"),
-                                                ("cutmix", "mixed by its own")])
+@pytest.mark.parametrize(
+    ("option", "reason"),
+    [
+        ("clip", "clipped by its own norm"),
+        ("accumulate", "computed in parts"),
+        ("ema", "averaged"),
+        ("mixup", "mixed by its own"),
+        ("cutmix", "mixed by its own"),
+    ],
+)
 def test_stacks_refuse_them(tiny: Dataset, option: str, reason: str) -> None:
     recipe = attrs.evolve(RECIPE, **OPTIONS[option])
     jobs = [TrainingJob(model=_model(0), data=tiny, recipe=recipe, seed=seed) for seed in (1, 2)]
@@ -217,7 +224,9 @@ def test_accumulated_steps_are_those_of_whole_batches(name: str, clip: float) ->
 
 def test_a_task_with_phases_takes_no_micro_batches() -> None:
     with pytest.raises(TickdslError, match="accumulate=2: the task `generate` trains the parts"):
-        train(generated_images.network(), generated_images.digits(), Recipe(length="1ep", batch=20, accumulate=2), seed=0)
+        train(
+            generated_images.network(), generated_images.digits(), Recipe(length="1ep", batch=20, accumulate=2), seed=0
+        )
 
 
 # -- ema
@@ -231,7 +240,7 @@ def test_the_average_of_the_weights_is_tested_and_kept(tiny: Dataset, decay: flo
     def keep(state: Any) -> None:
         states.append({name: tensor.clone() for name, tensor in state.items()})
 
-    every_step = {step: keep for step in range(STEPS + 1)}
+    every_step = dict.fromkeys(range(STEPS + 1), keep)
     _train(tiny, RECIPE, step_callbacks=every_step)
     weights = states.copy()
     states.clear()

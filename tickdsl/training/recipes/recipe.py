@@ -97,7 +97,8 @@ class Recipe:
     and max_lr (the peak, default `lr`), pct_start (the share of steps in which the rate rises), div (peak / first
     rate) and final_div (first rate / last rate) to `one-cycle`.
     warmup: how long the rate rises first.
-    rise: the form of the warm-up. `linear` starts at 0 (step i of W: i / W) and is multiplied with the schedule.
+    rise: the form of the warm-up. `linear` starts at 0 (step i of W: i / W), or at a share `warmup_start` of the rate
+    (s + (1 - s) x i / W), and is multiplied with the schedule.
     `cosine` rises from `rise_from` to `lr` step by step and `cosine-epochs` once per epoch; the schedule then starts
     after the warm-up, except that milestones always count from the start of the training.
     beta1, beta2: the decay rates of Adam's averages of the gradient and of its square; `one-cycle` sets beta1.
@@ -128,6 +129,7 @@ class Recipe:
     milestones: tuple[Moment, ...] = attrs.field(default=(), converter=_moments)
     gamma: float = attrs.field(default=0.1, converter=float)
     warmup: Moment = attrs.field(default=INIT, converter=_moment)
+    warmup_start: float = attrs.field(default=0.0, converter=float)
     rise: str = "linear"
     rise_from: float = attrs.field(default=0.0, converter=float)
     min_lr: float = attrs.field(default=0.0, converter=float)
@@ -193,6 +195,7 @@ class Recipe:
             ("cutmix", self.cutmix),
         ):
             _require(math.isfinite(number) and number >= 0, f"{name}={number:g}: must be at least 0")
+        _require(0 <= self.warmup_start < 1, f"warmup_start={self.warmup_start:g}: must be at least 0 and below 1")
         whole_epochs = self.patience.unit == "ep" and self.patience.amount.denominator == 1
         _require(not self.patience.amount or whole_epochs, f"patience={self.patience}: must be in whole epochs: 5ep")
         _require(0 < self.pct_start < 1, f"pct_start={self.pct_start:g}: must be above 0 and below 1")
@@ -274,7 +277,8 @@ class Recipe:
         if not rise_steps:
             return rates
         if self.rise == "linear":
-            rates[:rise_steps] *= step[:rise_steps] / rise_steps
+            risen = step[:rise_steps] / rise_steps
+            rates[:rise_steps] *= self.warmup_start + (1 - self.warmup_start) * risen if self.warmup_start else risen
         else:
             risen_steps = step[:rise_steps] if self.rise == "cosine" else step[:rise_steps] // per_epoch * per_epoch
             rates[:rise_steps] = self.lr + (self.rise_from - self.lr) / 2 * (

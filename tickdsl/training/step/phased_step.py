@@ -70,8 +70,8 @@ class PhasedStep(OptimiserStep):
             )
         if recipe.accumulate > 1:
             raise TickdslError(
-                f"accumulate={recipe.accumulate}: the task `{task.name}` trains the parts of its network in turn, each on "
-                "the whole batch",
+                f"accumulate={recipe.accumulate}: the task `{task.name}` trains the parts of its network in turn, "
+                "each on the whole batch",
                 "leave out `accumulate`, or use a smaller `batch=`",
             )
         self._phases: list[tuple[Phase, list[nn.Parameter], torch.optim.Optimizer]] = []
