@@ -198,7 +198,18 @@ def test_between_must_keep_the_network() -> None:
         tickdsl.prune(residual(), images(), between=lambda network: None)
 
 
-@pytest.mark.parametrize("by", CRITERIA)
+#: They rank by what a training did, which a network alone does not show.
+OF_TRAININGS = ("delta", "movement")
+
+
+@pytest.mark.parametrize("by", OF_TRAININGS)
+def test_criteria_of_trainings_say_where_they_work(by: str) -> None:
+    with pytest.raises(tickdsl.TickdslError) as error:
+        tickdsl.prune(residual(), images(), "30%", unit="weights", by=by)
+    assert "plan" in str(error.value.hint) or "from … to … every …" in str(error.value.hint)
+
+
+@pytest.mark.parametrize("by", [by for by in CRITERIA if by not in OF_TRAININGS])
 def test_every_criterion_prunes_with_a_loader_of_ones_own(by: str) -> None:
     model, x = residual(), images()
     unit: Any = "layers" if by in ("cka", "kl") else "filters"

@@ -12,7 +12,7 @@ from tickdsl.checks import check, schedules
 from tickdsl.cli import main
 from tickdsl.lang.findings.diagnostics import Diagnostic
 from tickdsl.lang.meaning import after_prune, pipeline, questions, resolve
-from tickdsl.lang.meaning.after_prune import ArmContext
+from tickdsl.lang.meaning.arm_context import ArmContext
 from tickdsl.lang.meaning.arm_expansion import ArmExpander
 from tickdsl.lang.reading import include
 from tickdsl.lang.reading.ast_builder import _Builder

@@ -11,7 +11,7 @@ from command_line import CliHarness
 from plugin_task_cases import PLUGIN_CASES
 from task_cases import TASK_CASES, TaskCase
 
-CASES = {f"{case.task}: {case.head.split()[1]}": case for case in (*TASK_CASES, *PLUGIN_CASES)}
+CASES = {case.name: case for case in (*TASK_CASES, *PLUGIN_CASES)}
 DATA = {
     case.head: line.removeprefix("data ")
     for case in CASES.values()

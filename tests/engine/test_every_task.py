@@ -31,7 +31,7 @@ from tickdsl.training.stacked.training import train_stacked
 from tickdsl.training.tasks import find_task
 
 CPU = torch.device("cpu")
-CASES = {f"{case.task}: {case.head.split()[1]}": case for case in (*TASK_CASES, *PLUGIN_CASES)}
+CASES = {case.name: case for case in (*TASK_CASES, *PLUGIN_CASES)}
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 #: Criteria of all kinds: by weights, by gradients of the loss, by second derivatives, and without data.
 RANKING = ("magnitude", "snip", "taylor", "grasp", "synflow")
@@ -108,11 +108,8 @@ def test_two_arms_share_the_dense_training_and_what_they_have_in_common(case: Ta
     assert set(alone.study.graph) < set(both.study.graph)
     assert both.measured_step("dense", 0, "one") == both.measured_step("dense", 0, "two")
     assert both.levels("one")[0].structure == both.levels("two")[0].structure
-    tasks = {
-        both.study.step(key).args["data"].get("task", "classify")
-        for key in both.study.graph
-        if "data" in both.study.step(key).args
-    }
+    measured = {m.step for m in both.study.measurements}
+    tasks = {both.study.step(key).args["data"].get("task", "classify") for key in measured}
     assert tasks == {case.task}
 
 

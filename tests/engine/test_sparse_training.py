@@ -15,9 +15,9 @@ from tickdsl.engine.steps.trainings import prepare_training
 from tickdsl.errors import TickdslError
 from tickdsl.graph.indexing import remaining_weights
 from tickdsl.graph.structure import Structure
+from tickdsl.lang.meaning.sparse_training import penalty_recipe
 from tickdsl.moments import Moment
 from tickdsl.plan.model import Penalty
-from tickdsl.plan.sparse_training import penalty_recipe
 from tickdsl.pruning.criteria.protocol import masked_state
 
 PER_EPOCH = 6  # 192 images in batches of 32
@@ -63,6 +63,30 @@ def test_gradual_pruning_up_to_its_start_is_the_dense_training(tmp_path: Path) -
     # Half of the amount was removed after step 6, from the very weights that arm b ranks; the rest one step later.
     half = sum(int((~gradually.masks[n] & ~at_once.masks[n]).sum()) for n in names)
     assert half >= sum(int((~mask).sum()) for mask in at_once.masks.values()) // 2 - 1
+
+
+def test_what_is_recalibrated_after_a_gradual_prune_is_measured(tmp_path: Path) -> None:
+    found = step_runner(tmp_path, "prune weights to 80% from 1ep to 2ep every 2it; recalibrate\nreport pruned")
+    (level,) = found.study.levels
+    ticket = found.study.step(level.ticket)
+    assert ticket.operation == "evaluate"
+    assert found.study.step(ticket.parents["weights"]).operation == "recalibrate"
+    assert found.study.step(level.structure).args["gradual"]["to"] == "2ep"
+    assert found.metrics(level.ticket)["sparsity"] == pytest.approx(0.8, abs=1e-3)
+
+
+def test_parts_that_are_pruned_gradually_overlap(tmp_path: Path) -> None:
+    found = step_runner(
+        tmp_path,
+        "split samples 2\nprune weights to 60% from 1it to 2ep every 1it except fc; overlap; rewind weights to init",
+    )
+    (level,) = found.study.levels
+    overlap = found.study.step(level.structure)
+    assert overlap.operation == "overlap"
+    parts = [found.structure(key) for key in overlap.parents.values()]
+    both = found.structure(level.structure)
+    assert parts[0] != parts[1] and both == parts[0].intersect(parts[1])
+    assert found.metrics(level.ticket)["sparsity"] > 0.6
 
 
 def test_what_follows_a_gradual_prune_has_its_masks(tmp_path: Path) -> None:
@@ -247,9 +271,9 @@ def test_a_penalty_shrinks_what_is_removed(tmp_path: Path) -> None:
 
 def test_the_penalty_of_rst_takes_90_000_steps() -> None:
     """Bai et al. 2022: the factor grows by 1e-4 every 5 steps up to 1, and is held for 40,000 steps."""
-    penalty = Penalty(1e-4, Moment.parse("5it"), 1.0, Moment.parse("40000it"), lr=0.001, batch=64)
-    recipe = penalty_recipe(penalty, {"length": "200ep", "lr": 0.1, "decay": 5e-4, "milestones": ["100ep"],
-                                      "schedule": "milestones"})  # fmt: skip
+    penalty = Penalty(1e-4, Moment.parse("5it"), 1.0, Moment.parse("40000it"))
+    base = {"length": "200ep", "lr": 0.1, "decay": 5e-4, "milestones": ["100ep"], "schedule": "milestones"}
+    recipe = penalty_recipe(penalty, base, lr=0.001, batch=64)
     assert recipe == {"length": "90000it", "lr": 0.001, "batch": 64, "decay": 5e-4}
 
 

@@ -115,6 +115,10 @@ def test_a_task_of_ones_own_has_its_loss_and_its_metric(sandbox: Any, tmp_path: 
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
+        (
+            "raw = attrs.evolve(raw, train_inputs=np.array(['a text'] * 96))",
+            "train_inputs is <U6 .96.(.|\n)*into tokens",
+        ),
         ("raw.train_targets[3, 1] = np.nan", r"train_targets has \[.*nan\] at 3"),
         ("raw.test_targets[:, 0] = 2", "test_targets has an output with one value only"),
         ("raw = attrs.evolve(raw, test_targets=raw.test_targets[:, :1])", "train_targets has shape .2. per input"),

@@ -28,6 +28,20 @@ compare colt, imp, random-init, dense within=1%
 arm kd { prune weights global to 80% except fc; rewind weights to 1ep; distill from dense temperature=5 weight=0.9 }
 compare kd, dense
 """,
+    "sparse training": SMALL + """\
+train 3ep lr=0.05 batch=32 decay=5e-4 milestones=[2ep] bn-l1=1e-4
+sweep grow in [gradient, random, momentum]
+arm evolving { prune weights erk to 80% by random at init; evolve weights 30% grow=$grow every=2it fan-in=constant }
+arm exchanged { prune weights to 50% x 2; rewind lr; evolve weights 30% every=3it }
+arm gradual { prune weights to 80% from 1it to 2ep every 2it; grow weights 10% by gradient; rewind lr }
+arm moved { prune weights local to 80% from 1it to 2ep every 3it by movement }
+arm sensitive { prune weights to 80% from 1it to 2ep every 3it by snip }
+arm changed { prune weights to 80% by delta; rewind lr; grow weights all; retrain fine-tune 1ep lr=0.01 }
+arm penalised { prune filters local 30% by l2 via penalty step=0.5 every=1it to=1 hold=3it; rewind lr }
+arm soft { prune filters local 30% by l2 via zeroing every=1ep; rewind lr }
+compare all, random-init, dense
+report accuracy, sparsity, train-flops, barrier, pruned
+""",
     "early bird": SMALL + """\
 train 6ep lr=0.05 batch=32
 arm early-bird { prune filters global 50% by bn-scale until mask-distance < 0.3; rewind lr }

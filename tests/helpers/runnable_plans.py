@@ -55,6 +55,7 @@ OPTION_VALUES: dict[str, tuple[str, ...]] = {
     "temperature": ("2", "5"),
     "milestones": ("[5it]", "[5it, 9it]"),
     "multiple": ("2", "4"),
+    "metric": ("accuracy", "loss"),
     "warmup": ("2it", "5it"),
     "until": ("4it", "9it"),
     "augment": ("flip", "[crop, rotation]"),
@@ -126,6 +127,11 @@ def _changes(statement: Statement) -> Iterator[tuple[Statement, str, str, Statem
 
 def _schemas(keyword: str) -> dict[str, OptionType]:
     return option_schemas.STATEMENT_OPTIONS.get(keyword, {})
+
+
+def _own_schemas(keyword: str, names: Sequence[str]) -> dict[str, OptionType]:
+    """Those of a statement's options that do not belong to one of its clauses."""
+    return {name: _schemas(keyword)[name] for name in names}
 
 
 def values(option: str, schema: OptionType) -> tuple[str, ...]:
@@ -206,7 +212,7 @@ class _Drawer:
             ends = [] if "x 2" in amount else ["x 2"]
         if once:
             amount, ends = amount.removesuffix(" x 2"), []
-        options = self.options(_schemas("prune")) if self.sometimes() else {}
+        options = self.options(_own_schemas("prune", ("order", "multiple"))) if self.sometimes() else {}
         return Statement(
             " ".join(
                 part

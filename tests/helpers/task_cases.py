@@ -19,6 +19,12 @@ class TaskCase:
     refuses: tuple[str, ...] = ()
 
     @property
+    def name(self) -> str:
+        """The task, with the network and the data."""
+        lines = self.head.splitlines()
+        return f"{self.task}: {' on '.join(line.split()[1] for line in lines[:2])}"
+
+    @property
     def plan(self) -> str:
         """A plan with one prune of its first unit."""
         return f"plan 1\n{self.head}\nseeds 1\nprune {self.units[0]} global 30% x 2\nrewind weights to init\n"
@@ -57,9 +63,13 @@ TASK_CASES = (
         ("weights", "neurons"),
     ),
     TaskCase(
-        "vae", "model conv-vae width=0.25 latent=8\ndata digits samples=200\ntrain 3ep batch=50 opt=adam lr=0.003"
+        "vae",
+        "model conv-vae width=0.25 latent=8\ndata digits samples=200\ntrain 3ep batch=50 opt=adam lr=0.003",
+        refuses=("stack", "pt2"),  # its networks draw random numbers
     ),
     TaskCase(
-        "generate", "model dcgan width=0.25 latent=8\ndata digits samples=200\ntrain 3ep batch=50 opt=adam lr=0.003"
+        "generate",
+        "model dcgan width=0.25 latent=8\ndata digits samples=200\ntrain 3ep batch=50 opt=adam lr=0.003",
+        refuses=("distill", "stack", "export"),  # its parts are trained in turn, and only a run can judge them
     ),
 )

@@ -58,7 +58,13 @@ def plans(draw: Any) -> str:
         teachers = ["dense", *others]
         then = pick(("", "", "recalibrate; ")) + then if then else pick(("", "recalibrate"))
         distill = f"; distill from {pick(teachers)}" + pick(("", " temperature=3 weight=50%", " until=50%"))
-        return then + (distill if then not in ("", "recalibrate") and pick((True, False)) else "")
+        if then in ("", "recalibrate"):
+            return then
+        grown = f"{then}; grow weights {pick(('all', '20%', '30 by random', '10% by gradient'))}; rewind lr"
+        then = pick((then, then, then, grown))
+        options = pick(("", " grow=random", " until=2ep every=3it fan-in=constant"))
+        then += pick(("", "", f"; evolve weights 20%{options}"))
+        return then + (distill if pick((True, False)) else "")
 
     def prune(others: list[str], *, once: bool = False) -> str:
         unit = pick(("weights", "filters", "blocks"))
@@ -74,7 +80,13 @@ def plans(draw: Any) -> str:
         at = pick(("", "", "at init", "at 1ep"))
         by = pick(("by $by", "")) if "by" in swept else pick(CRITERIA)
         layers = pick(("", "", "in $pattern", "except fc", 'except "**.conv1", $pattern'))
-        return " ".join(["prune", unit, scope, amount, times, ends, by, at, layers])
+        during = ""
+        if unit != "blocks" and not (times or ends or at):
+            gradual = f"from {pick(('init', '5it', '10%'))} to {pick(('2ep', '60%'))} every 3it"
+            ways = (gradual, f"{gradual} curve=linear") if unit == "weights" else ("via zeroing every=1ep",)
+            penalty = "via penalty step=0.1 every=2it to=1 hold=10it"
+            during = pick(("", "", *ways, penalty, f"{penalty} lr=0.01 batch=16"))
+        return " ".join(["prune", unit, scope, amount, times, ends, by, at, layers, during])
 
     def pipeline(others: list[str]) -> list[str]:
         parts = []

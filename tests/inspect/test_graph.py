@@ -221,6 +221,15 @@ def test_a_share_lies_between_0_and_1(capsys: pytest.CaptureFixture[str], share:
     assert "not a share" in capsys.readouterr().err
 
 
+def test_every_model_of_tickdsl_has_data_that_it_is_shown_on(tmp_path: Path) -> None:
+    from tickdsl.inspect.graph_subject import spec_of_model
+    from tickdsl.training.catalogue import MODELS
+
+    for name, info in MODELS.builtin.items():
+        if info.is_builtin:
+            assert spec_of_model(name, (), None, tmp_path).shape, name
+
+
 def test_the_list_names_every_model_once(harness: Any) -> None:
     from tickdsl.training.catalogue import MODELS, TORCHVISION_PREFIX
 

@@ -168,7 +168,7 @@ COMPLETIONS = [
     ("prune filters |", {"global", "local", "to", "matching"}, {"filters"}),
     ("prune filters 20% |", {"x", "by", "until", "at", "in", "except", "of"}, {"global", "when"}),
     ("prune filters 20% x 3 by l1 in a |", {"until", "in", "except"}, {"x", "by"}),
-    ("prune filters 20% |", {"order=", "multiple="}, {"lr="}),
+    ("prune filters 20% |", {"order=", "multiple="}, {"momentum="}),
     ("prune filters 20% order=|", {"lowest", "highest"}, {"multiple="}),
     ("prune weights |", {"erk", "balanced", "global"}, {"flops"}),
     ("prune filters to 50% of |", {"flops", "params"}, {"original", "by"}),

@@ -228,7 +228,7 @@ def test_a_plan_on_the_second_device(text: str, tmp_path: Path, monkeypatch: pyt
     assert {result["made"]["device"] for result in results} == {str(fake_device.DEVICE)}
 
 
-TASKS = {f"{case.task}: {case.head.split()[1]}": case for case in (*TASK_CASES, *PLUGIN_CASES)}
+TASKS = {case.name: case for case in (*TASK_CASES, *PLUGIN_CASES)}
 
 
 @pytest.mark.parametrize("case", TASKS.values(), ids=list(TASKS))

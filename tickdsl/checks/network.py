@@ -13,6 +13,7 @@ from tickdsl.checks import (
     cost_targets,
     data_sets,
     network_size,
+    phases,
     plugins,
     prune_amounts,
     prune_targets,
@@ -120,6 +121,7 @@ def diagnostics(arm: Arm, data: Path | None, *, has_random_structure: bool = Fal
     yield from conditions.check_until(arm, graph)
     yield from plugins.diagnostics(arm, arm_steps_per_epoch(arm), root)
     yield from _check_recalibration(arm, graph)
+    yield from phases.diagnostics(arm)
     for index, group in arm.distinct_rounds.items():
         traced = TracedPrune(
             arm,

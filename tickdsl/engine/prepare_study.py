@@ -11,6 +11,7 @@ import torch
 
 from tickdsl.engine.compared_metric import require_known_metric
 from tickdsl.engine.graph_cache import DEFAULT_DATA_DIR, dense_graph, task_of
+from tickdsl.engine.judging_labels import require_labels
 from tickdsl.engine.machine.precision import resolve_precision
 from tickdsl.engine.plan_tickets import base_structure, is_ticket
 from tickdsl.engine.steps.measurements import measurement_context
@@ -75,6 +76,7 @@ def prepare_study(plan: Plan, data: Path | None = None, device: torch.device | N
 
     require_fit(plan, task)
     require_known_metric(plan, root)
+    require_labels(plan, root)
     return lower(
         plan,
         fingerprint=fingerprint_of,

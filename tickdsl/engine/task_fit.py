@@ -69,7 +69,7 @@ def task_info(name: str) -> TaskInfo:
         task.has_classes,
         label_smoothing=has_label_smoothing,
         temperature=type(task).soften is not Task.soften,
-        in_phases=bool(task.phases),
+        parts_in_turn=bool(task.phases),
         probabilities=task.takes_probabilities,
         alike=tuple(known for known, builtin in TASKS.items() if isinstance(task, type(builtin))),
     )
@@ -203,8 +203,8 @@ def _check_arm(arm: Arm, task: TaskInfo, known: DataKnowledge) -> Iterator[Diagn
         for tail in group.tail:
             if isinstance(tail, Retrain):
                 yield from _check_recipe(tail.recipe, task, data, tail.span)
-            if isinstance(tail, Distill) and not task.temperature:
-                yield from _check_temperature(tail, task)
+            if isinstance(tail, Distill):
+                yield from _check_distillation(tail, task)
 
 
 def _check_recipe(
@@ -232,7 +232,7 @@ def _check_recipe(
                 Label(data.span, "the data") if data.span is not None else None,
             )
     accumulate = int(recipe.get("accumulate", 1) or 1)
-    if accumulate > 1 and task.in_phases:
+    if accumulate > 1 and task.parts_in_turn:
         place = places.get("accumulate") if isinstance(places, dict) else None
         yield _at(
             "TD474",
@@ -260,8 +260,8 @@ def _check_augmentations(arm: Arm) -> Iterator[Diagnostic]:
         )
 
 
-def _check_temperature(distill: Distill, task: TaskInfo) -> Iterator[Diagnostic]:
-    if distill.temperature_span is not None:
+def _check_distillation(distill: Distill, task: TaskInfo) -> Iterator[Diagnostic]:
+    if distill.temperature_span is not None and not task.temperature and not task.parts_in_turn:  # TD490 then
         yield Diagnostic(
             "TD479",
             f"`temperature=` has no effect: the outputs of the task {task.name} are not softened",

@@ -192,8 +192,11 @@ def _layer_channels(graph: ModelGraph, owners: Mapping[str, str]) -> dict[str, t
         else:
             channels[path] = ("linear", shape[-1], shape[0])
     for name, info in graph.weights.items():
-        kind = "linear" if len(info.shape) == 2 else "weights"
-        channels.setdefault(name.rpartition(".")[0], (kind, info.shape[1], info.shape[0]))
+        looked_up = any(graph.graph.nodes[node]["op"] == "embedding" for node in graph.graph.successors(name))
+        layer = ("linear" if len(info.shape) == 2 else "weights", info.shape[1], info.shape[0])
+        channels.setdefault(
+            name.rpartition(".")[0], ("embedding", info.shape[0], info.shape[1]) if looked_up else layer
+        )
     return channels
 
 

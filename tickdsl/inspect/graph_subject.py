@@ -24,9 +24,11 @@ _DEFAULT_DATA_BY_FAMILY = {
     "convs": "cifar10",
     "vgg": "cifar10",
     "resnet": "cifar10",
+    "unet": "shapes",
+    "generative": "mnist-small",
     PLUGIN_FAMILY: "digits",
 }
-_DEFAULT_DATA_BY_MODEL = {"small-cnn": "digits", "conv3": "cifar10"}
+_DEFAULT_DATA_BY_MODEL = {"small-cnn": "digits", "conv3": "cifar10", "gpt": "corpus", "bert": "sentences"}
 #: torchvision's networks are made for ImageNet.
 _IMAGENET: tuple[InputShape, int] = ((3, 224, 224), 1000)
 

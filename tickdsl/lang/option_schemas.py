@@ -110,7 +110,7 @@ TRAIN_OPTIONS: dict[str, OptionType] = {
     "bn-l1": OptionType("float", "strength of an L1 penalty on the scales of batch norm (network slimming)", least=0),
     "clip": OptionType("float", "largest norm of the gradient; a longer one is scaled down (0: off)", least=0),
     "accumulate": OptionType("int", "micro-batches that a batch is computed in, to need less memory", least=1),
-    "ema": OptionType("float", "decay rate of a moving average of the weights, which is kept instead", least=0, below=1),
+    "ema": OptionType("float", "decay rate of the moving average of the weights that is kept", least=0, below=1),
     "mixup": OptionType("float", "mix images with others: a of Beta(a, a), from which the share is drawn", least=0),
     "cutmix": OptionType("float", "put a part of another image into each: a of Beta(a, a) of its area", least=0),
     "patience": OptionType("moment", "stop after so many epochs without improvement on validation data"),
@@ -216,6 +216,7 @@ REPORT_OPTIONS: dict[str, OptionType] = {
         "float", "power draw of training where no counter can be read (default: depends on the device)", above=0
     ),
     "intensity": OptionType("float", "grams of CO2 per kilowatt-hour (default 480)", least=0),
+    "inception": OptionType("text", "for `fid`: the .pth file with torchvision's weights of Inception v3"),
 }
 #: Option of `report` -> the metrics that use it.
 REPORT_OPTION_METRICS: dict[str, tuple[str, ...]] = {
@@ -223,6 +224,7 @@ REPORT_OPTION_METRICS: dict[str, tuple[str, ...]] = {
     "batch": ("latency", "memory"),
     "watts": ("energy", "carbon"),
     "intensity": ("carbon",),
+    "inception": ("fid",),
 }
 #: How a gradual prune approaches its amount, and what can happen to units before they are removed.
 CURVES = ("cubic", "linear")

@@ -168,7 +168,7 @@ ALL_ARMS = "all"
 METRICS = (
     "accuracy", "loss", "sparsity", "params", "flops", "rounds", "train-time", "train-flops",
     "latency", "memory", "energy", "carbon",
-    "early-stop", "pruned", "robustness", "barrier", "data",
+    "early-stop", "pruned", "robustness", "barrier", "data", "fid",
 )  # fmt: skip
 #: Metric or control -> what it means.
 WORD_SUMMARIES: dict[str, str] = {
@@ -189,6 +189,7 @@ WORD_SUMMARIES: dict[str, str] = {
     "pruned": "test accuracy straight after the prune, before any retraining",
     "robustness": "accuracy on corrupted images and under adversarial attack",
     "barrier": "increase in test error along the line to the same network trained with another data order",
+    "fid": "Fréchet inception distance of generated images, by the weights of Inception in `inception`",
     "dense": "the unpruned network; always included",
     "random-init": "the same structure, trained from new random weights",
     "random-structure": "the same number of units per layer (or, with `match=`, the same cost), chosen at random, with "

@@ -41,7 +41,6 @@ from tickdsl.plan.sparse_training import (
     gradual_args,
     grow_args,
     penalty_args,
-    penalty_recipe,
     zeroing_args,
 )
 from tickdsl.plan.step_builder import (
@@ -255,14 +254,13 @@ class ArmLowering:
 
     def _train_with_penalty(self, state: _State, penalty: Penalty, cut: str, number: int) -> str:
         """Add a training with a growing penalty on what the structure `cut` removes."""
-        recipe = penalty_recipe(penalty, self._arm.recipe)
-        training = TrainingSpec(recipe, round=number, changes=penalty_args(penalty))
+        training = TrainingSpec(penalty.recipe, round=number, changes=penalty_args(penalty))
         label = "train with a growing penalty"
         return self._steps.train(state.weights, state.structure, state.part, training, label=label, cut=cut)
 
     def _required_training(self, state: _State, clause: str) -> TrainingSpec:
         if state.pending is None or state.pending.evolves:
-            raise LoweringError(f"arm {self._arm.id}: {clause} needs a training of its own before its prune")
+            raise LoweringError(f"arm {self._arm.id}: {clause} needs a training of its own")
         return state.pending
 
     def _apply_tails(self, group_index: int, states: list[_State]) -> list[_State]:
@@ -348,7 +346,7 @@ class ArmLowering:
         roles = {f"part {i}": str(state.structure) for i, state in enumerate(states)}
         args = {"at_least": tail.at_least, **self._steps.network_args(None)}
         key = self._steps.add("overlap", args, roles, "overlap")
-        return [attrs.evolve(state, structure=key, pruned_structure=key) for state in states]
+        return [attrs.evolve(state, structure=key, pruned_structure=key, trained=False) for state in states]
 
     def _apply_tail(self, state: _State, tail: Tail, recipe: Options) -> _State:
         """The state after a statement that sets the next training; `recipe`: the one that it replays."""
@@ -357,7 +355,7 @@ class ArmLowering:
                 roles = step_parents(weights=state.weights, structure=state.structure)
                 args = self._steps.network_args(state.part)
                 key = self._steps.add("recalibrate", args, roles, "recalibrate", seeded=True)
-                return attrs.evolve(state, weights=key, pruned=key)
+                return attrs.evolve(state, weights=key, pruned=key, trained=False)
             case Rewind("lr", to):
                 # After a `retrain`, its schedule starts later.
                 training = state.pending if state.retrained and state.pending else TrainingSpec(recipe)
@@ -375,11 +373,9 @@ class ArmLowering:
                     state, weights=weights, pending=training, fresh=fresh or state.fresh, retrained=True
                 )
             case Evolve():
-                training = state.pending
-                if training is None:
-                    raise LoweringError(f"arm {self._arm.id}: `evolve` needs a training")
-                changes = {**training.changes, **evolve_args(tail, training.canonical)}
-                return attrs.evolve(state, pending=attrs.evolve(training, changes=changes))
+                pending = self._required_training(state, "`evolve`")
+                changes = {**pending.changes, **evolve_args(tail, pending.canonical)}
+                return attrs.evolve(state, pending=attrs.evolve(pending, changes=changes))
             case Distill():
                 taught = self._with_teacher(state.pending, tail, state.part, recipe)
                 return attrs.evolve(state, pending=taught, distill=(tail, recipe))

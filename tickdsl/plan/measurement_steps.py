@@ -10,7 +10,7 @@ import attrs
 from tickdsl.moments import INIT, Moment
 from tickdsl.plan.model import Arm, Plan, Rewind
 from tickdsl.plan.step_builder import StepBuilder, TrainingSpec, step_parents
-from tickdsl.plan.steps import Step, changes_masks
+from tickdsl.plan.steps import TASKS_WITH_FEATURES, Step, changes_masks
 from tickdsl.plugins import is_plugin
 
 #: Metrics that the record of a training contains.
@@ -24,11 +24,13 @@ class MeasurementContext:
     """What measurements depend on besides the network.
 
     `shifted`: the digests of published shifted test sets in the data folder, by data set and name. `machine`: the
-    hardware and software that latency and memory are measured on.
+    hardware and software that latency and memory are measured on. `inception`: the file with Inception's weights, as
+    `options` with its `path`, and its `fingerprint`.
     """
 
     shifted: Mapping[str, Mapping[str, str]] = attrs.field(factory=dict)
     machine: Mapping[str, str] = attrs.field(factory=dict)
+    inception: Mapping[str, Any] = attrs.field(factory=dict)
 
 
 DEFAULT_CONTEXT = MeasurementContext()
@@ -56,6 +58,9 @@ def measurement_steps(
             if metric == "memory":
                 args["recipe"] = _memory_recipe(trained.args.get("recipe", steps.arm.recipe))
             yield metric, steps.add(metric, args, step_parents(structure=trained.structure), metric)
+        elif metric == "fid" and trained.args["data"].get("task") in TASKS_WITH_FEATURES:
+            args = {**_network_args(trained), "inception": dict(context.inception)}
+            yield metric, steps.add(metric, args, _network_parents(trained_key, trained), metric)
         elif metric == "barrier" and was_trained:
             first, second = _line_ends(steps, trained_key, trained, dense)
             args = _network_args(trained)

@@ -166,16 +166,14 @@ class Gradual:
 class Penalty:
     """Train with an L2 penalty on the chosen units before they are removed.
 
-    Its factor grows by `step` `every` so often, up to `to`, and is held for `hold`. The training has the arm's recipe
-    with a constant rate (`lr`, `batch`: those of this training; default: the recipe's).
+    Its factor grows by `step` `every` so often, up to `to`, and is held for `hold`. `recipe` is that of this training.
     """
 
     step: float
     every: Moment
     to: float
     hold: Moment
-    lr: float | None = None
-    batch: int | None = None
+    recipe: Options = attrs.field(factory=dict)
 
 
 @attrs.frozen
@@ -411,13 +409,14 @@ class MeasurementOptions:
     `every`: how often `early-stop` measures the validation loss (None: after each epoch). `batch`: images per batch for
     latency and memory. `watts`: the power used to estimate energy if no counter is readable (None: depends on
     the device). `intensity`: grams of CO2 per kWh; the default is the world average of 2023 (Ember, Global Electricity
-    Review 2024).
+    Review 2024). `inception`: the file with the weights of Inception v3, for `fid`.
     """
 
     batch: int = 128
     watts: float | None = None
     intensity: float = 480.0
     every: Moment | None = None
+    inception: str = ""
 
 
 @attrs.frozen

@@ -8,8 +8,7 @@ from fractions import Fraction
 from typing import Any
 
 from tickdsl.moments import Moment
-from tickdsl.plan.model import Evolve, Gradual, Grow, Options, Penalty, Zeroing
-from tickdsl.training.recipes.recipe import Recipe
+from tickdsl.plan.model import Evolve, Gradual, Grow, Penalty, Zeroing
 
 #: Converts a percentage to the unit of a recipe.
 Canonical = Callable[[Moment], Moment]
@@ -45,23 +44,6 @@ def evolve_args(evolve: Evolve, canonical: Canonical) -> dict[str, Any]:
 def penalty_args(penalty: Penalty) -> dict[str, Any]:
     """The arguments of a training with a growing penalty."""
     return {"penalty": {"step": penalty.step, "every": str(penalty.every), "to": penalty.to}}
-
-
-def penalty_recipe(penalty: Penalty, recipe: Options) -> Options:
-    """The recipe of a training with a growing penalty: it ends once the whole penalty was held for its time.
-
-    The rate is constant: `lr=`, or else the highest of the arm's recipe.
-    """
-    base, length = Recipe.from_dict(recipe), penalty_length(penalty)
-    kept = (
-        "optimizer", "batch", "momentum", "nesterov", "decay", "precision", "compile", "augment", "label_smoothing",
-        "clip", "accumulate", "mixup", "cutmix",
-    )  # fmt: skip
-    fields: dict[str, Any] = {name: getattr(base, name) for name in kept}
-    fields["lr"] = base.peak_lr if penalty.lr is None else penalty.lr
-    if penalty.batch is not None:
-        fields["batch"] = penalty.batch
-    return Recipe(length=length, **fields).to_dict()
 
 
 def penalty_length(penalty: Penalty) -> Moment:

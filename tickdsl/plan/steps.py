@@ -29,10 +29,13 @@ OPERATIONS: dict[str, int] = {
     "barrier": 2,
     "pruned": 1,
     "metric": 2,
+    "fid": 1,
 }
 
 #: The tasks whose networks are judged in features of a classifier: the parent `features` of the steps that judge them.
 TASKS_WITH_FEATURES = ("generate",)
+#: The tasks whose networks have parts that are trained in turn.
+TASKS_IN_PHASES = ("generate",)
 JUDGING_OPERATIONS = ("train", "evaluate", "pruned", "barrier")
 
 
@@ -88,7 +91,7 @@ def structure_of(key: str, operation: str, args: Mapping[str, Any], parents: Map
 def _keyed_args(args: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments that enter the key: data and weights count by their fingerprint, not by where they are."""
     keyed = dict(args)
-    for subject, places in (("data", ("path", "load")), ("model", ("weights",))):
+    for subject, places in (("data", ("path", "load")), ("model", ("weights",)), ("inception", ("path",))):
         value = args.get(subject)
         if value is not None and "fingerprint" in value:
             options = {name: option for name, option in value["options"].items() if name not in places}

@@ -87,7 +87,7 @@ def _scores(
             loss = joint_loss(module, inputs, targets, context.phases)
         else:
             loss = context.loss(run_network(module, inputs), targets)
-        (loss * (len(targets) / len(batches))).backward()
+        torch.autograd.backward(loss * len(targets))
     parameters = dict(module.named_parameters())
     found = [parameters[name].grad for name in pruned]
     if any(gradient is None or not bool(torch.isfinite(gradient).all()) for gradient in found):

@@ -25,13 +25,14 @@ _OPERATION_STYLES = {  # Okabe and Ito colour, letter
     "init": ("#E69F00", "I"),
     "train": ("#0072B2", "T"),
     "prune": ("#D55E00", "P"),
+    "grow": ("#F0E442", "G"),
     "overlap": ("#009E73", "O"),
     "random-structure": ("#CC79A7", "R"),
     "evaluate": ("#56B4E9", "E"),
 }
 _GREY = "#8c959f"
 #: Letters of steps that measure metrics other than accuracy.
-_MEASURE_LETTERS = {"robustness": "A", "latency": "L", "memory": "M", "barrier": "B", "pruned": "D"}
+_MEASURE_LETTERS = {"robustness": "A", "latency": "L", "memory": "M", "barrier": "B", "pruned": "D", "fid": "F"}
 _CHIP, _BOX, _LANE, _LABEL, _GAP, _TOP = 40, 28, 44, 210, 26, 30
 
 Lane = tuple[str, str]  # arm, control or ""

@@ -66,6 +66,7 @@ _COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("data", "data,\nmemory", _bytes),
         Column("data.wait", "data,\nwaited %", _percent),
     ),
+    "fid": (Column("fid", "FID", lambda distance: f"{distance:.4g}"),),
     "pruned": (),
     "barrier": (),
 }

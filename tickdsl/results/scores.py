@@ -19,8 +19,9 @@ from tickdsl.results.formatting import MINUS
 ACCURACY = CLASSIFY.metrics[0]
 #: How the names of common metrics are written.
 _NAMES = {
-    "auc": "AUC", "bleu": "BLEU", "elbo": "ELBO", "f1": "F1", "frechet-distance": "Fréchet distance", "iou": "IoU",
-    "kl": "KL", "mae": "MAE", "map": "mAP", "miou": "mIoU", "mse": "MSE", "pixel-accuracy": "pixel accuracy",
+    "auc": "AUC", "bleu": "BLEU", "elbo": "ELBO", "f1": "F1",
+    "frechet-distance": "Fréchet distance (features of a classifier)", "iou": "IoU", "kl": "KL",
+    "mae": "MAE", "map": "mAP", "miou": "mIoU", "mse": "MSE", "pixel-accuracy": "pixel accuracy",
     "psnr": "PSNR", "r2": "R²", "rmse": "RMSE", "ssim": "SSIM",
 }  # fmt: skip
 #: Significant digits of a plain number, and those of a difference whose scale is not known.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Sequence
 
 import attrs
@@ -15,6 +16,8 @@ from tickdsl.results.standings import LOSING, UNDECIDED, WINNING, Standing
 
 BEST_MARK = "*"
 FILTERS_HEADING = "filters\nleft"
+#: Longer names of metrics are wrapped.
+_HEADING_WIDTH = 18
 _COLOURS = {WINNING: "green", LOSING: "red", UNDECIDED: "yellow"}
 
 # What a narrow terminal leaves out, in this order; everything else is always shown.
@@ -86,7 +89,8 @@ def round_columns(
 def _score_heading(metric: MetricInfo) -> str:
     """The name of the metric and its unit, above values that end with a mark or a blank."""
     unit = "%" if metric.is_share else metric.unit
-    return f"{scores.label(metric)}{scores.arrow(metric)}\n{unit}".rstrip("\n") + " "
+    lines = textwrap.wrap(f"{scores.label(metric)}{scores.arrow(metric)}", _HEADING_WIDTH)
+    return "\n".join([*lines, unit]).rstrip("\n") + " "
 
 
 def _difference(standing: Standing, interval: bool) -> str:

@@ -43,23 +43,28 @@ class OutputInfo:
 
 
 def leaves(outputs: Outputs) -> tuple[Tensor, ...]:
-    """The tensors of a network's outputs, in order."""
-    return tuple(leaf for leaf in pytree.tree_leaves(outputs) if isinstance(leaf, Tensor))
+    """The tensors [B, …] of a network's outputs, in order, without numbers that are none of the batch's."""
+    return tuple(leaf for leaf in pytree.tree_leaves(outputs) if isinstance(leaf, Tensor) and leaf.dim())
 
 
 def joined(parts: Sequence[Outputs]) -> Outputs:
     """The outputs of several batches as those of one, float32 on the CPU."""
-    return pytree.tree_map(lambda *tensors: torch.cat([tensor.float().cpu() for tensor in tensors]), *parts)
+
+    def join(*tensors: Tensor) -> Tensor:
+        return torch.cat([tensor.float().cpu() for tensor in tensors]) if tensors[0].dim() else tensors[0].float().cpu()
+
+    return pytree.tree_map(join, *parts)
 
 
 def like(outputs: Outputs, tensors: Sequence[Tensor]) -> Outputs:
     """Tensors in the form of other outputs: the inverse of `leaves`."""
-    return pytree.tree_unflatten(list(tensors), pytree.tree_structure(outputs))
+    given = iter(tensors)
+    return pytree.tree_map(lambda leaf: next(given) if isinstance(leaf, Tensor) and leaf.dim() else leaf, outputs)
 
 
 def describe_outputs(outputs: Outputs, task: Task) -> tuple[OutputInfo, ...]:
     """The tensors of a network's outputs [B, …], with the names of their places, and what they mean in the task."""
-    named = list(_named(outputs))
+    named = [(name, tensor) for name, tensor in _named(outputs) if tensor.dim()]
     default = "logits" if task.has_classes or task.name in ("tag", "segment", "language") else "outputs"
     meaning = _MEANINGS.get(task.name, f"outputs of the task {task.name}")
     if task.name not in _MEANINGS and task.has_classes:
@@ -94,14 +99,16 @@ def test_figures(task: Task, outputs: Outputs, targets: Tensor) -> dict[str, flo
     size = len(targets) if task.keeps_outputs else _BATCH
     total = torch.zeros(())
     for first in range(0, len(targets), size):
-        part = pytree.tree_map(lambda tensor, first=first: tensor[first : first + size], outputs)
+        part = pytree.tree_map(
+            lambda tensor, first=first: tensor[first : first + size] if tensor.dim() else tensor, outputs
+        )
         total = total + task.sums(part, targets[first : first + size])
     return dict(task.figures(total.tolist(), len(targets)))
 
 
 def probe_of(outputs: Outputs) -> Tensor:
     """Outputs by which a network is recognised, float32 [2, K]: all of them, or evenly chosen ones if they are many."""
-    flat = torch.cat([tensor.float().flatten(1) for tensor in leaves(outputs)], 1)
+    flat = torch.cat([tensor.float().reshape(len(tensor), -1) for tensor in leaves(outputs)], 1)
     step = -(-flat.shape[1] // _MAX_PROBE)
     return flat[:, ::step] if step > 1 and not _is_vector(outputs) else flat
 

@@ -11,6 +11,7 @@ from tickdsl.results.estimates import Estimate
 from tickdsl.results.standings import Standing
 
 _DIGITS = 3  # of a plain number
+_LONGEST_HEADING = 20  # instead of longer ones, `score`
 
 
 def score(standing: Standing | None, interval: bool, seeds: int) -> str:
@@ -36,7 +37,8 @@ def score_heading(metrics: Collection[MetricInfo], short: bool = False) -> str:
     if len(set(metrics)) != 1:
         return "score"
     metric = next(iter(metrics))
-    return "acc. %" if short and metric == scores.ACCURACY else scores.heading(metric)
+    heading = "acc. %" if short and metric == scores.ACCURACY else scores.heading(metric)
+    return heading if len(heading) <= _LONGEST_HEADING else f"score{scores.arrow(metric)}"
 
 
 def is_complete(estimate: Estimate, seeds: int) -> bool:

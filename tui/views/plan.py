@@ -16,6 +16,7 @@ _STATEMENT_KEYWORDS = {
     "prune": ("prune",),
     "overlap": ("overlap",),
     "recalibrate": ("recalibrate",),
+    "grow": ("grow",),
     "init": ("split", "model"),
     "random-structure": ("compare",),
     "evaluate": ("report",),
@@ -62,7 +63,9 @@ def _statement_lines(
     first, last = blocks[arm]
     if first == last:
         return [first]
-    line = _find_line(source, first, last + 1, _STATEMENT_KEYWORDS.get(operation, ()), top=False)
+    # A prune that takes place in a training is that training's statement.
+    words = ("prune",) if "prune" in label or "penalty" in label else _STATEMENT_KEYWORDS.get(operation, ())
+    line = _find_line(source, first, last + 1, words, top=False)
     return [first if line is None else line]
 
 

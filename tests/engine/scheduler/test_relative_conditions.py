@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_step_scheduler import ORDERS, ROUNDS, make_study, walk
 
@@ -27,6 +27,7 @@ def dense_steps(study: Study) -> dict[int, str]:
     return {m.seed: m.step for m in study.measurements if m.contestant == "dense"}
 
 
+@settings(deadline=None)
 @given(ORDERS, st.dictionaries(st.integers(1, 2), st.integers(1, ROUNDS)))
 def test_a_drop_is_measured_against_the_dense_network_of_the_seed(draw: random.Random, ends: dict[int, int]) -> None:
     study = make_study(TEXT)

@@ -8,12 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from generated_images import digits
 from PIL import Image
+from regression_data import PLUGIN
 from step_runner import StepRunner, equal_states, step_runner
 
 from tickdsl.engine.steps.samples import save_grid
 from tickdsl.errors import TickdslError
+from tickdsl.plugins import permission
 from tickdsl.records.samples import read_samples
+from tickdsl.training.features import train_classifier
 
 GAN = "model dcgan width=0.1 latent=4\ndata digits samples=100\ntrain 2ep batch=25 opt=adam lr=0.002 beta1=0.5\n"
 VAE = GAN.replace("dcgan", "conv-vae")
@@ -107,11 +111,7 @@ def test_an_early_bird_settles_on_the_batch_norms_of_both_parts(tmp_path: Path) 
     assert {name.split(".")[0] for name in kept} == {"generator", "discriminator"}
 
 
-def test_data_without_labels_cannot_judge_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from generated_images import digits
-
-    from tickdsl.training.features import train_classifier
-
+def test_data_without_labels_cannot_judge_images() -> None:
     with pytest.raises(TickdslError, match="has no labels: its task is `generate`") as caught:
         train_classifier(digits())
     assert "labelled data" in str(caught.value.hint)
@@ -127,3 +127,18 @@ def test_a_grid_holds_every_picture_once(tmp_path: Path) -> None:
     colour = torch.zeros(3, 3, 2, 2, dtype=torch.uint8)
     save_grid(tmp_path / "colour.png", colour)
     assert np.asarray(Image.open(tmp_path / "colour.png")).shape == (4, 25, 3)
+
+
+def test_images_without_labels_are_refused_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(permission, "_allowed", True)
+    (tmp_path / "spots.py").write_text(PLUGIN.replace("{change}", ""))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    head = 'model {} width=0.1 latent=4\ndata "spots:spots"\ntrain 1ep batch=25 opt=adam lr=0.002\n'
+    with pytest.raises(TickdslError, match="spots has no labels: its task is regress") as caught:
+        runner(tmp_path, PRUNE.format(where=""), head.format("dcgan"))
+    assert "labelled images" in str(caught.value.hint)
+    # They are reconstructed as any other images.
+    study = runner(tmp_path, PRUNE.format(where=""), head.format("conv-autoencoder"))
+    assert study.metrics(study.measured_step("dense", 0))["metric"] == "mse"

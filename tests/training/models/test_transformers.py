@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from tickdsl.errors import TickdslError
 from tickdsl.graph import ModelGraph, Structure, compact, cost, trace
+from tickdsl.graph.layer_tree import GraphView
 from tickdsl.training import models
 from tickdsl.training.models.transformers import PADDING
 
@@ -115,6 +116,12 @@ def test_every_kind_of_unit_can_be_removed(name: str) -> None:
     for block in graph.layers:
         small = compact(model, graph, Structure.dense(graph).remove_block(block.name))
         assert relative_difference(small(tokens()), model(tokens())) > 1e-6
+
+
+def test_embeddings_are_shown_as_what_they_are() -> None:
+    layers = {layer.path: layer for layer in GraphView(traced("gpt")[1]).layers}
+    assert [layers[path].kind for path in ("tokens", "positions", "head")] == ["embedding", "embedding", "linear"]
+    assert (layers["tokens"].inputs, layers["tokens"].outputs) == (VOCABULARY, 16)
 
 
 @pytest.mark.parametrize("name", OUTPUTS)

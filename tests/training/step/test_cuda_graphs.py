@@ -20,6 +20,11 @@ from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.data.device_dataset import DeviceDataset
 from tickdsl.training.history import TrainingHistory
 from tickdsl.training.recipes.recipe import Recipe
+from tickdsl.training.sparsifiers.evolving import Evolution
+from tickdsl.training.sparsifiers.gradual import GradualPruning
+from tickdsl.training.sparsifiers.penalty import RisingPenalty
+from tickdsl.training.sparsifiers.protocol import Sparsifier
+from tickdsl.training.sparsifiers.zeroing import SoftPruning
 from tickdsl.training.step import captured_step, cuda_graphs, optimiser_step
 from tickdsl.training.step.captured_step import WARM_UP_STEPS, should_capture
 from tickdsl.training.step.distillation import Distillation
@@ -76,20 +81,21 @@ def _trained(
     monkeypatch: pytest.MonkeyPatch,
     recorder: FakeRecorder,
     distillation: Distillation | None = None,
+    **more: Any,
 ) -> tuple[nn.Module, TrainingHistory]:
     """A training as on CUDA, with the learning rate in a tensor and captured steps."""
     with monkeypatch.context() as patch:
         patch.setattr(optimiser_step, "should_capture", lambda device, recipe: should_capture(CUDA, recipe))
         patch.setattr(optimiser_step, "CudaGraphRecorder", lambda optimizer: recorder)
         model = _network()
-        return model, loop.train(model, tiny, recipe, seed=1, masks=_masks(model), distillation=distillation)
+        return model, loop.train(model, tiny, recipe, seed=1, masks=_masks(model), distillation=distillation, **more)
 
 
 def _plain(
-    tiny: Dataset, recipe: Recipe, distillation: Distillation | None = None
+    tiny: Dataset, recipe: Recipe, distillation: Distillation | None = None, **more: Any
 ) -> tuple[nn.Module, TrainingHistory]:
     model = _network()
-    return model, loop.train(model, tiny, recipe, seed=1, masks=_masks(model), distillation=distillation)
+    return model, loop.train(model, tiny, recipe, seed=1, masks=_masks(model), distillation=distillation, **more)
 
 
 def _close(one: nn.Module, other: nn.Module) -> None:
@@ -119,6 +125,41 @@ def test_distillation_that_ends_is_recorded_twice(tiny: Dataset, monkeypatch: py
     model, _ = _trained(tiny, RECIPE, monkeypatch, recorder, distillation())
     assert recorder.recorded == 2
     _close(model, _plain(tiny, RECIPE, distillation())[0])
+
+
+WEIGHTS = ("1.conv2.weight", "1.fc.weight")
+
+
+@pytest.mark.parametrize(
+    "kind", ["set", "rigl", "gradual", "movement", "penalty", "soft", "bn-l1"]
+)  # fmt: skip
+def test_replayed_steps_read_masks_that_change(tiny: Dataset, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """Masks, scores and the factor of a penalty are changed in place, so the graph reads what they are now."""
+
+    def sparsifier() -> Sparsifier | None:
+        match kind:
+            case "set" | "rigl":
+                return Evolution(0.4, 4, 20, "random" if kind == "set" else "gradient")
+            case "gradual" | "movement":
+                by = "magnitude" if kind == "gradual" else "movement"
+                return GradualPruning(WEIGHTS, {step: [2400 - 100 * step] for step in range(2, 21, 3)}, by)
+            case "penalty":
+                chosen = {name: p.detach() < 0 for name, p in _network().named_parameters() if name in WEIGHTS}
+                return RisingPenalty(chosen, 0.2, 2, 1.0)
+            case "soft":
+                return SoftPruning(lambda state: {name: state[name].abs() < 0.03 for name in WEIGHTS}, 5, 21)
+        return None
+
+    recipe = attrs.evolve(RECIPE, bn_l1=0.01) if kind == "bn-l1" else RECIPE
+    recorder = FakeRecorder()
+    model, history = _trained(tiny, recipe, monkeypatch, recorder, sparsifier=sparsifier())
+    expected, plain = _plain(tiny, recipe, sparsifier=sparsifier())
+    assert recorder.recorded == 1 and recorder.replayed > 8
+    _close(model, expected)
+    assert [change[0] for change in history.changes] == [change[0] for change in plain.changes]
+    if kind in ("set", "gradual"):
+        assert history.masks is not None and plain.masks is not None
+        assert all(torch.equal(history.masks[name], mask) for name, mask in plain.masks.items())
 
 
 @pytest.mark.parametrize(("recorder", "reason"), [

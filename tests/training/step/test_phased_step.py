@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from tickdsl.training.measured_choices import InMemoryChoices
 from tickdsl.training.recipes.recipe import Recipe
 from tickdsl.training.rng import stream_seed
 from tickdsl.training.stacked.eligibility import stacking_obstacle
+from tickdsl.training.step import optimiser_step
 from tickdsl.training.step.distillation import Distillation
 from tickdsl.training.step.masks import Masks
 from tickdsl.training.step.phased_step import PhasedStep
@@ -177,3 +179,33 @@ def test_the_learning_rate_and_the_betas_reach_every_optimiser() -> None:
     step.take(images, images, None, lr=0.125, momentum=0.75, seed=0)
     groups = step.optimizer.param_groups
     assert len(groups) == 2 and {(group["lr"], group["betas"]) for group in groups} == {(0.125, (0.75, 0.999))}
+
+
+class Recorder:
+    """Repeats the work that it was given, as a CUDA graph would, on the tensors of the recording."""
+
+    def __init__(self) -> None:
+        self.replayed = 0
+
+    def warm_up(self, work: Callable[[], None]) -> None:
+        work()
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        def replay() -> None:
+            self.replayed += 1
+            work()
+
+        return replay
+
+
+def test_recorded_steps_train_as_plain_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe, plain, recorder = attrs.evolve(RECIPE, length="5ep"), network(), Recorder()
+    masks = _masks(plain)
+    train(plain, digits(), recipe, seed=1, masks=masks)
+    captured = network()
+    monkeypatch.setattr(optimiser_step, "should_capture", lambda device, recipe: True)
+    monkeypatch.setattr(optimiser_step, "CudaGraphRecorder", lambda optimizer: recorder)
+    train(captured, digits(), recipe, seed=1, masks=masks)
+    assert recorder.replayed > 5
+    for name, tensor in plain.state_dict().items():
+        torch.testing.assert_close(captured.state_dict()[name], tensor, rtol=1e-3, atol=1e-5, msg=name)

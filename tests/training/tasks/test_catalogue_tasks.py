@@ -30,6 +30,7 @@ def test_a_task_is_declared_as_it_is(name: str) -> None:
         task.has_classes,
         label_smoothing=smooths_labels(task),
         temperature=type(task).soften is not Task.soften,
+        parts_in_turn=bool(task.phases),
         alike=(name,),
     )
     assert task_info(name) is info

@@ -22,6 +22,7 @@ from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import compact
 from tickdsl.metrics import shifted_test_sets
 from tickdsl.metrics.barrier import measure_barrier
+from tickdsl.metrics.fid import FID, inception_features, measure_fid
 from tickdsl.metrics.latency import measure_latency
 from tickdsl.metrics.memory import measure_memory
 from tickdsl.metrics.plugin import TrainedModel, metric_figures
@@ -33,6 +34,7 @@ from tickdsl.pruning.criteria.protocol import masked_state
 from tickdsl.records.events import MEASURED
 from tickdsl.records.process import host_name
 from tickdsl.training.data.datasets import Dataset
+from tickdsl.training.data.file_digests import files_digest
 from tickdsl.training.devices import autocast_type
 from tickdsl.training.example_inputs import random_inputs
 from tickdsl.training.memory_layouts import PROBE_IMAGES, preferred_memory_format, set_memory_format
@@ -53,9 +55,21 @@ def measurement_context(plan: Plan, root: Path, device: torch.device) -> Measure
         names = {arm.data.name for arm in plan.arms} | {arm.transfer.data.name for arm in plan.arms if arm.transfer}
         digests = shifted_test_sets.benchmark_digests(root) if names.intersection(_POSSIBLY_CIFAR10) else {}
         shifted_digests = dict.fromkeys(_POSSIBLY_CIFAR10, digests)
-    return MeasurementContext(
-        shifted_digests, _machine_identity(device) if {"latency", "memory"}.intersection(plan.metrics) else {}
-    )
+    machine = _machine_identity(device) if {"latency", "memory"}.intersection(plan.metrics) else {}
+    return MeasurementContext(shifted_digests, machine, _inception(plan) if FID in plan.metrics else {})
+
+
+def _inception(plan: Plan) -> dict[str, Any]:
+    """The file with the weights of Inception. Raises TickdslError if the plan names none, or it cannot be read."""
+    path = plan.measuring.inception
+    if not path:
+        raise TickdslError(
+            "`report fid` needs the weights of Inception v3, which are not installed",
+            'add inception="inception_v3_google-0cc3c7bd.pth", the file that torchvision downloads',
+        )
+    if not Path(path).is_file():
+        raise TickdslError(f"`report fid`: there is no file {path}", "name the file with Inception's weights")
+    return {"options": {"path": path}, "fingerprint": files_digest([Path(path)])}
 
 
 def require_equal_devices(plan: Plan, devices: Sequence[torch.device]) -> None:
@@ -114,7 +128,7 @@ def barrier(step: Step, context: Context, folder: Path, prefixes: Mapping[str, S
 def pruned(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Step]) -> Metrics:
     """Test score (for classifiers the accuracy) and loss of a network straight after a prune, and validation score."""
     measured = _MeasuredNetwork(step, context)
-    module = measured.trained_module("weights")
+    module = measured.trained_module("weights").to(context.device)
     result, held_out = evaluate_on(module, measured.data, context.device, measured.autocast)
     validation = {} if held_out is None else {"pruned.validation": held_out.score}
     return {"figures": {"pruned": result.score, "pruned.loss": result.loss, **validation}, "how": MEASURED}
@@ -144,6 +158,19 @@ def memory(step: Step, context: Context, folder: Path, prefixes: Mapping[str, St
         autocast=measured.autocast,
         target=measured.data.train_targets[0],
         task=measured.data.task,
+    )
+    return {"figures": figures, "how": MEASURED}
+
+
+def fid(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Step]) -> Metrics:
+    """The Fréchet inception distance of generated images; see `tickdsl.metrics.fid`."""
+    measured, inception = _MeasuredNetwork(step, context), step.args["inception"]
+    path = Path(inception["options"]["path"])
+    if files_digest([path]) != inception["fingerprint"]:
+        raise TickdslError(f"{path} changed after the plan was read", "run the plan again")
+    features = inception_features(path, context.device)
+    figures = measure_fid(
+        measured.trained_module("weights"), measured.data, features, context.device, measured.between_steps
     )
     return {"figures": figures, "how": MEASURED}
 

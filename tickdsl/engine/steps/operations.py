@@ -261,4 +261,5 @@ _OPERATIONS: dict[str, Operation] = {
     "barrier": measurements.barrier,
     "pruned": measurements.pruned,
     "metric": measurements.plugin_metric,
+    "fid": measurements.fid,
 }

@@ -126,6 +126,7 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD477": ("criterion-needs-classes", "error"),
     "TD478": ("transfer-mismatch", "error"),
     "TD479": ("no-effect-in-task", "warning"),
+    "TD490": ("trained-in-turn", "error"),
     # the experiment
     "TD501": ("overlap-without-split", "error"),
     "TD502": ("overlap-k-range", "error"),

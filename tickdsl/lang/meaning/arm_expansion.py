@@ -15,7 +15,7 @@ from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.lang.findings.internal_errors import attempt
 from tickdsl.lang.findings.limit import MAX_PER_LINE
 from tickdsl.lang.meaning import pipeline, settings
-from tickdsl.lang.meaning.after_prune import ArmContext
+from tickdsl.lang.meaning.arm_context import ArmContext
 from tickdsl.lang.meaning.sweep_diagnostics import SweepDiagnostics
 from tickdsl.lang.meaning.unused_settings import unused_settings
 from tickdsl.lang.meaning.values import ValueReader

@@ -11,7 +11,7 @@ import attrs
 from tickdsl.lang import syntax
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.lang.meaning import after_prune, prune_clauses
-from tickdsl.lang.meaning.after_prune import ArmContext
+from tickdsl.lang.meaning.arm_context import ArmContext
 from tickdsl.lang.meaning.values import InvalidValueError, ValueReader
 from tickdsl.lang.writing.cycles import is_single_round, joins_next
 from tickdsl.plan import model
@@ -162,7 +162,7 @@ def _rounds(
                 ):  # fmt: skip
                     if not has_prune:
                         raise _report_misplaced(statement, reader, suggest_cycle=not inside_cycle)
-                    tail = after_prune.tail(statement, context)
+                    tail = _tail(statement, rounds, context)
                     if not rounds:
                         raise InvalidValueError
                     if cycle is not None:
@@ -175,6 +175,17 @@ def _rounds(
         except InvalidValueError:
             continue
     return tuple(rounds)
+
+
+def _tail(statement: syntax.Statement, rounds: list[model.Rounds], context: ArmContext) -> model.Tail:
+    """Resolve a statement of a round. Raises InvalidValueError, after reporting it, if it is wrong."""
+    try:
+        return after_prune.tail(statement, context)
+    except InvalidValueError:
+        if isinstance(statement, syntax.Grow) and rounds:  # what follows still comes after a `grow`
+            grown = model.Grow("weights", None, "magnitude", span=statement.span)
+            rounds[-1] = attrs.evolve(rounds[-1], tail=(*rounds[-1].tail, grown))
+        raise
 
 
 def _check_trained(group: model.Rounds, tail: model.Tail, reader: ValueReader) -> None:

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from tickdsl.lang import syntax, vocabulary
 from tickdsl.lang.findings.diagnostics import Diagnostic
-from tickdsl.lang.meaning.after_prune import ArmContext
+from tickdsl.lang.meaning.arm_context import ArmContext
 from tickdsl.lang.meaning.values import InvalidValueError, ValueReader, report_unsupported
 from tickdsl.lang.writing.literals import format_value, percent
 from tickdsl.plan import model

@@ -10,7 +10,7 @@ from tickdsl.lang import option_schemas, registries, syntax, vocabulary
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.lang.findings.suggestions import join_or
 from tickdsl.lang.meaning import after_prune, sparse_training
-from tickdsl.lang.meaning.after_prune import ArmContext
+from tickdsl.lang.meaning.arm_context import ArmContext
 from tickdsl.lang.meaning.default_notes import DefaultsReporter
 from tickdsl.lang.meaning.prune_amounts import amount, amount_span, default_scope
 from tickdsl.lang.meaning.values import InvalidValueError, ValueReader
@@ -38,7 +38,7 @@ def prune(statement: syntax.Prune, context: ArmContext) -> model.Prune:
     scope = clauses.attempt(_scope, statement.scope, unit, reader) or default_scope(statement.amount, reader)
     options = clauses.attempt(_options, statement, unit, reader) or {}
     gradual = clauses.attempt(sparse_training.gradual, statement if statement.gradual else None, options, reader)
-    via = clauses.attempt(sparse_training.via, statement if statement.via else None, options, reader)
+    via = clauses.attempt(sparse_training.via, statement if statement.via else None, options, context)
     settles = (
         clauses.attempt(_settle_condition, statement.until, statement, reader)
         if _is_settling_condition(statement.until)

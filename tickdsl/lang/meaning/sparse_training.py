@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import attrs
+
 from tickdsl.lang import option_schemas, registries, syntax, vocabulary
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.lang.findings.suggestions import join_or
@@ -14,6 +16,8 @@ from tickdsl.lang.meaning.values import InvalidValueError, ValueReader
 from tickdsl.lang.writing.literals import format_value, percent
 from tickdsl.moments import Moment
 from tickdsl.plan import model
+from tickdsl.plan.sparse_training import penalty_length
+from tickdsl.training.recipes.recipe import Recipe
 
 #: Defaults of `evolve`: those of RigL (Evci et al. 2020).
 DEFAULT_GROWTH, DEFAULT_EVERY, DEFAULT_UNTIL = "gradient", Moment.parse("100it"), Moment.parse("75%")
@@ -29,27 +33,28 @@ def gradual(statement: syntax.Prune, options: Mapping[str, Any], reader: ValueRe
     written = statement.gradual
     if written is None:
         return None
-    moments = [
+    start, end, every = (
         reader.moment(value, f"`{word}`")
         for word, value in (("from", written.start), ("to", written.end), ("every", written.every))
-    ]
-    if not moments[2].amount:
+    )
+    if not every.amount:
         raise reader.report_error("TD451", "`every` must be above 0", written.every, help="use e.g. `every 100it`")
-    return model.Gradual(*moments, options.get("curve", "cubic"), span=written.span)
+    return model.Gradual(start, end, every, options.get("curve", "cubic"), span=written.span)
 
 
 def via(
-    statement: syntax.Prune, options: Mapping[str, Any], reader: ValueReader
+    statement: syntax.Prune, options: Mapping[str, Any], context: ArmContext
 ) -> model.Penalty | model.Zeroing | None:
     """What happens to the chosen units before a prune removes them. Raises InvalidValueError if it is wrong."""
     if statement.via is None:
         return None
+    reader = context.reader
     kind = reader.word(statement.via, option_schemas.VIAS, "way to prune")
     needed = {"penalty": ("step", "every", "to", "hold"), "zeroing": ("every",)}[kind]
     missing = [name for name in needed if name not in options]
     if missing:
         example = {"penalty": "step=1e-4 every=5it to=1 hold=40000it", "zeroing": "every=1ep"}[kind]
-        message = f"`via {kind}` needs {' and '.join(f'`{name}=`' for name in missing)}"
+        message = f"`via {kind}` needs {', '.join(f'`{name}=`' for name in missing)}"
         raise reader.report_error("TD450", message, statement.via, help=f"e.g. `via {kind} {example}`")
     every = Moment.parse(options["every"])
     if not every.amount:
@@ -67,7 +72,33 @@ def via(
     if options["to"] < options["step"]:
         message = f"the penalty cannot grow: `to={options['to']:g}` is below `step={options['step']:g}`"
         raise _report_option(statement, "to", "TD451", message, "use a smaller `step=`", reader)
-    return model.Penalty(options["step"], every, options["to"], hold, options.get("lr"), options.get("batch"))
+    if context.settings is None:
+        raise InvalidValueError
+    penalty = model.Penalty(options["step"], every, options["to"], hold)
+    try:
+        recipe = penalty_recipe(penalty, context.settings.recipe, options.get("lr"), options.get("batch"))
+    except ValueError:
+        raise InvalidValueError from None  # tickdsl.checks reports what is wrong with the recipe
+    return attrs.evolve(penalty, recipe=recipe)
+
+
+def penalty_recipe(
+    penalty: model.Penalty, base: model.Options, lr: float | None = None, batch: int | None = None
+) -> model.Options:
+    """The recipe of a training with a growing penalty: it ends once the whole penalty was held for its time.
+
+    The rate is constant: `lr`, or else the highest of the arm's recipe.
+    """
+    recipe = Recipe.from_dict(base)
+    kept = (
+        "optimizer", "batch", "momentum", "nesterov", "decay", "precision", "compile", "augment", "label_smoothing",
+        "clip", "accumulate", "mixup", "cutmix",
+    )  # fmt: skip
+    fields: dict[str, Any] = {name: getattr(recipe, name) for name in kept}
+    fields["lr"] = recipe.peak_lr if lr is None else lr
+    fields["batch"] = recipe.batch if batch is None else batch
+    fields["accumulate"] = min(recipe.accumulate, fields["batch"])
+    return Recipe(length=penalty_length(penalty), **fields).to_dict()
 
 
 def _report_option(

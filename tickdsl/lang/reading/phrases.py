@@ -143,6 +143,7 @@ _PHRASES = (
         rf"\b(?:(?:ignor(?:e|ing)|ignored_layers|without|exclud(?:e|ing)|skip(?:ping)?|not|but)\b\s*=?\s*|except\s*(?=[\[(])){_LAYERS}",
         lambda m: f"write `except {_layers(m)}`",
     ),
+    _phrase("prune", r"\bfrom\s+\d.*", "a gradual prune has a span and an interval: `from 2ep to 20ep every 100it`"),
     _phrase(
         "prune",
         rf"\b(?:(?:on|only|from|for|layers?(?=\s*=))\b\s*=?\s*|in\s*(?=[\[(])){_LAYERS}",

@@ -151,7 +151,11 @@ def _prune_clauses(node: model.Prune) -> Iterator[str]:
     if node.gradual is not None:
         yield f"curve={node.gradual.curve}"
     if node.via is not None:
-        yield from options(attrs.asdict(node.via, recurse=False), option_schemas.PRUNE_OPTIONS)
+        values = attrs.asdict(node.via, recurse=False)
+        if isinstance(node.via, model.Penalty):
+            recipe = Recipe.from_dict(node.via.recipe)
+            values |= {"lr": recipe.lr, "batch": recipe.batch}
+        yield from options(values, option_schemas.PRUNE_OPTIONS)
 
 
 def report_options(metrics: Iterable[str], node: model.MeasurementOptions) -> list[str]:

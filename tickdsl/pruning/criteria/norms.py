@@ -157,7 +157,8 @@ class Delta(Criterion):
     def weights(self, context: ScoringContext, names: Sequence[str]) -> list[Tensor]:
         if context.origin is None:
             raise TickdslError(
-                "`by delta` needs the weights from which changes are measured", "give the context an `origin`"
+                "`by delta` needs the weights from which changes are measured",
+                "use it in a plan, or give the ScoringContext an `origin`; `tickdsl.prune` knows only the network",
             )
         return [
             (context.state[name].detach().double().cpu() - context.origin[name].double().cpu()).abs().flatten()

@@ -37,7 +37,7 @@ class TaskInfo:
 
     label_smoothing: whether its loss has it. temperature: whether the outputs that are distilled are softened by one.
     probabilities: whether its loss takes probabilities of classes, so that images can be mixed.
-    in_phases: whether it trains parts of a network in turn.
+    parts_in_turn: whether parts of a network are trained in turn, by losses of their own, which know no teacher.
     alike: the built-in tasks whose outputs its own have the form of; empty if that is not known.
     """
 
@@ -46,8 +46,8 @@ class TaskInfo:
     has_classes: bool = False
     label_smoothing: bool = False
     temperature: bool = False
+    parts_in_turn: bool = False
     alike: tuple[str, ...] = ()
-    in_phases: bool = False
     probabilities: bool = False
 
     @property
@@ -66,12 +66,10 @@ def _builtin(
     classes: bool = False,
     soft: bool = False,
     smooth: bool = False,
-    in_phases: bool = False,
+    in_turn: bool = False,
 ) -> TaskInfo:
-    return TaskInfo(
-        name, metrics, classes, label_smoothing=smooth, temperature=soft, alike=(name,), in_phases=in_phases,
-        probabilities=name == "classify",
-    )  # fmt: skip
+    mixes = name == "classify"
+    return TaskInfo(name, metrics, classes, smooth, soft, in_turn, alike=(name,), probabilities=mixes)
 
 
 _LOSS_IN_NATS = TaskMetric("loss", higher_is_better=False, unit="nats")
@@ -114,7 +112,7 @@ TASK_INFOS: Mapping[str, TaskInfo] = {
             soft=True,
         ),
         _builtin(
-            "generate", TaskMetric("frechet-distance", higher_is_better=False), _LOSS_IN_NATS, soft=True, in_phases=True
+            "generate", TaskMetric("frechet-distance", higher_is_better=False), _LOSS_IN_NATS, soft=True, in_turn=True
         ),
         _builtin("language", TaskMetric("perplexity", higher_is_better=False), _LOSS_IN_NATS, soft=True, smooth=True),
     )

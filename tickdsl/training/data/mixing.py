@@ -20,9 +20,9 @@ class BatchMixer:
     """Mixes the batches of one training of a classifier.
 
     mixup (Zhang et al. 2018): share x image + (1 - share) x other image. cutmix (Yun et al. 2019): a rectangle of the
-    image, whose area is 1 - share, is that of the other image. The share of a batch is drawn from Beta(a, a), where a is
-    the recipe's `mixup` or `cutmix`; with both, each batch is mixed by either with probability 1/2. The others are the
-    batch in reverse, since its order is random.
+    image, whose area is 1 - share, is that of the other image. The share of a batch is drawn from Beta(a, a), where a
+    is the recipe's `mixup` or `cutmix`; with both, each batch is mixed by either with probability 1/2. The others are
+    the batch in reverse, since its order is random.
     """
 
     def __init__(self, recipe: Recipe, seed: int, steps_per_epoch: int) -> None:

@@ -207,7 +207,9 @@ def _check_shape(info: ModelInfo, name: str, shape: InputShape) -> None:
     if is_tokens(shape) != (info.inputs == "tokens") and info.inputs != "any":
         raise TickdslError(
             f"{name} needs {info.inputs}; the data has {shape_in_words(shape, 'x')}",
-            f"use data with {info.inputs}, or a model for {'tokens' if is_tokens(shape) else 'images'}",
+            "use a model for tokens, such as bert, or data with images"
+            if is_tokens(shape)
+            else f"use data with {info.inputs}, such as corpus or sentences, or a model for images",
         )
     if is_tokens(shape):
         return

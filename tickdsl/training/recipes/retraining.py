@@ -111,8 +111,8 @@ def _with_schedule(base: Recipe, length: Moment, **changed: Any) -> Recipe:
     """The base's optimiser, batch size and augmentation with another schedule."""
     defaults = Recipe(length=length)
     schedule_fields = (
-        "schedule", "milestones", "gamma", "warmup", "warmup_start", "rise", "rise_from", "min_lr", "max_lr", "pct_start", "div",
-        "final_div", "length",
+        "schedule", "milestones", "gamma", "warmup", "warmup_start", "rise", "rise_from", "min_lr", "max_lr",
+        "pct_start", "div", "final_div", "length",
     )  # fmt: skip
     fresh = {name: getattr(defaults, name) for name in schedule_fields}
     if changed.get("schedule") == "one-cycle":

@@ -60,7 +60,8 @@ def highest(scores: Tensor, count: int) -> Tensor:
 
 def is_below(tensor: Tensor, bound: Any) -> Tensor:
     """Where a tensor is below a bound: bool."""
-    return torch.from_numpy(tensor.numpy() < bound) if tensor.device.type == "cpu" else tensor < bound
+    below: Tensor = torch.from_numpy(tensor.numpy() < bound) if tensor.device.type == "cpu" else tensor < bound
+    return below
 
 
 def number_of(chosen: Tensor) -> int:
@@ -72,11 +73,12 @@ def _nth_lowest(scores: Tensor, n: int) -> Any:
     """The nth lowest score, counted from 1."""
     if scores.device.type == "cpu":
         return np.partition(scores.numpy(), n - 1)[n - 1]
-    return scores.kthvalue(n).values
+    return scores.kthvalue(n).values  # a tensor, so that nothing waits for the device
 
 
 def _ties(scores: Tensor, threshold: Any) -> Tensor:
     """The positions of the scores that equal the threshold."""
     if scores.device.type == "cpu":
         return torch.from_numpy(np.flatnonzero(scores.numpy() == threshold))
-    return (scores == threshold).nonzero().flatten()
+    ties: Tensor = (scores == threshold).nonzero().flatten()
+    return ties

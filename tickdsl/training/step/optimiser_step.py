@@ -25,8 +25,8 @@ from tickdsl.training.tasks import CLASSIFY, Loss, Task
 class OptimiserStep:
     """Takes the optimiser steps of one training; on CUDA, they are captured as a graph.
 
-    `optimizer`, `loss_sum` and `average`, if the recipe has one, are its only state. loss_sum: float64, the training loss summed over all terms (for most
-    tasks: images) since the caller last reset it.
+    `optimizer`, `loss_sum` and, if the recipe has one, `average` are its only state. loss_sum: float64, the training
+    loss summed over all terms (for most tasks: images) since the caller last reset it.
     """
 
     def __init__(
@@ -154,7 +154,7 @@ class OptimiserStep:
     def _add_gradients(
         self, images: Tensor, targets: Tensor, soft_targets: Tensor | None, full: int, share: Any = None
     ) -> None:
-        """Add the gradients of a batch, or of a micro-batch that is a `share` of it. full: how many images it usually has."""
+        """Add the gradients of a batch, or of a micro-batch, a `share` of it. full: how many images it usually has."""
         with self._autocast_context():
             outputs = (self._forward if len(images) == full else self._model)(images)
             loss = self._loss(outputs, targets)
