@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import attrs
+
 from tickdsl.checks.schedules import arm_steps_per_epoch, final_length, reaches_end
 from tickdsl.graph.model import ModelGraph
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
@@ -12,6 +14,8 @@ from tickdsl.lang.syntax import Span
 from tickdsl.moments import INIT, Moment
 from tickdsl.plan.model import Arm, Evolve, Grow, Options, Prune, Retrain, Rewind, Rounds, Zeroing
 from tickdsl.training.recipes.recipe import Recipe
+
+_DEFAULT_BATCH = attrs.fields(Recipe).batch.default
 
 
 def diagnostics(arm: Arm) -> Iterator[Diagnostic]:
@@ -52,13 +56,14 @@ def network_diagnostics(arm: Arm, graph: ModelGraph) -> Iterator[Diagnostic]:
 
 
 def _check_micro_batches(arm: Arm, recipes: Iterable[tuple[Options, Any]]) -> Iterator[Diagnostic]:
-    for settings, span in recipes:
-        recipe = Recipe.from_dict(settings)
-        if recipe.accumulate > 1:
+    for recipe, span in recipes:  # as they are written: one with a bad value is no `Recipe`
+        batch, accumulate = recipe.get("batch", _DEFAULT_BATCH), recipe.get("accumulate", 1)
+        if accumulate > 1:
+            images = -(-batch // accumulate)
             yield Diagnostic(
                 "TD540",
-                f"{arm.model.name} has batch norm, which normalises each micro-batch of {recipe.micro_batch} images by "
-                f"itself: the result is not that of a batch of {recipe.batch}",
+                f"{arm.model.name} has batch norm, which normalises each micro-batch of {images} images "
+                f"by itself: the result is not that of a batch of {batch}",
                 span,
                 help="remove `accumulate=`, use a network without batch norm, or add `# ok TD540`",
             )

@@ -145,11 +145,14 @@ class OptimiserStep:
             return
         count = micro_batches(len(images), self._recipe.micro_batch)
         total = self._counted(targets)
-        parts = [images.tensor_split(count), targets.tensor_split(count)]
-        parts.append([None] * count if soft_targets is None else soft_targets.tensor_split(count))
-        for micro_batch in zip(*parts, strict=True):
-            share = self._counted(micro_batch[1]) / total
-            self._add_gradients(*micro_batch, self._recipe.micro_batch, share)
+        soft_parts: Sequence[Tensor | None] = [None] * count
+        if soft_targets is not None:
+            soft_parts = soft_targets.tensor_split(count)
+        for some_images, some_targets, some_soft in zip(
+            images.tensor_split(count), targets.tensor_split(count), soft_parts, strict=True
+        ):
+            share = self._counted(some_targets) / total
+            self._add_gradients(some_images, some_targets, some_soft, self._recipe.micro_batch, share)
 
     def _add_gradients(
         self, images: Tensor, targets: Tensor, soft_targets: Tensor | None, full: int, share: Any = None
