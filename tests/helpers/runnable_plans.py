@@ -239,6 +239,8 @@ class _Drawer:
         if self.sometimes():
             schedule = self.pick(sorted(registries.SCHEDULES.builtin))
             schemas = _schemas("retrain")
+            if schedule == "recipe":
+                schemas = _schemas("train")
             options = {name: schemas[name] for name in registries.SCHEDULES[schedule].options}
             yield Statement(f"retrain {schedule}{self.pick(('', ' 1ep', ' 8it'))}", self.options(options))
         if self.sometimes():

@@ -127,8 +127,8 @@ def test_an_option_of_retrain_is_idle_exactly_if_no_value_changes_the_training(
     shape = {"schedule": base_schedule, "milestones": ["4ep"] if base_schedule == "milestones" else []}
     base = Recipe.from_dict({"length": "16ep", "lr": 0.1, **shape})
     for option, opt in itertools.product(registries.SCHEDULES[schedule].options, ("sgd", "adam")):
-        if option in ("opt", *WITHOUT_RULES):
-            continue
+        if option in ("opt", "schedule", *WITHOUT_RULES) or (option, length) == ("milestones", "3ep"):
+            continue  # those milestones are after the end
         if option == "pct-start" and (base_schedule, length) == ("milestones", "3ep"):
             continue  # it moves milestones, but in so short a training not always by a whole epoch
         outcomes = []
@@ -136,7 +136,7 @@ def test_an_option_of_retrain_is_idle_exactly_if_no_value_changes_the_training(
             rate = {} if option == "max-lr" else {"lr": 0.08}
             given = {"optimizer": opt, **rate, recipe_field(option): value}
             recipe = retraining_recipe(base, schedule, base.length.parse(length), given)
-            kind = option_schemas.RETRAIN_OPTIONS[option]
+            kind = option_schemas.retrain_options(schedule, [option])[option]
             reason = kind.reason_for_no_effect(recipe_settings(recipe, retrain=schedule), {"opt", option})
             outcomes.append((what_is_trained(recipe), reason is not None))
         for trained, idle in outcomes:

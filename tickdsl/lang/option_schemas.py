@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import attrs
@@ -168,6 +168,8 @@ RETRAIN_OPTIONS: dict[str, OptionType] = {
         idle=(NoEffect("beside `lr=`, which sets the same peak", "remove one of them", beside=("lr",)),),
     ),
     **{name: TRAIN_OPTIONS[name] for name in ("div", "final-div", *_COMMON_RETRAIN_OPTIONS)},
+    # Options of `recipe` only.
+    **{name: TRAIN_OPTIONS[name] for name in ("schedule", "milestones", "warmup", "warmup-start")},
 }
 #: Schedule of `retrain` -> the options it accepts.
 SCHEDULE_OPTIONS = {
@@ -177,6 +179,7 @@ SCHEDULE_OPTIONS = {
     "cyclic": ("lr", "min-lr", "pct-start", *_COMMON_RETRAIN_OPTIONS),
     "linear": ("lr", "pct-start", *_COMMON_RETRAIN_OPTIONS),
     "scratch": ("lr", *_COMMON_RETRAIN_OPTIONS),
+    "recipe": tuple(TRAIN_OPTIONS),
 }
 #: Options that a plug-in schedule accepts.
 PLUGIN_SCHEDULE_OPTIONS = ("lr", "min-lr", "pct-start", "gamma", "div", "final-div", *_COMMON_RETRAIN_OPTIONS)
@@ -279,6 +282,12 @@ STATEMENT_OPTIONS: dict[str, dict[str, OptionType]] = {
     "compare": COMPARE_OPTIONS,
     "report": REPORT_OPTIONS,
 }
+
+
+def retrain_options(schedule: str, names: Iterable[str]) -> dict[str, OptionType]:
+    """The options of `retrain SCHEDULE` with these names: those of `recipe` are the ones of `train`."""
+    kinds = TRAIN_OPTIONS if schedule == "recipe" else RETRAIN_OPTIONS
+    return {name: kinds[name] for name in names}
 
 
 def option_schema(options: Any) -> dict[str, OptionType]:
