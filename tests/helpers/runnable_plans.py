@@ -46,6 +46,12 @@ OPTION_VALUES: dict[str, tuple[str, ...]] = {
     "div": ("5", "25"),
     "final-div": ("10", "100"),
     "label-smoothing": ("0.1", "0.2"),
+    "clip": ("0.5", "2"),
+    "accumulate": ("2", "3"),
+    "ema": ("0.5", "0.9"),
+    "mixup": ("0.2", "1"),
+    "cutmix": ("0.5", "1"),
+    "warmup-start": ("0.1", "0.5"),
     "temperature": ("2", "5"),
     "milestones": ("[5it]", "[5it, 9it]"),
     "multiple": ("2", "4"),
@@ -233,6 +239,8 @@ class _Drawer:
         if self.sometimes():
             schedule = self.pick(sorted(registries.SCHEDULES.builtin))
             schemas = _schemas("retrain")
+            if schedule == "recipe":
+                schemas = _schemas("train")
             options = {name: schemas[name] for name in registries.SCHEDULES[schedule].options}
             yield Statement(f"retrain {schedule}{self.pick(('', ' 1ep', ' 8it'))}", self.options(options))
         if self.sometimes():

@@ -12,6 +12,7 @@ TRAIN = (
     "train 10ep", "train 400it lr=0.05", "train 16ep lr=0.1 milestones=[8ep, 12ep] gamma=0.2 warmup=1ep",
     "train 10ep schedule=cosine opt=adam decay=1e-4", "train 12ep max-lr=0.4 pct-start=20% div=10 augment=[crop, flip]",
     "train 10ep lr=1 momentum=0.5 nesterov=on precision=auto label-smoothing=0.1 batch=32",
+    "train 10ep clip=1 accumulate=4 ema=0.999 mixup=0.2 cutmix=1 warmup=1ep warmup-start=0.1",
 )  # fmt: skip
 AMOUNTS = ("20%", "12.5% of original", "to 87.5%", "0.0625%", "33.3333333333% of remaining")
 MOMENTS = ("init", "2ep", "25%", "33.3%", "10it")
@@ -19,6 +20,8 @@ RETRAIN = (
     "retrain fine-tune 3ep lr=0.001", "retrain one-cycle 8ep div=50", "retrain cyclic $quarter pct-start=12.5%",
     "retrain scaled 7ep pct-start=30%", "retrain scaled 9ep gamma=0.3 min-lr=0.002", "retrain linear batch=16",
     "retrain scratch 7ep decay=1e-3 augment=flip", "retrain scaled", "retrain one-cycle lr=0.2 opt=adam",
+    "retrain recipe 9ep", "retrain recipe 8ep schedule=cosine opt=adam warmup=1ep", "retrain recipe lr=0.02 clip=1",
+    "retrain recipe 9ep milestones=[3ep, 6ep] gamma=0.3 ema=0.99",
 )  # fmt: skip
 CRITERIA = ("", "by l1", "by random", "by snip", "by synflow")
 SWEEPS = {

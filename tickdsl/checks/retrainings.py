@@ -12,6 +12,7 @@ from tickdsl.lang.writing.cycles import is_single_round
 from tickdsl.moments import INIT, Moment
 from tickdsl.plan.model import Arm, Distill, Retrain, Rounds, Transfer
 from tickdsl.plurals import plural
+from tickdsl.training.recipes.recipe import Recipe
 
 
 def diagnostics(arm: Arm) -> Iterator[Diagnostic]:
@@ -23,6 +24,24 @@ def diagnostics(arm: Arm) -> Iterator[Diagnostic]:
     for group in arm.distinct_rounds.values():
         yield from _check_distillation(arm, group)
         yield from _check_interrupted(arm, group)
+        for tail in group.tail:
+            if isinstance(tail, Retrain) and tail.schedule == "recipe":
+                yield from _check_moments(arm, tail)
+
+
+def _check_moments(arm: Arm, retrain: Retrain) -> Iterator[Diagnostic]:
+    """Check that a recipe's milestones and warm-up are over before its end, as those of `train` (TD306, TD313)."""
+    recipe = Recipe.from_dict(retrain.recipe)
+    same_steps = recipe.batch == Recipe.from_dict(arm.recipe).batch
+    per_epoch = arm_steps_per_epoch(arm) if same_steps else None
+    for milestone in recipe.milestones:
+        if reaches_end(milestone, recipe.length, per_epoch):
+            message = f"milestone {milestone} must come before the end of the retraining ({recipe.length})"
+            yield Diagnostic("TD306", message, retrain.span, help="use an earlier milestone, or train longer")
+            return
+    if recipe.warmup.amount and reaches_end(recipe.warmup, recipe.length, per_epoch):
+        message = f"the warm-up of {recipe.warmup} must end before the retraining does ({recipe.length})"
+        yield Diagnostic("TD313", message, retrain.span, help="use a shorter warm-up, or train longer")
 
 
 def _check_distillation(arm: Arm, group: Rounds) -> Iterator[Diagnostic]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import attrs
 
 from tickdsl.checks.schedules import arm_steps_per_epoch, final_length, reaches_end
 from tickdsl.graph.model import ModelGraph
@@ -11,6 +14,8 @@ from tickdsl.lang.syntax import Span
 from tickdsl.moments import INIT, Moment
 from tickdsl.plan.model import Arm, Evolve, Grow, Options, Prune, Retrain, Rewind, Rounds, Zeroing
 from tickdsl.training.recipes.recipe import Recipe
+
+_DEFAULT_BATCH = attrs.fields(Recipe).batch.default
 
 
 def diagnostics(arm: Arm) -> Iterator[Diagnostic]:
@@ -31,18 +36,36 @@ def diagnostics(arm: Arm) -> Iterator[Diagnostic]:
 
 
 def network_diagnostics(arm: Arm, graph: ModelGraph) -> Iterator[Diagnostic]:
-    """Yield findings that need the traced network: a penalty on scales of batch norm that it does not have (TD456)."""
+    """Yield findings that need the traced network: a penalty on scales of batch norm that it does not have (TD456), and
+    micro-batches that batch norm does not see as one batch (TD540).
+    """
+    recipes = [(arm.recipe, arm.recipe_span)]
+    recipes += [(tail.recipe, tail.span) for group in arm.rounds for tail in group.tail if isinstance(tail, Retrain)]
     if any(name.rpartition(".")[2] == "running_mean" for name in graph.buffers):
+        yield from _check_micro_batches(arm, recipes)
         return
-    penalised = [(arm.recipe, arm.recipe_span)]
-    penalised += [(tail.recipe, tail.span) for group in arm.rounds for tail in group.tail if isinstance(tail, Retrain)]
-    for recipe, span in penalised:
+    for recipe, span in recipes:
         if recipe.get("bn_l1"):
             yield Diagnostic(
                 "TD456",
                 f"`bn-l1=` penalises the scales of batch norm, but {arm.model.name} has no batch norm",
                 span,
                 help="remove it, or use a network with batch norm",
+            )
+            return
+
+
+def _check_micro_batches(arm: Arm, recipes: Iterable[tuple[Options, Any]]) -> Iterator[Diagnostic]:
+    for recipe, span in recipes:  # as they are written: one with a bad value is no `Recipe`
+        batch, accumulate = recipe.get("batch", _DEFAULT_BATCH), recipe.get("accumulate", 1)
+        if accumulate > 1:
+            images = -(-batch // accumulate)
+            yield Diagnostic(
+                "TD540",
+                f"{arm.model.name} has batch norm, which normalises each micro-batch of {images} images "
+                f"by itself: the result is not that of a batch of {batch}",
+                span,
+                help="remove `accumulate=`, use a network without batch norm, or add `# ok TD540`",
             )
             return
 

@@ -72,6 +72,7 @@ def task_info(name: str) -> TaskInfo:
         label_smoothing=has_label_smoothing,
         temperature=type(task).soften is not Task.soften,
         parts_in_turn=bool(task.phases),
+        probabilities=task.takes_probabilities,
         alike=tuple(known for known, builtin in TASKS.items() if isinstance(task, type(builtin))),
     )
 
@@ -193,7 +194,12 @@ def _check_arm(arm: Arm, task: TaskInfo, known: DataKnowledge) -> Iterator[Diagn
         yield from _check_recipe(arm.fork.recipe, task, data, arm.fork.recipe_span, arm.fork.recipe_places)
     shape = known.shape(data)
     if shape is not None and is_tokens(shape):
-        yield from _check_augmentations(arm)
+        yield from _check_token_recipe(arm.recipe, task, data, arm.recipe_span, arm.recipe_places)
+        for group in arm.distinct_rounds.values():
+            for tail in group.tail:
+                if isinstance(tail, Retrain):
+                    own = {name: value for name, value in tail.recipe.items() if value != arm.recipe.get(name)}
+                    yield from _check_token_recipe(own, task, data, tail.span)
     if arm.split is not None and arm.split.by == "classes" and not task.has_classes:
         yield Diagnostic(
             "TD475",
@@ -236,20 +242,44 @@ def _check_recipe(
             "remove `label-smoothing=`",
             Label(data.span, "the data") if data.span is not None else None,
         )
-
-
-def _check_augmentations(arm: Arm) -> Iterator[Diagnostic]:
-    augmentations = arm.recipe.get("augment") or ()
-    if augmentations:
-        place = arm.recipe_places.get("augment") if isinstance(arm.recipe_places, dict) else None
+    for name in ("mixup", "cutmix"):
+        if recipe.get(name) and not task.probabilities:
+            yield _at(
+                "TD474",
+                f"`{name}=` mixes images of classes, but the task of {data.name} is {task.name}",
+                span,
+                places.get(name) if isinstance(places, dict) else None,
+                f"remove `{name}=`",
+                Label(data.span, "the data") if data.span is not None else None,
+            )
+    accumulate = int(recipe.get("accumulate", 1) or 1)
+    if accumulate > 1 and task.parts_in_turn:
+        place = places.get("accumulate") if isinstance(places, dict) else None
         yield _at(
             "TD474",
-            f"`augment=` changes images, but the inputs of {arm.data.name} are tokens",
-            arm.recipe_span,
+            f"accumulate={accumulate}: the task {task.name} trains parts of the network in turn, each on the whole "
+            "batch",
+            span,
             place,
-            "remove `augment=`",
-            Label(arm.data.span, "the data") if arm.data.span is not None else None,
+            "remove `accumulate=`, or use a smaller `batch=`",
+            Label(data.span, "the data") if data.span is not None else None,
         )
+
+
+def _check_token_recipe(
+    recipe: Options, task: TaskInfo, data: Data, span: object, places: object = None
+) -> Iterator[Diagnostic]:
+    """Check that a recipe for tokens has no option for images; of a loss that cannot mix, `_check_recipe` tells."""
+    for name, does in (("augment", "changes"), ("mixup", "mixes"), ("cutmix", "mixes")):
+        if recipe.get(name) and (name == "augment" or task.probabilities):
+            yield _at(
+                "TD474",
+                f"`{name}=` {does} images, but the inputs of {data.name} are tokens",
+                span,
+                places.get(name) if isinstance(places, dict) else None,
+                f"remove `{name}=`",
+                Label(data.span, "the data") if data.span is not None else None,
+            )
 
 
 def _check_distillation(distill: Distill, task: TaskInfo) -> Iterator[Diagnostic]:

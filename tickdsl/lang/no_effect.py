@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 
+from tickdsl.moments import Moment
 from tickdsl.training.recipes.recipe import NO_PATIENCE
 
 #: The schedules of `train` that tickdsl defines. Plug-ins may read every option.
@@ -65,6 +66,11 @@ STRETCHED_ONE_CYCLE = NoEffect(
     "here: the recipe is one-cycle, which `retrain scaled` only stretches",
     "use `retrain one-cycle`, or remove it",
     {"retrain": Is(("scaled",)), "schedule": Is(("one-cycle",))},
+)
+NO_RISE = NoEffect(
+    "without `warmup=`",
+    "add e.g. `warmup=5ep`, or remove it",
+    {"warmup": Is(tuple(Moment.parse(f"0{unit}") for unit in ("it", "ep", "%")))},
 )
 WITHOUT_PATIENCE = NoEffect(
     "without `patience=`", "add e.g. `patience=5ep`, or remove it", {"patience": Is((NO_PATIENCE,))}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import attrs
@@ -96,6 +96,9 @@ TRAIN_OPTIONS: dict[str, OptionType] = {
     ),
     "gamma": OptionType("float", "learning rate factor at each milestone", above=0, idle=(no_effect.GAMMA_IDLE,)),
     "warmup": OptionType("moment", "length of the linear warm-up from 0"),
+    "warmup-start": OptionType(
+        "float", "share of the rate that the linear warm-up starts at", least=0, below=1, idle=(no_effect.NO_RISE,)
+    ),
     "max-lr": OptionType("float", "one-cycle: peak learning rate", above=0, idle=(no_effect.ONE_CYCLE_ONLY,)),
     "pct-start": OptionType("share", "one-cycle: share of the steps before the peak", idle=(no_effect.ONE_CYCLE_ONLY,)),
     "div": OptionType("float", "one-cycle: peak rate / initial rate", above=0, idle=(no_effect.ONE_CYCLE_ONLY,)),
@@ -105,6 +108,11 @@ TRAIN_OPTIONS: dict[str, OptionType] = {
     "augment": OptionType("words", "random augmentations of training images", ("none", "crop", "flip", "rotation")),
     "label-smoothing": OptionType("float", "share of the target probability spread over all classes", least=0),
     "bn-l1": OptionType("float", "strength of an L1 penalty on the scales of batch norm (network slimming)", least=0),
+    "clip": OptionType("float", "largest norm of the gradient; a longer one is scaled down (0: off)", least=0),
+    "accumulate": OptionType("int", "micro-batches that a batch is computed in, to need less memory", least=1),
+    "ema": OptionType("float", "decay rate of the moving average of the weights that is kept", least=0, below=1),
+    "mixup": OptionType("float", "mix images with others: a of Beta(a, a), from which the share is drawn", least=0),
+    "cutmix": OptionType("float", "put a part of another image into each: a of Beta(a, a) of its area", least=0),
     "patience": OptionType("moment", "stop after so many epochs without improvement on validation data"),
     "monitor": OptionType(
         "word", "what `patience` looks at: the loss, or the metric of the task", ("loss", "metric"),
@@ -125,6 +133,11 @@ _COMMON_RETRAIN_OPTIONS = (
     "augment",
     "label-smoothing",
     "bn-l1",
+    "clip",
+    "accumulate",
+    "ema",
+    "mixup",
+    "cutmix",
     "patience",
     "monitor",
 )
@@ -155,6 +168,8 @@ RETRAIN_OPTIONS: dict[str, OptionType] = {
         idle=(NoEffect("beside `lr=`, which sets the same peak", "remove one of them", beside=("lr",)),),
     ),
     **{name: TRAIN_OPTIONS[name] for name in ("div", "final-div", *_COMMON_RETRAIN_OPTIONS)},
+    # Options of `recipe` only.
+    **{name: TRAIN_OPTIONS[name] for name in ("schedule", "milestones", "warmup", "warmup-start")},
 }
 #: Schedule of `retrain` -> the options it accepts.
 SCHEDULE_OPTIONS = {
@@ -164,6 +179,7 @@ SCHEDULE_OPTIONS = {
     "cyclic": ("lr", "min-lr", "pct-start", *_COMMON_RETRAIN_OPTIONS),
     "linear": ("lr", "pct-start", *_COMMON_RETRAIN_OPTIONS),
     "scratch": ("lr", *_COMMON_RETRAIN_OPTIONS),
+    "recipe": tuple(TRAIN_OPTIONS),
 }
 #: Options that a plug-in schedule accepts.
 PLUGIN_SCHEDULE_OPTIONS = ("lr", "min-lr", "pct-start", "gamma", "div", "final-div", *_COMMON_RETRAIN_OPTIONS)
@@ -266,6 +282,12 @@ STATEMENT_OPTIONS: dict[str, dict[str, OptionType]] = {
     "compare": COMPARE_OPTIONS,
     "report": REPORT_OPTIONS,
 }
+
+
+def retrain_options(schedule: str, names: Iterable[str]) -> dict[str, OptionType]:
+    """The options of `retrain SCHEDULE` with these names: those of `recipe` are the ones of `train`."""
+    kinds = TRAIN_OPTIONS if schedule == "recipe" else RETRAIN_OPTIONS
+    return {name: kinds[name] for name in names}
 
 
 def option_schema(options: Any) -> dict[str, OptionType]:

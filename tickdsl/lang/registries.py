@@ -96,6 +96,7 @@ _SCHEDULES = {
     "scaled": "a warm-up, then the recipe's schedule compressed into the remaining steps (SLR of Le & Hua)",
     "linear": "a short cosine warm-up, then linear down to zero",
     "scratch": "the recipe, from new random weights",
+    "recipe": "the recipe, stretched to the length, with any options of `train`",
 }
 #: Schedules of `retrain`.
 SCHEDULES: Registry[Schedule] = Registry(

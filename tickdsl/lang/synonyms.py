@@ -9,7 +9,10 @@ SYNONYMS: dict[str, str] = {
     "nodes": "neurons", "units": "neurons",
     # options of a training
     "learning_rate": "lr", "learning-rate": "lr", "weight_decay": "decay", "weight-decay": "decay", "wd": "decay",
-    "l2": "decay", "batch_size": "batch", "batch-size": "batch", "bs": "batch", "optim": "opt",
+    "clip_norm": "clip", "grad_clip": "clip", "clip-norm": "clip", "grad-clip": "clip", "max_norm": "clip",
+    "accum": "accumulate", "grad_accum": "accumulate", "accumulation": "accumulate", "micro-batches": "accumulate",
+    "gradient_accumulation_steps": "accumulate", "ema_decay": "ema", "ema-decay": "ema",
+    "model_ema": "ema", "l2": "decay", "batch_size": "batch", "batch-size": "batch", "bs": "batch", "optim": "opt",
     "scheduler": "schedule", "lr_scheduler": "schedule", "warm-up": "warmup", "smoothing": "label-smoothing",
     "augmentation": "augment", "lr_schedule": "schedule", "sched": "schedule", "optimizer": "opt",
     "pretrained": "weights", "root": "path", "dir": "path", "image_size": "size", "img_size": "size",

@@ -97,6 +97,7 @@ def train(
         optimiser_step = run.prepare(choices, checkpoint_state, distiller)
         with isolated_rng(target_device), run.device_context():
             _take_steps(run, optimiser_step, distiller, before_step)
+        run.keep_average()
         optimiser_step.release()
     finally:
         if checkpoint is not None:

@@ -31,6 +31,7 @@ from tickdsl.training.memory_layouts import (
     set_memory_format,
 )
 from tickdsl.training.sparsifiers.protocol import ActiveSparsifier, SparseNetwork
+from tickdsl.training.step.average import WeightAverage
 from tickdsl.training.step.distillation import Distiller
 from tickdsl.training.step.masks import Masks
 from tickdsl.training.step.optimiser_step import OptimiserStep
@@ -117,6 +118,12 @@ class TrainingRun:
         recipe = self.recipe = job.recipe
         self.task = dataset.task
         self.task.bind(label_smoothing=recipe.label_smoothing)  # raises if the recipe does not fit
+        if recipe.mixes and not self.task.takes_probabilities:
+            option = "mixup" if recipe.mixup else "cutmix"
+            raise TickdslError(
+                f"{option}=: the loss of the task `{self.task.name}` takes no mixed targets",
+                "leave out `mixup=` and `cutmix=`, which are for classifiers",
+            )
         self.steps_per_epoch = dataset.steps_per_epoch
         total = recipe.steps(self.steps_per_epoch)
         self.start, self.stop = job.start, total if job.stop is None else job.stop
@@ -137,6 +144,7 @@ class TrainingRun:
         Masks(self.model, self.masks).apply()
         self.sparse_layers = SparseLayers(self.model, {}, ())
         self.sparsifier: ActiveSparsifier | None = None
+        self.average: WeightAverage | None = None
         self.layout, self.compile = "contiguous", False
 
         #: [N]: the scores of the test images in the latest test, if they have any. Every test fills it; a training ends
@@ -194,7 +202,7 @@ class TrainingRun:
         teacher = distillation.teacher.to(device)
         set_memory_format(teacher, preferred_memory_format(teacher, device, self.autocast, self._probe_images()))
         distiller = Distiller(distillation, device, self.autocast, self.task)
-        if not self.recipe.augment:
+        if not self.recipe.augment and not self.recipe.mixes:
             distiller.precompute(self.dataset.inputs, self.dataset.preprocess)
         return distiller
 
@@ -226,6 +234,7 @@ class TrainingRun:
         self.sparse_layers = SparseLayers(self.model, self.masks, sparse_names)
         masks = Masks(self.model, self.sparse_layers.remaining_masks(self._masks_with_sparsified()))
         optimiser_step = self.optimiser_step = self._make_step(masks, distiller)
+        self.average = optimiser_step.average
         if self.job.sparsifier is not None:
             names = {*masks.names, *self.job.sparsifier.names}
             parameters = {name: p for name, p in self.model.named_parameters() if name in names}
@@ -304,6 +313,8 @@ class TrainingRun:
         """Let the sparsifier change the network. gradients: those of the step that it replaces."""
         assert self.sparsifier is not None
         self.sparsifier.change(step, gradients)
+        if self.average is not None:
+            self.average.forget_zeros()
         if self.job.sparsifier is not None and self.job.sparsifier.changes_masks:
             self.masks = self.sparsifier.network.masks.current()
 
@@ -313,9 +324,9 @@ class TrainingRun:
         self.step += 1
         if self.finished or self.step % self.steps_per_epoch == 0:
             self._report_epoch()
-            self.finished_epoch = FinishedEpoch(
-                self.step, self.terms_seen, self.start_test(self.optimiser_step.loss_sum, self.step)
-            )
+            with self._averaged():
+                test_sums = self.start_test(self.optimiser_step.loss_sum, self.step)
+            self.finished_epoch = FinishedEpoch(self.step, self.terms_seen, test_sums)
             self.optimiser_step.loss_sum.zero_()
             self.terms_seen = 0
             if self.recipe.patience.amount:  # what the next step does must not hang on how fast a test is
@@ -331,9 +342,10 @@ class TrainingRun:
         if self.finished or not patience_is_over(self.reports, self.recipe, self.task) or self._has_changes_to_come():
             return
         self.stop = self.step
-        for step in sorted(self.job.step_callbacks):
-            if step > self.step:
-                self.job.step_callbacks[step](self._state_dict())
+        with self._averaged():
+            for step in sorted(self.job.step_callbacks):
+                if step > self.step:
+                    self.job.step_callbacks[step](self._state_dict())
 
     def _has_changes_to_come(self) -> bool:
         """Whether masks or weights will still be changed in this training, so that it must not end yet."""
@@ -345,8 +357,9 @@ class TrainingRun:
         every = self.job.measure_every
         if every and (self.step % every == 0 or self.finished):
             assert self.dataset.validation_set is not None
-            validation = self._evaluate(self.dataset.validation_set)
-            self.loss_curve.measure(self.step, validation, lambda: self._evaluate(self.dataset.test_set))
+            with self._averaged():
+                validation = self._evaluate(self.dataset.validation_set)
+                self.loss_curve.measure(self.step, validation, lambda: self._evaluate(self.dataset.test_set))
 
     def _evaluate(self, samples: tuple[Tensor, Tensor], scores: Tensor | None = None) -> EvaluationResult:
         """The results of the network on a set of inputs and targets. Waits for the device."""
@@ -359,7 +372,17 @@ class TrainingRun:
     def _call_step_callbacks(self) -> None:
         if self.step in self.job.step_callbacks:
             self._report_epoch()  # raises if the training diverged: such weights are not handed out
-            self.job.step_callbacks[self.step](self._state_dict())
+            with self._averaged():
+                self.job.step_callbacks[self.step](self._state_dict())
+
+    def _averaged(self) -> AbstractContextManager[object]:
+        """Within this context, the network has the averages of its weights, if the recipe averages them."""
+        return nullcontext() if self.average is None else self.average.in_network()
+
+    def keep_average(self) -> None:
+        """Replace the weights by their averages after the last step, if the recipe averages them."""
+        if self.average is not None:
+            self.average.put_into_network()
 
     def _state_dict(self) -> StateDict:
         return {name: tensor.contiguous() for name, tensor in self.model.state_dict().items()}
@@ -434,6 +457,7 @@ class TrainingRun:
             sparsified = {"sparsifier": self.sparsifier.state_dict(), "masks": self.sparsifier.network.masks.current()}
         return {
             **sparsified,
+            **({} if self.average is None else {"average": self.average.state_dict()}),
             "step": self.step,
             "sparse": list(self.sparse_layers.names),
             "layout": self.layout,
@@ -455,6 +479,8 @@ class TrainingRun:
         self.model.load_state_dict(state["model"])
         self.optimiser_step.load_state_dict(state["optimizer"])
         self.optimiser_step.loss_sum.copy_(state["loss_sum"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
         if self.sparsifier is not None:
             self.sparsifier.network.masks.replace({name: mask.to(self.device) for name, mask in state["masks"].items()})
             self.sparsifier.load_state_dict(state["sparsifier"])

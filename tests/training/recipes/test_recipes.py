@@ -141,3 +141,15 @@ def test_milestones_that_cannot_be_reached_are_refused(milestones: list[str]) ->
     recipe = Recipe(length="5ep", schedule="milestones", milestones=milestones)
     with pytest.raises(ValueError, match="milestone"):
         recipe.learning_rates(10)
+
+
+@given(start=st.floats(0.01, 0.99), warmup=st.integers(1, 30), length=st.integers(1, 30))
+def test_a_warm_up_from_a_share_of_the_rate_is_that_of_torch(start: float, warmup: int, length: int) -> None:
+    rates = Recipe(length=f"{length}it", lr=0.2, warmup=f"{warmup}it", warmup_start=start).learning_rates(7)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], 0.2)
+    # A warm-up that is longer than the training ends with it.
+    scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, start, total_iters=min(warmup, length))
+    for rate in rates:
+        assert rate == pytest.approx(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import attrs
 import numpy as np
 import pytest
 import torch
@@ -145,3 +146,29 @@ def test_options_shape_the_schedule() -> None:
 def test_fine_tuning_needs_a_last_rate_above_zero() -> None:
     with pytest.raises(ValueError, match="lr=0"):
         retraining_recipe(Recipe(length="10ep", schedule="cosine"), "fine-tune")
+
+
+def test_a_recipe_of_its_own_is_the_recipe_with_other_options() -> None:
+    base = Recipe(length="16ep", lr=0.1, milestones=["8ep", "12ep"], schedule="milestones", gamma=0.2, warmup="2ep")
+    half = Moment.parse("8ep")
+    assert retraining_recipe(base, "recipe") == base
+    assert retraining_recipe(base, "recipe", half) == retraining_recipe(base, "scratch", half)
+    changed = retraining_recipe(base, "recipe", half, {"optimizer": "adamw", "lr": 0.001, "ema": 0.9})
+    assert changed == attrs.evolve(
+        base, length="8ep", milestones=["4ep", "6ep"], warmup="1ep", optimizer="adamw", lr=0.001, ema=0.9
+    )
+
+
+def test_another_schedule_keeps_the_highest_rate_and_the_warm_up() -> None:
+    base = Recipe(length="16ep", lr=0.1, milestones=["8ep", "12ep"], schedule="milestones", gamma=0.2, warmup="2ep")
+    half = Moment.parse("8ep")
+    cosine = retraining_recipe(base, "recipe", half, {"schedule": "cosine"})
+    assert cosine == Recipe(length="8ep", lr=0.1, schedule="cosine", warmup="1ep")
+    cycle = Recipe(length="16ep", schedule="one-cycle", max_lr=0.4, div=5)
+    assert retraining_recipe(cycle, "recipe", half, {"schedule": "linear"}) == Recipe(
+        length="8ep", lr=0.4, schedule="linear"
+    )
+    assert retraining_recipe(cycle, "recipe", half, {"lr": 0.2}).peak_lr == 0.2
+    # Milestones of its own need no unit that the base's can be compared with.
+    given = retraining_recipe(base, "recipe", Moment.parse("300it"), {"milestones": ["100it"], "warmup": "0it"})
+    assert [str(moment) for moment in given.milestones] == ["100it"]

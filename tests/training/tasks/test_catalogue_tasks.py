@@ -32,6 +32,7 @@ def test_a_task_is_declared_as_it_is(name: str) -> None:
         temperature=type(task).soften is not Task.soften,
         parts_in_turn=bool(task.phases),
         alike=(name,),
+        probabilities=task.takes_probabilities,
     )
     assert task_info(name) is info
 

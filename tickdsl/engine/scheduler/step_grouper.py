@@ -21,6 +21,8 @@ _SHORT_OPERATIONS = frozenset(
 _SEED_ARGS = frozenset({"noise", "round"})
 #: Arguments of a step whose training cannot be stacked.
 _UNSTACKABLE_ARGS = frozenset({"distill", "budget", "gradual", "evolve", "penalty", "soft"})
+#: Fields of a recipe whose training cannot be stacked; `training.stacked.eligibility` says why.
+_UNSTACKABLE_FIELDS = ("bn_l1", "clip", "accumulate", "ema", "mixup", "cutmix")
 
 
 class StepGrouper:
@@ -88,7 +90,7 @@ class StackingKeys:
             step.operation != "train"
             or _UNSTACKABLE_ARGS & step.args.keys()
             or step.args["recipe"].get("compile") == "on"
-            or step.args["recipe"].get("bn_l1")
+            or any(step.args["recipe"].get(field) for field in _UNSTACKABLE_FIELDS)
         ):
             return None
         args = {name: value for name, value in step.args.items() if name not in _SEED_ARGS}

@@ -162,6 +162,7 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD533": ("validation-leaves-a-class-empty", "error"),
     "TD534": ("patience-without-validation", "error"),
     "TD535": ("early-stop-without-validation", "error"),
+    "TD540": ("micro-batches-normalised-apart", "warning"),
     "TD543": ("stop-on-results", "warning"),
     # notes
     "TD901": ("default-model", "note"),

@@ -175,7 +175,7 @@ def _overlap(statement: syntax.Overlap, context: ArmContext) -> model.Overlap:
 def _retrain(statement: syntax.Retrain, context: ArmContext) -> model.Retrain:
     reader = context.reader
     schedule = reader.table_name(statement.schedule, registries.SCHEDULES, "TD116")
-    allowed = {name: option_schemas.RETRAIN_OPTIONS[name] for name in registries.SCHEDULES[schedule].options}
+    allowed = option_schemas.retrain_options(schedule, registries.SCHEDULES[schedule].options)
     written_options = reader.options(statement.options, allowed, f"retrain {schedule}")
     length = reader.moment(statement.length, "the training length") if statement.length is not None else None
     if len(written_options) < len(statement.options) or context.settings is None:

@@ -90,10 +90,14 @@ def penalty_recipe(
     The rate is constant: `lr`, or else the highest of the arm's recipe.
     """
     recipe = Recipe.from_dict(base)
-    kept = ("optimizer", "batch", "momentum", "nesterov", "decay", "precision", "compile", "augment", "label_smoothing")
+    kept = (
+        "optimizer", "batch", "momentum", "nesterov", "decay", "precision", "compile", "augment", "label_smoothing",
+        "clip", "accumulate", "mixup", "cutmix",
+    )  # fmt: skip
     fields: dict[str, Any] = {name: getattr(recipe, name) for name in kept}
     fields["lr"] = recipe.peak_lr if lr is None else lr
     fields["batch"] = recipe.batch if batch is None else batch
+    fields["accumulate"] = min(recipe.accumulate, fields["batch"])
     return Recipe(length=penalty_length(penalty), **fields).to_dict()
 
 

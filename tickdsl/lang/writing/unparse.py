@@ -56,7 +56,7 @@ def settings(arm: model.Arm) -> list[str]:
     lines = [
         _with_defaults(f"model {format_name(arm.model.name)}", arm.model.options, network.options),
         _with_defaults(f"data {format_name(arm.data.name)}", arm.data.options, data.options),
-        _train(arm.recipe),
+        _train(Recipe.from_dict(arm.recipe)),
     ]
     return lines if arm.split is None else [*lines, f"split {arm.split.by} {arm.split.parts}"]
 
@@ -67,14 +67,13 @@ def _with_defaults(start: str, values: model.Options, known: Mapping[str, catalo
     return _with(start, {**defaults, **values}, option_schema(known))
 
 
-def _train(recipe_dict: model.Options) -> str:
-    recipe = Recipe.from_dict(recipe_dict)
+def _train(recipe: Recipe, start: str = "train") -> str:
     values = recipe_options(recipe, option_schemas.TRAIN_OPTIONS)
     settings = option_schemas.recipe_settings(recipe)
     for name, kind in option_schemas.TRAIN_OPTIONS.items():
         if _is_default(recipe, name) and kind.reason_for_no_effect(settings, _set_options(values)):
             del values[name]
-    return _with(f"train {format_moment(recipe.length)}", values, option_schemas.TRAIN_OPTIONS)
+    return _with(f"{start} {format_moment(recipe.length)}", values, option_schemas.TRAIN_OPTIONS)
 
 
 def _set_options(values: Mapping[str, Any]) -> set[str]:
@@ -207,7 +206,9 @@ def tail(node: model.Tail, arm: model.Arm, teacher: str) -> str:
 
 def _retrain(node: model.Retrain, base: Recipe) -> str:
     recipe = Recipe.from_dict(node.recipe)
-    allowed = {name: option_schemas.RETRAIN_OPTIONS[name] for name in registries.SCHEDULES[node.schedule].options}
+    if node.schedule == "recipe":
+        return _train(recipe, "retrain recipe")
+    allowed = option_schemas.retrain_options(node.schedule, registries.SCHEDULES[node.schedule].options)
     shaping = {"lr", "min-lr", "pct-start", "gamma", "max-lr", "div", "final-div"}
     values = {
         **recipe_options(recipe, [name for name in allowed if name not in shaping]),
@@ -242,6 +243,8 @@ def schedule_options(node: model.Retrain, recipe: Recipe) -> dict[str, Any]:
             if recipe.schedule == "milestones" or not _is_default(recipe, "gamma"):
                 values["gamma"] = recipe.gamma
             return values
+        case "recipe":
+            return {}  # all are the recipe's
         case "fine-tune" | "scratch":
             return {"lr": recipe.peak_lr}
         case _:

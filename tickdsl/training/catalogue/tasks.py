@@ -36,6 +36,7 @@ class TaskInfo:
     """A task of a plan: its metrics, the primary one first, and what plans can ask of it.
 
     label_smoothing: whether its loss has it. temperature: whether the outputs that are distilled are softened by one.
+    probabilities: whether its loss takes probabilities of classes, so that images can be mixed.
     parts_in_turn: whether parts of a network are trained in turn, by losses of their own, which know no teacher.
     alike: the built-in tasks whose outputs its own have the form of; empty if that is not known.
     """
@@ -47,6 +48,7 @@ class TaskInfo:
     temperature: bool = False
     parts_in_turn: bool = False
     alike: tuple[str, ...] = ()
+    probabilities: bool = False
 
     @property
     def metric_names(self) -> tuple[str, ...]:
@@ -66,7 +68,8 @@ def _builtin(
     smooth: bool = False,
     in_turn: bool = False,
 ) -> TaskInfo:
-    return TaskInfo(name, metrics, classes, smooth, soft, in_turn, alike=(name,))
+    mixes = name == "classify"
+    return TaskInfo(name, metrics, classes, smooth, soft, in_turn, alike=(name,), probabilities=mixes)
 
 
 _LOSS_IN_NATS = TaskMetric("loss", higher_is_better=False, unit="nats")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tickdsl.training.data.device_dataset import DeviceDataset
+from tickdsl.training.data.mixing import BatchMixer
 from tickdsl.training.data.streaming.images import PendingBatch, StreamedImages
 from tickdsl.training.devices import to_device
 from tickdsl.training.rng import generator
@@ -41,6 +42,10 @@ class BatchStream:
         on_wait: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         self._dataset, self._seeds, self._stop, self._on_wait = dataset, tuple(seeds), stop, on_wait
+        self._mixer: BatchMixer | None = None
+        if dataset.recipe.mixes:
+            (seed,) = self._seeds  # trainings whose images are mixed are not stacked
+            self._mixer = BatchMixer(dataset.recipe, seed, dataset.steps_per_epoch)
         self._order, self._epoch = torch.empty(0), -1
         inputs: Any = dataset.inputs
         self._streamed: StreamedImages | None = inputs if isinstance(inputs, StreamedImages) else None
@@ -60,6 +65,8 @@ class BatchStream:
             inputs = dataset.augmented.batch(indices, start)
         else:
             inputs = dataset.augmented.gathered(self._decoded(self._streamed, step), start)
+        if self._mixer is not None:
+            inputs, targets = self._mixer.mix(inputs, targets, dataset.classes, step)
         if num_trainings == 1:
             return Batch(inputs, targets, indices)
         inputs = inputs.view(-1, num_trainings, *inputs.shape[1:])

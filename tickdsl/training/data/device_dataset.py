@@ -24,7 +24,8 @@ class DeviceDataset:
         self._masks_move = data.task.spatial_targets and bool(recipe.augment)
         masks = self.targets if self._masks_move else None
         self.augmented = AugmentedBatches(self.inputs, self.preprocess, recipe.augment, masks)
-        self.batch_size = recipe.batch
+        self.batch_size, self.recipe = recipe.batch, recipe
+        self.classes = data.classes
         self.steps_per_epoch = steps_per_epoch(len(self.targets), recipe.batch)
         self.test_set = (data.test_inputs.to(device), data.test_targets.to(device))
         held_out = data.validation_set

@@ -97,13 +97,19 @@ class Recipe:
     and max_lr (the peak, default `lr`), pct_start (the share of steps in which the rate rises), div (peak / first
     rate) and final_div (first rate / last rate) to `one-cycle`.
     warmup: how long the rate rises first.
-    rise: the form of the warm-up. `linear` starts at 0 (step i of W: i / W) and is multiplied with the schedule.
+    rise: the form of the warm-up. `linear` starts at 0 (step i of W: i / W), or at a share `warmup_start` of the rate
+    (s + (1 - s) x i / W), and is multiplied with the schedule.
     `cosine` rises from `rise_from` to `lr` step by step and `cosine-epochs` once per epoch; the schedule then starts
     after the warm-up, except that milestones always count from the start of the training.
     beta1, beta2: the decay rates of Adam's averages of the gradient and of its square; `one-cycle` sets beta1.
     precision: `fp32` is IEEE single precision on every device, `tf32` lets CUDA round what it multiplies to 10 bits,
     and `auto` is bf16 on CUDA and fp32 on a CPU.
     bn_l1: the strength of an L1 penalty on the scales of batch norm (network slimming, Liu et al. 2017).
+    clip: the largest norm of the gradient of all weights that are not pruned; a longer one is scaled down (0: never).
+    accumulate: how many micro-batches a batch is computed in, one after another, to need less memory.
+    ema: the decay rate of a moving average of the weights, which is evaluated and kept instead of them (0: none).
+    mixup, cutmix: a of Beta(a, a), from which the share of every batch is drawn by which its images are mixed with
+    others of it (0: not); see `training.data.mixing`.
     compile: whether torch compiles the network for full batches, with results equal up to rounding; with `auto`, the
     caller of `train` decides.
     patience: the training stops once the validation data have shown no improvement for so many epochs (0: it never
@@ -123,6 +129,7 @@ class Recipe:
     milestones: tuple[Moment, ...] = attrs.field(default=(), converter=_moments)
     gamma: float = attrs.field(default=0.1, converter=float)
     warmup: Moment = attrs.field(default=INIT, converter=_moment)
+    warmup_start: float = attrs.field(default=0.0, converter=float)
     rise: str = "linear"
     rise_from: float = attrs.field(default=0.0, converter=float)
     min_lr: float = attrs.field(default=0.0, converter=float)
@@ -135,6 +142,11 @@ class Recipe:
     augment: tuple[str, ...] = attrs.field(default=(), converter=_string_tuple)
     label_smoothing: float = attrs.field(default=0.0, converter=float)
     bn_l1: float = attrs.field(default=0.0, converter=float)
+    clip: float = attrs.field(default=0.0, converter=float)
+    accumulate: int = 1
+    ema: float = attrs.field(default=0.0, converter=float)
+    mixup: float = attrs.field(default=0.0, converter=float)
+    cutmix: float = attrs.field(default=0.0, converter=float)
     beta1: float = attrs.field(default=0.9, converter=float)
     beta2: float = attrs.field(default=0.999, converter=float)
     patience: Moment = attrs.field(default=NO_PATIENCE, converter=_patience)
@@ -156,18 +168,34 @@ class Recipe:
         _require(
             isinstance(self.batch, int) and self.batch >= 1, f"batch={self.batch}: must be a whole number of at least 1"
         )
+        _require(
+            isinstance(self.accumulate, int) and 1 <= self.accumulate <= self.batch,
+            f"accumulate={self.accumulate}: must be a whole number between 1 and the batch size, {self.batch}",
+        )
         peak = self.lr if self.max_lr is None else self.max_lr
         for name, number in (("lr", self.lr), ("max_lr", peak), ("gamma", self.gamma)):
             _require(math.isfinite(number) and number > 0, f"{name}={number:g}: must be above 0")
         for name, number in (("rise_from", self.rise_from), ("min_lr", self.min_lr)):
             _require(0 <= number <= peak, f"{name}={number:g}: must be between 0 and the highest rate, {peak:g}")
-        for name, number in (("momentum", self.momentum), ("beta1", self.beta1), ("beta2", self.beta2)):
+        for name, number in (
+            ("momentum", self.momentum),
+            ("beta1", self.beta1),
+            ("beta2", self.beta2),
+            ("ema", self.ema),
+        ):
             _require(0 <= number < 1, f"{name}={number:g}: must be at least 0 and below 1")
         _require(math.isfinite(self.decay) and self.decay >= 0, f"decay={self.decay:g}: must be at least 0")
         _require(
             0 <= self.label_smoothing < 1, f"label_smoothing={self.label_smoothing:g}: must be at least 0 and below 1"
         )
-        _require(math.isfinite(self.bn_l1) and self.bn_l1 >= 0, f"bn_l1={self.bn_l1:g}: must be at least 0")
+        for name, number in (
+            ("bn_l1", self.bn_l1),
+            ("clip", self.clip),
+            ("mixup", self.mixup),
+            ("cutmix", self.cutmix),
+        ):
+            _require(math.isfinite(number) and number >= 0, f"{name}={number:g}: must be at least 0")
+        _require(0 <= self.warmup_start < 1, f"warmup_start={self.warmup_start:g}: must be at least 0 and below 1")
         whole_epochs = self.patience.unit == "ep" and self.patience.amount.denominator == 1
         _require(not self.patience.amount or whole_epochs, f"patience={self.patience}: must be in whole epochs: 5ep")
         _require(0 < self.pct_start < 1, f"pct_start={self.pct_start:g}: must be above 0 and below 1")
@@ -212,6 +240,16 @@ class Recipe:
         """The recipe's length in optimiser steps, at least 1."""
         return max(1, self.length.steps(per_epoch))
 
+    @property
+    def mixes(self) -> bool:
+        """Whether images are mixed with others."""
+        return self.mixup > 0 or self.cutmix > 0
+
+    @property
+    def micro_batch(self) -> int:
+        """The largest number of images that a full batch is computed in at a time."""
+        return -(-self.batch // self.accumulate)
+
     def learning_rates(self, per_epoch: int) -> Rates:
         """The learning rate of every step, float64 [steps]. Raises ValueError if a milestone is after the last step."""
         import numpy as np
@@ -239,7 +277,8 @@ class Recipe:
         if not rise_steps:
             return rates
         if self.rise == "linear":
-            rates[:rise_steps] *= step[:rise_steps] / rise_steps
+            risen = step[:rise_steps] / rise_steps
+            rates[:rise_steps] *= self.warmup_start + (1 - self.warmup_start) * risen if self.warmup_start else risen
         else:
             risen_steps = step[:rise_steps] if self.rise == "cosine" else step[:rise_steps] // per_epoch * per_epoch
             rates[:rise_steps] = self.lr + (self.rise_from - self.lr) / 2 * (

@@ -13,7 +13,7 @@ from tickdsl.moments import Moment
 from tickdsl.training.recipes.recipe import Recipe
 
 #: The retraining schedules that tickdsl defines.
-BUILT_IN_SCHEDULES = ("fine-tune", "scaled", "one-cycle", "cyclic", "linear", "scratch")
+BUILT_IN_SCHEDULES = ("fine-tune", "scaled", "one-cycle", "cyclic", "linear", "scratch", "recipe")
 #: Defaults: the share of a retraining in which the rate rises, and one-cycle's divisors (Le & Hua 2021).
 PCT_START, DIV, FINAL_DIV = 0.1, 100.0, 100.0
 
@@ -33,6 +33,7 @@ def retraining_recipe(
     cyclic: after a cosine warm-up from 0, step by step, a cosine down to the base's last rate.
     linear: after the same warm-up, a linear decay to 0. These two follow the code of Zimmer et al., ICLR 2023.
     scratch: the base, stretched to the length.
+    recipe: the base, stretched to the length, with any fields replaced.
     A plug-in's schedule: `lr` is the base's highest rate.
 
     Raises ValueError if a value is out of range.
@@ -44,6 +45,8 @@ def retraining_recipe(
         if "lr" in overrides and base.schedule == "one-cycle" and base.max_lr is not None:
             overrides["max_lr"] = overrides.pop("lr")  # the highest rate of a one-cycle recipe
         return attrs.evolve(stretch(base, length), **overrides)
+    if schedule == "recipe":
+        return _changed_recipe(base, length, overrides)
     peak = float(overrides.pop("lr", overrides.pop("max_lr", base.peak_lr)))
     if schedule == "fine-tune":
         return _with_schedule(base, length, lr=peak if "lr" in (options or {}) else base.final_lr, **overrides)
@@ -76,6 +79,24 @@ def retraining_recipe(
     warmup = Moment(pct_start * 100, "%")
     decay = {"schedule": "cosine", "min_lr": low_rate} if schedule == "cyclic" else {"schedule": "linear"}
     return _with_schedule(base, length, lr=peak, warmup=warmup, rise="cosine", **decay, **overrides)
+
+
+def _changed_recipe(base: Recipe, length: Moment, overrides: dict[str, Any]) -> Recipe:
+    """The base, stretched to the length, with other fields.
+
+    With another schedule, nothing but the highest rate and the warm-up is left of how the base's rate changes.
+    """
+    implied = "milestones" if "milestones" in overrides else "one-cycle" if "max_lr" in overrides else base.schedule
+    schedule = overrides.setdefault("schedule", implied)
+    if schedule != base.schedule:
+        plain = stretch(attrs.evolve(base, schedule="constant", milestones=(), lr=base.peak_lr, max_lr=None), length)
+        warmup = {"warmup": plain.warmup, "warmup_start": plain.warmup_start}
+        return _with_schedule(plain, length, **{"lr": base.peak_lr, **warmup, **overrides})
+    if "milestones" in overrides:  # so that those of the base need not fit the length
+        return attrs.evolve(stretch(attrs.evolve(base, schedule="constant", milestones=()), length), **overrides)
+    if "lr" in overrides and base.max_lr is not None and "max_lr" not in overrides:
+        overrides["max_lr"] = overrides.pop("lr")  # the highest rate of a one-cycle recipe
+    return attrs.evolve(stretch(base, length), **overrides)
 
 
 def stretch(base: Recipe, length: Moment) -> Recipe:
@@ -111,8 +132,8 @@ def _with_schedule(base: Recipe, length: Moment, **changed: Any) -> Recipe:
     """The base's optimiser, batch size and augmentation with another schedule."""
     defaults = Recipe(length=length)
     schedule_fields = (
-        "schedule", "milestones", "gamma", "warmup", "rise", "rise_from", "min_lr", "max_lr", "pct_start", "div",
-        "final_div", "length",
+        "schedule", "milestones", "gamma", "warmup", "warmup_start", "rise", "rise_from", "min_lr", "max_lr",
+        "pct_start", "div", "final_div", "length",
     )  # fmt: skip
     fresh = {name: getattr(defaults, name) for name in schedule_fields}
     if changed.get("schedule") == "one-cycle":

@@ -55,6 +55,14 @@ def stacking_obstacle(jobs: Sequence[TrainingJob], choices: MeasuredChoices, dev
         return "their masks or weights change between steps"
     if any(job.recipe.bn_l1 for job in jobs):
         return "they penalise the scales of batch norm"
+    if first.recipe.clip:
+        return "the gradient of each of them is clipped by its own norm"
+    if first.recipe.accumulate > 1:
+        return "their batches are computed in parts, to need less memory"
+    if first.recipe.ema:
+        return "their weights are averaged"
+    if first.recipe.mixes:
+        return "the images of each of them are mixed by its own draws"
     if any(job.should_compile for job in jobs):
         return "their networks are compiled by torch"
     dataset = DeviceDataset(first.data, first.recipe, device)

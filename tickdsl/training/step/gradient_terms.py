@@ -8,6 +8,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from tickdsl.training.step.masks import Masks
+
 #: The layers whose scale `bn-l1=` penalises.
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
@@ -51,6 +53,33 @@ def batch_norm_scales(model: nn.Module) -> list[nn.Parameter]:
     """The trainable scales of the batch norms of a network, each once."""
     scales = [module.weight for module in model.modules() if isinstance(module, _BATCH_NORMS)]
     return list(dict.fromkeys(scale for scale in scales if scale is not None and scale.requires_grad))
+
+
+class NormClip:
+    """Scales the gradient down to the norm `limit` if it is longer (Pascanu, Mikolov & Bengio 2013).
+
+    The norm is that of the gradients of all parameters together, without those of pruned weights, which train nothing.
+    Parameters without a gradient, such as those of parts that another phase trains, do not count.
+    """
+
+    def __init__(self, parameters: Sequence[nn.Parameter], masks: Masks, limit: float) -> None:
+        self._parameters, self._limit = list(parameters), limit
+        self._factors = masks.factors_of(self._parameters)
+
+    @torch.no_grad()
+    def apply(self) -> None:
+        gradients, counted = [], []
+        for parameter, factor in zip(self._parameters, self._factors, strict=True):
+            if parameter.grad is not None:
+                gradients.append(parameter.grad)
+                counted.append(parameter.grad if factor is None else parameter.grad * factor)
+        if gradients:
+            norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(counted)))
+            # Not by a condition, which would wait for the device. The small number is that of torch's own function.
+            torch._foreach_mul_(gradients, (self._limit / (norm + 1e-6)).clamp(max=1.0))
+
+    def mutated(self) -> Iterable[Tensor]:
+        return ()
 
 
 class GrowingPenalty:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +45,11 @@ class Masks:
     def factors(self, name: str) -> Tensor:
         """What a parameter is multiplied with after every step: 1 where a weight is kept, else 0. Not a copy."""
         return self._kept[self._names.index(name)]
+
+    def factors_of(self, parameters: Sequence[Tensor]) -> list[Tensor | None]:
+        """The factors of these parameters, None for those without a mask. Not copies."""
+        kept = {id(parameter): factor for parameter, factor in zip(self._parameters, self._kept, strict=True)}
+        return [kept.get(id(parameter)) for parameter in parameters]
 
     def current(self) -> dict[str, Tensor]:
         """All masks as they are now."""

@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from tickdsl.training.recipes.recipe import Recipe
 from tickdsl.training.step import optimisers
+from tickdsl.training.step.average import WeightAverage
 from tickdsl.training.step.captured_step import CapturedStep, should_capture
 from tickdsl.training.step.compilation import compile_model
 from tickdsl.training.step.cuda_graphs import CudaGraphRecorder
 from tickdsl.training.step.distillation import Distiller
-from tickdsl.training.step.gradient_terms import BatchNormL1, GradientTerm
+from tickdsl.training.step.gradient_terms import BatchNormL1, GradientTerm, NormClip
 from tickdsl.training.step.masks import Masks
 from tickdsl.training.tasks import CLASSIFY, Loss, Task
 
@@ -24,8 +25,8 @@ from tickdsl.training.tasks import CLASSIFY, Loss, Task
 class OptimiserStep:
     """Takes the optimiser steps of one training; on CUDA, they are captured as a graph.
 
-    `optimizer` and `loss_sum` are its only state. loss_sum: float64, the training loss summed over all terms (for most
-    tasks: images) since the caller last reset it.
+    `optimizer`, `loss_sum` and, if the recipe has one, `average` are its only state. loss_sum: float64, the training
+    loss summed over all terms (for most tasks: images) since the caller last reset it.
     """
 
     def __init__(
@@ -42,12 +43,16 @@ class OptimiserStep:
         self._model, self._recipe, self._masks, self._distiller = model, recipe, masks, distiller
         self._device, self._autocast = device, autocast
         self._loss, self._weight = self._bind_loss(task), task.weight
+        self._counted = task.counted
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = self._build_optimizer(recipe, task)
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         self._terms: list[GradientTerm] = [BatchNormL1(model, recipe.bn_l1)] if recipe.bn_l1 else []
+        # After all other terms, since the norm is that of what the optimiser reads.
+        self._clip = NormClip(self._parameters, masks, recipe.clip) if recipe.clip else None
+        self.average = WeightAverage(model, recipe.ema) if recipe.ema else None
         self._loss_gradient: Tensor | None = None  # the loss's gradient in `backward`; None for a scalar loss
-        # The last, smaller batch of an epoch runs uncompiled.
+        # The last, smaller batch of an epoch, and smaller micro-batches, run uncompiled.
         self._forward: Callable[[Tensor], Tensor] = compile_model(model) if compile else model
         # Dropout draws from torch's own generators.
         self._generators, self._seed = [torch.default_generator], 0
@@ -115,21 +120,50 @@ class OptimiserStep:
 
     def _compute(self, images: Tensor, targets: Tensor, soft_targets: Tensor | None = None) -> None:
         self._backward(images, targets, soft_targets)
-        for term in self._terms:
-            term.apply()
+        self._apply_terms()
         optimisers.update(self.optimizer)
         self._masks.apply()
+        self._update_average()
+
+    def _update_average(self) -> None:
+        if self.average is not None:
+            self.average.update()
+
+    def _apply_terms(self) -> None:
+        """Change the gradients as the recipe and a sparsifier say."""
+        for term in self._terms:  # they skip parameters without a gradient, as those of other phases
+            term.apply()
+        if self._clip is not None:
+            self._clip.apply()
 
     def _backward(self, images: Tensor, targets: Tensor, soft_targets: Tensor | None = None) -> None:
         """Compute the gradients of a batch, and add its loss to `loss_sum`."""
+        for parameter in self._parameters:
+            parameter.grad = None
+        if self._recipe.accumulate == 1:
+            self._add_gradients(images, targets, soft_targets, self._recipe.batch)
+            return
+        count = micro_batches(len(images), self._recipe.micro_batch)
+        total = self._counted(targets)
+        soft_parts: Sequence[Tensor | None] = [None] * count
+        if soft_targets is not None:
+            soft_parts = soft_targets.tensor_split(count)
+        for some_images, some_targets, some_soft in zip(
+            images.tensor_split(count), targets.tensor_split(count), soft_parts, strict=True
+        ):
+            share = self._counted(some_targets) / total
+            self._add_gradients(some_images, some_targets, some_soft, self._recipe.micro_batch, share)
+
+    def _add_gradients(
+        self, images: Tensor, targets: Tensor, soft_targets: Tensor | None, full: int, share: Any = None
+    ) -> None:
+        """Add the gradients of a batch, or of a micro-batch, a `share` of it. full: how many images it usually has."""
         with self._autocast_context():
-            outputs = (self._forward if len(images) == self._recipe.batch else self._model)(images)
+            outputs = (self._forward if len(images) == full else self._model)(images)
             loss = self._loss(outputs, targets)
         if self._distiller is not None and soft_targets is not None:
             loss = self._distiller.loss(outputs, soft_targets, loss)
-        for parameter in self._parameters:
-            parameter.grad = None
-        torch.autograd.backward(loss, self._loss_gradient)
+        torch.autograd.backward(loss if share is None else loss * share, self._loss_gradient)
         self.loss_sum.add_(loss.detach(), alpha=self._weight(targets))
 
     def _build_optimizer(self, recipe: Recipe, task: Task) -> torch.optim.Optimizer:
@@ -158,8 +192,19 @@ class OptimiserStep:
             yield from (value for value in state.values() if isinstance(value, Tensor))
         for term in self._terms:
             yield from term.mutated()
+        if self.average is not None:
+            yield from self.average.mutated()
         yield self.loss_sum
 
     def _seed_dropout(self) -> None:
         for generator in self._generators:
             generator.manual_seed(self._seed)
+
+
+def micro_batches(images: int, micro_batch: int) -> int:
+    """How many micro-batches a batch is computed in: as few as hold at most `micro_batch` images each.
+
+    They differ by at most one image. None is of a single image, with which batch norm cannot train, unless all are.
+    """
+    count = -(-images // micro_batch)
+    return count - 1 if count > 1 and images // count == 1 < micro_batch else count

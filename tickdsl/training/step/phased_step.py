@@ -49,7 +49,8 @@ class PhasedStep(OptimiserStep):
 
     The loss that is summed is the sum of the phases'. All optimisers follow the recipe; a network's other parts are
     neither updated nor given a gradient. Raises TickdslError if a phase has nothing to train, if a parameter belongs to
-    no phase, or if the recipe compiles the network, whose parts the phases run by themselves.
+    no phase, or if the recipe compiles the network or cuts batches, since the phases
+    run its parts by themselves.
     """
 
     def __init__(
@@ -67,6 +68,12 @@ class PhasedStep(OptimiserStep):
                 f"compile=on: the task `{task.name}` trains the parts of its network in turn, which are not compiled",
                 "leave out `compile`",
             )
+        if recipe.accumulate > 1:
+            raise TickdslError(
+                f"accumulate={recipe.accumulate}: the task `{task.name}` trains the parts of its network in turn, "
+                "each on the whole batch",
+                "leave out `accumulate`, or use a smaller `batch=`",
+            )
         self._phases: list[tuple[Phase, list[nn.Parameter], torch.optim.Optimizer]] = []
         _require_phases_train(model, masks, task)
         super().__init__(model, recipe, masks, None, device, autocast, task=task)
@@ -81,12 +88,12 @@ class PhasedStep(OptimiserStep):
         losses = []
         for phase, parameters, optimiser in self._phases:
             losses.append(self._phase_backward(phase, parameters, images, targets))
-            for term in self._terms:  # they skip parameters without a gradient, as those of other parts
-                term.apply()
+            self._apply_terms()
             optimisers.update(optimiser)
             for parameter in parameters:
                 parameter.grad = None  # a phase leaves nothing behind
             self._masks.apply()
+        self._update_average()
         self._add_losses(losses, targets)
 
     def _backward(self, images: Tensor, targets: Tensor, soft_targets: Tensor | None = None) -> None:

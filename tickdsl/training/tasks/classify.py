@@ -31,6 +31,11 @@ class Classify(Task):
     has_logits = True
     score_dtype = torch.bool
 
+    @property
+    def takes_probabilities(self) -> bool:  # type: ignore[override]
+        """Whether the loss takes probabilities of classes: a loss of one's own may not."""
+        return not self._has_own("loss")
+
     def as_targets(self, targets: NDArray[Any], names: Sequence[str]) -> NDArray[Any]:
         if targets.ndim != 1 or not np.issubdtype(targets.dtype, np.integer):
             raise BadTargets(f"is {targets.dtype} {list(targets.shape)}", "return labels as int64 [N], counted from 0")

@@ -65,6 +65,10 @@ class Language(Task):
         """The number of positions; those that do not count are included, so that nothing waits for the device."""
         return targets.numel()
 
+    def counted(self, targets: Tensor) -> Tensor:
+        """The number of positions that count, int64 []."""
+        return (targets != IGNORED).sum()
+
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return _cross_entropy(outputs, targets)
 

@@ -53,6 +53,8 @@ class Task:
     has_classes: bool = False
     #: Whether outputs are logits, which a temperature divides; those of classifiers always are.
     has_logits: bool = False
+    #: Whether the loss of a training takes the probabilities of classes, float [B, classes], instead of targets too.
+    takes_probabilities: bool = False
     #: The type of a sample's score; None if samples have no score of their own.
     score_dtype: torch.dtype | None = None
     #: Whether the targets are the inputs themselves, as they are stored (uint8 images), so that any data set will do.
@@ -107,6 +109,13 @@ class Task:
     def weight(self, targets: Tensor) -> int:
         """The number of terms whose mean `loss` is; it follows from shapes, so that nothing waits for the device."""
         return len(targets)
+
+    def counted(self, targets: Tensor) -> Tensor | int:
+        """The number of terms that `loss` averages: `weight` without those that are left out, which the device knows.
+
+        A loss of several micro-batches is their mean, weighted with it.
+        """
+        return self.weight(targets)
 
     def bind(self, *, label_smoothing: float = 0.0) -> Loss:
         """The loss of a training by its recipe, bound once before the first step.

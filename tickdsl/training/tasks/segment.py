@@ -66,6 +66,10 @@ class Segment(Task):
         """The number of pixels, labelled or not: how many are labelled is known on the device only."""
         return targets.numel()
 
+    def counted(self, targets: Tensor) -> Tensor:
+        """The number of labelled pixels, int64 []."""
+        return (targets != UNLABELLED).sum()
+
     def bind(self, *, label_smoothing: float = 0.0) -> Loss:
         return partial(_mean_loss, label_smoothing=label_smoothing) if label_smoothing else _mean_loss
 
