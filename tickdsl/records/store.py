@@ -46,6 +46,15 @@ _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{1,127}")
 _NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """What tells a folder from another at the same path, before and after a rename; None if there is none."""
+    try:
+        status = folder.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_ctime_ns
+
+
 def is_key(text: str) -> bool:
     """Whether a text can be the key of a result, and so the name of its folder."""
     return _KEY.fullmatch(text) is not None
@@ -220,10 +229,11 @@ class Store:
         place = self._result_folder(key)
         damages = 0
         for _ in range(_MAX_LOOKS):  # again while other processes replace the result
+            before = _identity(place)
             try:
                 record = read_record(place, key, hashes)
             except Damaged as damage:
-                damages += 1
+                damages += before == _identity(place)  # otherwise, files of two results were read
                 if damages > 1:
                     self._set_aside(place, key, str(damage))
                     return None

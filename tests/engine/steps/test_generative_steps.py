@@ -133,9 +133,9 @@ def test_images_without_labels_are_refused_before_anything_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(permission, "_allowed", True)
-    (tmp_path / "spots.py").write_text(PLUGIN.replace("{change}", ""))
+    (tmp_path / "unlabelled_spots.py").write_text(PLUGIN.replace("{change}", ""))
     monkeypatch.syspath_prepend(str(tmp_path))
-    head = 'model {} width=0.1 latent=4\ndata "spots:spots"\ntrain 1ep batch=25 opt=adam lr=0.002\n'
+    head = 'model {} width=0.1 latent=4\ndata "unlabelled_spots:spots"\ntrain 1ep batch=25 opt=adam lr=0.002\n'
     with pytest.raises(TickdslError, match="spots has no labels: its task is regress") as caught:
         runner(tmp_path, PRUNE.format(where=""), head.format("dcgan"))
     assert "labelled images" in str(caught.value.hint)
