@@ -22,6 +22,7 @@ SAMPLES: dict[str, list[str]] = {
     "NUMBER": ["0.1", "1e-4", "2.50"],
     "INT": ["3", "007", "12"],
     "NAME": ["a", "lr-rewind", "layer1.0.conv2", "train", "x", "of", "a_long_name_that_fills_a_line_quickly_for_once"],
+    "PATTERN": ["layer1.**", "*", "conv*", "in.*.conv-*2", "**.fc"],
     "STRING": ['"features.*"', '"a # b; {c}, \\" d"', '""'],
     "_DOTS": [".."],
     "LBRACE": ["{"],

@@ -113,6 +113,8 @@ def first_error(text: str) -> str:
         ("prune weights 20% lowest", "`order=lowest`"),
         ("prune filters 20% ignored_layers=[conv1, fc]", "`except conv1, fc`"),
         ("prune filters 20% in [conv1, conv2]", "`in conv1, conv2`"),
+        ("prune weights 20% in 0.conv", '`"0.conv"`'),
+        ("prune weights 20% in layer1.", "`layer1.**`"),
         ("prune unstructured 20%", "`prune weights 20%`"),
         ("model resnet20 width=0.5 on digits", "`model resnet20 on digits width=0.5`"),
         ("model resnet20(pretrained=True) on cifar10", "`weights=default`"),

@@ -66,7 +66,7 @@ class _Builder(Transformer[Token, syntax.File]):
     def _only(self, meta: Meta, children: Children) -> Any:
         return self._value(children[0])
 
-    value = number = percent = length = string = name = word = unit = scope = what = split_by = _only
+    value = number = percent = length = string = name = pattern = word = unit = scope = what = split_by = _only
     moment = span = on_data = base = cost = count = share = portion = _only
 
     def ref(self, meta: Meta, children: Children) -> syntax.Ref:

@@ -30,6 +30,7 @@ _TERMINAL_LABELS = {
     "NUMBER": "a number",
     "INT": "a whole number",
     "NAME": "a name",
+    "PATTERN": "a name",
     "STRING": 'a quoted "string"',
     "_DOTS": "`..`",
     "_COMMA": "`,`",
