@@ -20,6 +20,7 @@ SAMPLES: dict[str, list[str]] = {
     "SPAN": ["160ep", "2.5 epochs", "500it", "3  steps", "1 epoch", "12 iterations"],
     "PERCENT": ["20%", "98.5 %", "0.10%"],
     "NUMBER": ["0.1", "1e-4", "2.50"],
+    "NEGATIVE": ["-120", "-0.5", "-1e-4", "-2.50"],
     "INT": ["3", "007", "12"],
     "NAME": ["a", "lr-rewind", "layer1.0.conv2", "train", "x", "of", "a_long_name_that_fills_a_line_quickly_for_once"],
     "PATTERN": ["layer1.**", "*", "conv*", "in.*.conv-*2", "**.fc"],

@@ -32,6 +32,10 @@ def suggest_correction(
         if first == "prune" and decimal[0][0] != ".":
             return f"write the amount as a percentage: `{float(decimal[0]) * 100:g}%`"
         return f"write a zero before the decimal point: `0{decimal[0]}`" if decimal[0][0] == "." else None
+    if found == "-" and last in ("<", "<=", ">", ">="):
+        return "write the number right after its minus sign: `-120`"
+    if found == "%" and last.startswith("-"):
+        return f"only numbers can be negative: `{last}`"
     if found in (".", "*") and first in ("prune", "let", "sweep") and not last[0].isdigit():
         return 'layers are written as `layer1`, `layer1.**` or `conv*`; quote other patterns: `"0.*"`'
     if found == "=" and first in _EXAMPLES:
@@ -69,7 +73,7 @@ _CORRECTIONS = {
     "percent": "write `%`",
     "'": 'use double quotes for strings: `"…"`',
     "(": "remove it: plans have no parentheses",
-    "-": "write the value itself: plans have no arithmetic and no negative numbers",
+    "-": "write the value itself: plans have no arithmetic, and only bounds of conditions are negative",
     "+": "write the value itself: plans have no arithmetic",
     "*": "plans have no arithmetic; write the number of rounds as `x 8`",
     "/": "write the value itself: plans have no arithmetic",

@@ -19,7 +19,7 @@ COMMENT = r"#[^\n]*"
 STRING = r'"(?:[^"\\\n]|\\.)*"?'
 LENGTH = r"\d+(?:\.\d+)?[ \t]*(?:epochs?|ep|iterations?|iters?|it|steps?)(?![\w-])"
 PERCENT = r"\d+(?:\.\d+)?[ \t]*%"
-NUMBER = r"\d+(?:\.\d+)?(?:[eE][+-]?\d+)?"
+NUMBER = r"-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?"
 TIMES = r"[x×](?=[ \t]*[\d$])"
 VARIABLE = r"\$[ \t]*" + NAME
 #: Statements that define the name after their keyword.

@@ -28,6 +28,7 @@ _TERMINAL_LABELS = {
     "SPAN": "a length such as `160ep` or `500it`",
     "PERCENT": "a percentage such as `20%`",
     "NUMBER": "a number",
+    "NEGATIVE": "a number",
     "INT": "a whole number",
     "NAME": "a name",
     "PATTERN": "a name",
