@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from task_runs import DEGREES, ERROR, LOSS, MIOU, PRIMARY, PSNR, R2, RMSE, task_run, two_tasks, verdicts
 
-from tickdsl.records.events import MetricInfo, PlanResolved, TaskInfo
+from tickdsl.records.events import CLASSIFY, MetricInfo, PlanResolved, TaskInfo
 from tickdsl.results import RunState, StateBuilder
 from tickdsl.results.answers import answers
 from tickdsl.results.arm_differences import arm_differences
@@ -340,3 +340,25 @@ def test_lines_show_the_score() -> None:
     classified = next(iter(finished_run().metrics.values()))
     assert measured(attrs.evolve(classified, accuracy=0.9312), ACCURACY) == "accuracy 93.12%"
     assert score_of(classified, RMSE) is None
+
+
+@pytest.mark.parametrize("doubtful", [False, True])
+def test_texts_on_other_inputs_speak_of_no_images(doubtful: bool) -> None:
+    """Classified texts have the metrics of classified images, and are called samples."""
+    images = attrs.evolve(finished_run(), stops=("accuracy < 50%",), status="ok")
+    if doubtful:
+        images = attrs.evolve(images, metrics={k: attrs.evolve(m, chance=1.0) for k, m in images.metrics.items()})
+    texts = attrs.evolve(images, tasks={arm.id: attrs.evolve(CLASSIFY, sample="sample") for arm in images.arms})
+
+    def told(state: RunState) -> str:
+        return "\n".join([results_text(state, 400), *caveats(state), *alarms(state), *conclusions(state).values()])
+
+    assert "image" not in told(texts)
+    assert re.sub(r"\bsample", "image", told(texts)) == told(images) != told(texts)
+
+
+def test_arms_on_images_and_on_texts_share_a_name() -> None:
+    state = finished_run()
+    first, second = (arm.id for arm in state.arms)
+    state = attrs.evolve(state, tasks={second: attrs.evolve(CLASSIFY, sample="sample")})
+    assert [state.sample_of(), state.sample_of(first), state.sample_of(second)] == ["sample", "image", "sample"]

@@ -26,7 +26,10 @@ class MeasuredValue:
 
 
 class Column(NamedTuple):
-    """A table column: the name of the value, the heading (lines separated by newlines), and the cell format."""
+    """A table column: the name of the value, the heading (lines separated by newlines), and the cell format.
+
+    In `_COLUMNS`, a heading has `{sample}` for what an input is called.
+    """
 
     figure_name: str
     heading: str
@@ -52,7 +55,7 @@ _COLUMNS: dict[str, tuple[Column, ...]] = {
     "train-time": (Column("train-time.step", "step\ntime", _seconds),),
     "train-flops": (Column("train-flops", "training\nMACs", formatting.count),),
     "latency": (
-        Column("latency", "latency,\n1 image", _seconds),
+        Column("latency", "latency,\n1 {sample}", _seconds),
         Column("latency.batch", "latency,\n1 batch", _seconds),
     ),
     "memory": (
@@ -125,16 +128,18 @@ def measured_values(state: RunState) -> dict[NetworkKey, dict[str, MeasuredValue
     }
 
 
-def columns_with_values(values: Mapping[NetworkKey, Mapping[str, MeasuredValue]], primary: MetricInfo) -> list[Column]:
+def columns_with_values(
+    values: Mapping[NetworkKey, Mapping[str, MeasuredValue]], primary: MetricInfo, sample: str = "image"
+) -> list[Column]:
     """The columns with at least one value: built-in metrics first, then plugin metrics.
 
-    primary: the primary metric of the task of the arm that the values belong to.
+    primary: the primary metric of the task of the arm that the values belong to. sample: what its inputs are called.
     """
     names = {name: None for by_name in values.values() for name in by_name}
     columns = {**_COLUMNS, **_score_columns(primary)}
     known = [column for metric in columns.values() for column in metric if column.figure_name in names]
     return [
-        *known,
+        *(column._replace(heading=column.heading.replace("{sample}", sample)) for column in known),
         *(_plugin_column(name) for name in names if not any(_belongs_to(name, metric) for metric in columns)),
     ]
 

@@ -19,7 +19,7 @@ from .pareto import pareto_front
 from .snapshot import Snapshot
 from .text_cells import align_right, fit, fit_middle, styled_line
 
-SMALLEST, BEST = "smallest winning ticket", "{} ticket, by test images"
+SMALLEST, BEST = "smallest winning ticket", "{} ticket, by test {}s"
 
 
 @attrs.frozen
@@ -48,7 +48,11 @@ def selections(snapshot: Snapshot) -> list[str]:
     """The selectable tickets: smallest winning, best, then each round."""
     last = max((arm.levels for arm in snapshot.state.arms), default=0)
     best = " or ".join(dict.fromkeys(map(scores.superlative, snapshot.metrics)))
-    return [SMALLEST, BEST.format(best), *(f"round {level}" for level in range(1, last + 1))]
+    return [
+        SMALLEST,
+        BEST.format(best, snapshot.state.sample_of()),
+        *(f"round {level}" for level in range(1, last + 1)),
+    ]
 
 
 def compare_rows(snapshot: Snapshot, selection: str, controls: bool = True) -> list[CompareRow]:
