@@ -23,6 +23,7 @@ from tickdsl.results.caveats import alarms, caveats
 from tickdsl.results.conclusions import conclusions
 from tickdsl.results.estimates import Estimate
 from tickdsl.results.export import results_csv, results_dict
+from tickdsl.results.extra_metrics import columns_with_values, format_cell, measured_values
 from tickdsl.results.needed_seeds import needed_seeds
 from tickdsl.results.run_differences import run_differences
 from tickdsl.results.scores import (
@@ -362,3 +363,25 @@ def test_arms_on_images_and_on_texts_share_a_name() -> None:
     first, second = (arm.id for arm in state.arms)
     state = attrs.evolve(state, tasks={second: attrs.evolve(CLASSIFY, sample="sample")})
     assert [state.sample_of(), state.sample_of(first), state.sample_of(second)] == ["sample", "image", "sample"]
+
+
+def test_further_metrics_of_the_task_have_columns_if_the_report_lists_them() -> None:
+    """A share is a percentage, a number has its unit; the compared metric and the loss have columns already."""
+    f1 = MetricInfo(name="f1", higher_is_better=True, unit="share")
+    state = task_run(MIOU)
+    task = TaskInfo(name="made-up", metrics=(MIOU, f1, PSNR, LOSS))
+    metrics = {
+        key: attrs.evolve(m, figures={**m.figures, "f1": 0.125, "psnr": 31.5 + key[3]})
+        for key, m in state.metrics.items()
+    }
+    state = attrs.evolve(state, metrics=metrics, tasks={arm.id: task for arm in state.arms})
+    assert not measured_values(state)
+    state = attrs.evolve(state, report=("miou", "psnr", "f1", "loss", "sparsity"))
+    values = measured_values(state)
+    assert values.keys() == {key[:3] for key in metrics}
+    assert {name for by_name in values.values() for name in by_name} == {"f1", "psnr"}
+    columns = {column.figure_name: column for column in columns_with_values(values, task)}
+    first = next(iter(values.values()))
+    assert [format_cell(columns[name], first) for name in ("f1", "psnr")] == ["12.50", "33.50"]
+    assert columns["psnr"].heading.startswith("PSNR, dB")
+    assert results_text(state, 300).count("PSNR") == len(state.arms)

@@ -120,7 +120,7 @@ def _extra_metrics(snapshot: Snapshot, standing: Standing | None) -> tuple[tuple
     return tuple(
         (column.figure_name, format_cell(column, values))
         for column in columns_with_values(
-            snapshot.extra_values, snapshot.state.primary_of(standing.arm if standing else "")
+            snapshot.extra_values, snapshot.state.task_of(standing.arm if standing else "")
         )
         if column.figure_name in KNOWN
     )

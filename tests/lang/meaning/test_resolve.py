@@ -268,3 +268,10 @@ def test_a_bound_of_one_is_asked_about(statement: str) -> None:
 def test_until_one_is_asked_about_too() -> None:
     result = meaning("prune weights 20% until accuracy < 1; rewind lr")
     assert [d.code for d in result.diagnostics if d.severity == "error"] == ["TD105"]
+
+
+def test_a_report_lists_further_metrics_of_tasks() -> None:
+    text = "model conv-vae on digits\nprune weights 20% x 4; rewind lr\nreport elbo, kl, params"
+    assert plan(text).metrics == ("elbo", "kl", "params")
+    assert "TD525" in codes(text.replace("params", "kl"))
+    assert "TD114" in codes(text.replace("params", "kll"))
