@@ -115,15 +115,15 @@ def compare_rows(snapshot: Snapshot, selection: str, controls: bool = True) -> l
 
 
 def _extra_metrics(snapshot: Snapshot, standing: Standing | None) -> tuple[tuple[str, str], ...]:
-    """The main value of each measured extra metric; details are in the report."""
+    """The main value of each measured extra metric, then the further metrics of tasks; details are in the report."""
+    state = snapshot.state
     values = snapshot.extra_values.get((standing.arm, standing.contestant, standing.level), {}) if standing else {}
-    return tuple(
-        (column.figure_name, format_cell(column, values))
-        for column in columns_with_values(
-            snapshot.extra_values, snapshot.state.task_of(standing.arm if standing else "")
-        )
-        if column.figure_name in KNOWN
-    )
+    task = state.task_of(standing.arm if standing else "")
+    columns = {column.figure_name: column for column in columns_with_values(snapshot.extra_values, task)}
+    of_tasks = {metric.name for task in state.tasks.values() for metric in task.metrics}
+    names = [name for name in columns if name in KNOWN]
+    names += [name for name in state.report if name in of_tasks and name in columns]
+    return tuple((name, format_cell(columns[name], values)) for name in names)
 
 
 def heading(width: int, rows: Sequence[CompareRow] = ()) -> str:
