@@ -55,6 +55,7 @@ def grammar() -> dict[str, Any]:
                 _1="variable.parameter",
                 _2="keyword.operator",
             ),
+            _rule(highlight.PATTERN, "entity.name"),
             _rule(highlight.LENGTH, "constant.numeric"),
             _rule(highlight.PERCENT, "constant.numeric"),
             _rule(rf"(?<![\w.-]){highlight.TIMES}", "keyword.operator.word"),

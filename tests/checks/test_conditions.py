@@ -40,6 +40,11 @@ def codes(text: str) -> set[str]:
         ("prune weights 30% x 4; rewind lr\nstop when sparsity < 31%", AT_ONCE),
         ("prune weights 30% until sparsity >= 25%; rewind lr", AT_ONCE),
         ("prune weights 30% x 4; rewind lr\nstop when loss >= 0", AT_ONCE),
+        ("prune weights 30% x 4; rewind lr\nstop when loss < -0.5", NEVER),
+        ("prune weights 30% x 4; rewind lr\nstop when params < -1", NEVER),
+        ("model conv-vae\nprune weights 30% x 4; rewind lr\nstop when kl > -1", AT_ONCE),
+        ("model conv-vae\nprune weights 30% until kl < -1; rewind lr", NEVER),
+        ("model small-cnn on shapes-places\nprune weights 30% until r2 > 1.5; rewind lr", NEVER),
     ],
 )
 def test_conditions_that_decide_nothing(text: str, expected: set[str]) -> None:
@@ -59,6 +64,9 @@ def test_conditions_that_decide_nothing(text: str, expected: set[str]) -> None:
         "stop when flops < 99999",
         "arm a { prune weights 30% x 4; rewind lr }\narm b { prune weights 90% x 2; rewind lr }\n"
         "stop when sparsity >= 50%",
+        "model conv-vae\nprune weights 30% x 4; rewind lr\nstop when elbo < -120",
+        "model conv-vae\nprune weights 30% x 4 until loss < -1; rewind lr",
+        "model small-cnn on shapes-places\nprune weights 30% x 4 until r2 > -0.5; rewind lr",
     ],
 )
 def test_conditions_that_decide_something(text: str) -> None:

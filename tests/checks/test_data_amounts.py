@@ -115,3 +115,12 @@ def test_samples_of_texts_are_not_called_images() -> None:
     )
     (message,) = (d.message for d in report.diagnostics if d.code == "TD122")
     assert message == "`samples=2001`: corpus has 2,000 training samples"
+
+
+@pytest.mark.parametrize(("head", "noun"), [("bert\ndata sentences train=90", "sample"), ("small-cnn", "image")])
+def test_parts_of_too_few_samples_are_called_by_their_name(head: str, noun: str) -> None:
+    text = f"model {head}\ntrain 2ep\nsplit samples 2000\nprune weights 30%; overlap; rewind weights"
+    report = check(load_source(Source("test.plan", text)), network=False)
+    (found,) = (d for d in report.diagnostics if d.code == "TD503")
+    assert found.message.endswith(f"parts of at least 2 {noun}s per class")
+    assert ("image" in f"{found.message}{found.help}") == (noun == "image")

@@ -20,7 +20,6 @@ from tickdsl.pruning.criteria import ScoringContext, get_criterion
 from tickdsl.pruning.criteria.norms import L2
 from tickdsl.pruning.selection import prune
 from tickdsl.results.extra_metrics import columns_with_values
-from tickdsl.results.scores import ACCURACY
 from tickdsl.training.data import datasets
 from tickdsl.training.models import create
 
@@ -152,9 +151,7 @@ def test_invalid_metric_values_are_rejected(sandbox: Any, body: str, message: st
 
 def test_plugin_metrics_have_columns() -> None:
     figures = dict.fromkeys(["latency.batch.size", "worst", "box.worst:worst.class", "robustness"])
-    headings = {
-        column.figure_name: column.heading for column in columns_with_values({("a", "ticket", 1): figures}, ACCURACY)
-    }  # type: ignore[arg-type, dict-item]
+    headings = {column.figure_name: column.heading for column in columns_with_values({("a", "ticket", 1): figures})}  # type: ignore[arg-type, dict-item]
     assert headings.keys() == {"robustness", "worst", "box.worst:worst.class"}
     assert headings["box.worst:worst.class"] == "worst.class"
 

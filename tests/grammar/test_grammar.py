@@ -7,7 +7,7 @@ import pytest
 from tickdsl import grammar
 from tickdsl.lang import vocabulary
 from tickdsl.lang.reading.parse import parse
-from tickdsl.lang.syntax import Source
+from tickdsl.lang.syntax import Source, Statement
 
 ROOT = Path(__file__).parents[2]
 
@@ -48,3 +48,33 @@ def test_spellings_of_repeats(text: str) -> None:
 def test_keywords_are_names_where_only_a_name_is_allowed() -> None:
     _, diagnostics = parse(Source("x.plan", "arm train { prune weights 20% except prune.weight }\ncompare train"))
     assert diagnostics == ()
+
+
+PATTERNS = ["generator.**", "encoder.*", "layer*.**", "**", "*", "**.conv2", "in.**", "x*", "global.*", "a-*.b_*.3"]
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "prune weights 20% in {0}",
+        "prune weights 20% in fc, {0} except {0}, conv1 x 2",
+        "prune weights [{0}: 10%, fc: 20%] x 2",
+        "let p = {0}",
+        "sweep p in [{0}, [fc, {0}]]",
+    ],
+)
+def test_a_pattern_means_the_same_without_quotes(text: str, pattern: str) -> None:
+    bare, quoted = (parse(Source("x.plan", text.format(spelled))) for spelled in (pattern, f'"{pattern}"'))
+    assert bare[1] == quoted[1] == ()
+    assert _unquoted(bare[0].statements) == _unquoted(quoted[0].statements)
+
+
+def _unquoted(statements: tuple[Statement, ...]) -> str:
+    """The statements as text, with words for strings."""
+    return repr(statements).replace("String(", "Word(")
+
+
+@pytest.mark.parametrize("text", ["arm a* { prune weights 20% }", "model res* on digits", "prune weights 20% by l*"])
+def test_a_pattern_stands_for_layers_only(text: str) -> None:
+    assert parse(Source("x.plan", text))[1]

@@ -37,7 +37,8 @@ def plans(draw: Any) -> str:
     pick = lambda words: draw(st.sampled_from(words))  # noqa: E731
     swept = draw(st.lists(st.sampled_from(sorted(SWEEPS)), max_size=2, unique=True))
     lines = [f"sweep {name} in {SWEEPS[name]}" for name in swept]
-    lets = {"some": "30%", "few": "2", "late": "3ep", "quarter": "25%", "pattern": '["layer1.*", conv1, "a \\\\ b"]'}
+    patterns = '["layer1.*", conv*, layer2.**, "a \\\\ b"]'
+    lets = {"some": "30%", "few": "2", "late": "3ep", "quarter": "25%", "pattern": patterns}
     lines += [f"let {name} = {value}" for name, value in lets.items()]
 
     def word(name: str, *others: str) -> str:

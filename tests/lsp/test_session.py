@@ -437,3 +437,11 @@ def test_what_fits_the_task_comes_first(tmp_path: Path, text: str, first: str, l
         assert str(items[first].sort_text) < str(items[later].sort_text)
 
     run_session(tmp_path, talk)
+
+
+def test_reports_are_offered_the_further_metrics_of_the_task(tmp_path: Path) -> None:
+    async def talk(editor: Editor) -> None:
+        items = await editor.completions("model conv-vae on digits\nprune weights 20% x 4\nreport |")
+        assert {"accuracy", "elbo", "kl"} <= items.keys() and "perplexity" not in items
+
+    run_session(tmp_path, talk)

@@ -156,6 +156,7 @@ def arm_names(text: str) -> list[str]:
         ("sweep s in [local, global]\narm a { prune weights $s 20%; rewind lr }\narm a-local { prune weights 9% }",
          ["a-s-local", "a-s-global", "a-local"]),
         ('sweep l in ["layer1.**", "*"]\narm a { prune weights 20% in $l; rewind lr }', ["a-l-layer1", "a-l"]),
+        ("sweep l in [layer1.**, *]\narm a { prune weights 20% in $l; rewind lr }", ["a-l-layer1", "a-l"]),
         ("sweep l in [[conv1, conv2], fc]\narm a { prune weights 20% in $l; rewind lr }", ["a-conv1-conv2", "a-fc"]),
     ],
 )  # fmt: skip

@@ -99,6 +99,10 @@ def test_the_forecast_matches_local_rounds(drawn: tuple[Pool, ...], share: float
     [
         ("layer1.*", "layer1.0", True),
         ("layer1.*", "layer10.0", False),
+        ("layer1.*", "layer1.0.conv1", True),
+        ("layer1.**", "layer1.0.conv1", True),
+        ("layer1.**", "layer10.0", False),
+        ("layer*.**", "layer10.0", True),
         ("layer1", "layer1.0.conv1", True),
         ("layer1", "layer10.0.conv1", False),
         ("*.conv1", "layer1.conv1", True),

@@ -120,3 +120,19 @@ def test_a_task_that_no_run_can_have_is_skipped(tmp_path: Path) -> None:
     state = read_run(paths)
     assert state.skipped_events >= 1
     assert render_report("html", [read_source(paths)])
+
+
+def test_a_report_on_texts_speaks_of_no_images(tmp_path: Path) -> None:
+    """Tables, notes and texts call the inputs of a task on texts samples."""
+    paths = write_run(tmp_path)
+    lines = [json.loads(line) for line in paths.events.read_text().splitlines()]
+    for event in lines:
+        if event["type"] == "plan.resolved":
+            metrics = [{"name": "accuracy", "higher_is_better": True, "unit": "share", "per_sample": 1.0}]
+            event["tasks"] = {
+                a["id"]: {"name": "classify", "metrics": metrics, "sample": "sample"} for a in event["arms"]
+            }
+    paths.events.write_text("".join(json.dumps(event) + "\n" for event in lines))
+    text = render_report("md", [read_source(paths)]).decode()
+    assert not re.findall(r".*\bimages?\b.*", text)
+    assert "Test samples choose the ticket" in text

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from task_runs import DEGREES, ERROR, LOSS, MIOU, PRIMARY, PSNR, R2, RMSE, task_run, two_tasks, verdicts
 
-from tickdsl.records.events import MetricInfo, PlanResolved, TaskInfo
+from tickdsl.records.events import CLASSIFY, MetricInfo, PlanResolved, TaskInfo
 from tickdsl.results import RunState, StateBuilder
 from tickdsl.results.answers import answers
 from tickdsl.results.arm_differences import arm_differences
@@ -23,6 +23,7 @@ from tickdsl.results.caveats import alarms, caveats
 from tickdsl.results.conclusions import conclusions
 from tickdsl.results.estimates import Estimate
 from tickdsl.results.export import results_csv, results_dict
+from tickdsl.results.extra_metrics import columns_with_values, format_cell, measured_values
 from tickdsl.results.needed_seeds import needed_seeds
 from tickdsl.results.run_differences import run_differences
 from tickdsl.results.scores import (
@@ -340,3 +341,47 @@ def test_lines_show_the_score() -> None:
     classified = next(iter(finished_run().metrics.values()))
     assert measured(attrs.evolve(classified, accuracy=0.9312), ACCURACY) == "accuracy 93.12%"
     assert score_of(classified, RMSE) is None
+
+
+@pytest.mark.parametrize("doubtful", [False, True])
+def test_texts_on_other_inputs_speak_of_no_images(doubtful: bool) -> None:
+    """Classified texts have the metrics of classified images, and are called samples."""
+    images = attrs.evolve(finished_run(), stops=("accuracy < 50%",), status="ok")
+    if doubtful:
+        images = attrs.evolve(images, metrics={k: attrs.evolve(m, chance=1.0) for k, m in images.metrics.items()})
+    texts = attrs.evolve(images, tasks={arm.id: attrs.evolve(CLASSIFY, sample="sample") for arm in images.arms})
+
+    def told(state: RunState) -> str:
+        return "\n".join([results_text(state, 400), *caveats(state), *alarms(state), *conclusions(state).values()])
+
+    assert "image" not in told(texts)
+    assert re.sub(r"\bsample", "image", told(texts)) == told(images) != told(texts)
+
+
+def test_arms_on_images_and_on_texts_share_a_name() -> None:
+    state = finished_run()
+    first, second = (arm.id for arm in state.arms)
+    state = attrs.evolve(state, tasks={second: attrs.evolve(CLASSIFY, sample="sample")})
+    assert [state.sample_of(), state.sample_of(first), state.sample_of(second)] == ["sample", "image", "sample"]
+
+
+def test_further_metrics_of_the_task_have_columns_if_the_report_lists_them() -> None:
+    """A share is a percentage, a number has its unit; the compared metric and the loss have columns already."""
+    f1 = MetricInfo(name="f1", higher_is_better=True, unit="share")
+    state = task_run(MIOU)
+    task = TaskInfo(name="made-up", metrics=(MIOU, f1, PSNR, LOSS))
+    metrics = {
+        key: attrs.evolve(m, figures={**m.figures, "f1": 0.125, "psnr": 31.5 + key[3]})
+        for key, m in state.metrics.items()
+    }
+    state = attrs.evolve(state, metrics=metrics, tasks={arm.id: task for arm in state.arms})
+    assert not measured_values(state)
+    state = attrs.evolve(state, report=("miou", "psnr", "f1", "loss", "sparsity"))
+    values = measured_values(state)
+    assert values.keys() == {key[:3] for key in metrics}
+    assert {name for by_name in values.values() for name in by_name} == {"f1", "psnr"}
+    columns = {column.figure_name: column for column in columns_with_values(values, task)}
+    first = next(iter(values.values()))
+    assert [format_cell(columns[name], first) for name in ("f1", "psnr")] == ["12.50", "33.50"]
+    assert columns["psnr"].heading.startswith("PSNR, dB")
+    assert results_text(state, 300).count("PSNR") == len(state.arms)

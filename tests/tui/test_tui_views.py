@@ -18,7 +18,7 @@ from tickdsl.tui.views.snapshot import Snapshot
 from written_runs import write_run
 
 from tickdsl.records import EventRecord, read_events
-from tickdsl.records.events import Measure, Metric, MetricInfo, Resource, RunEnd
+from tickdsl.records.events import CLASSIFY, Measure, Metric, MetricInfo, Resource, RunEnd
 from tickdsl.results.scores import ACCURACY, description
 from tickdsl.results.standings import compute_standings
 from tickdsl.results.state import FINISHED_STATUSES
@@ -177,6 +177,25 @@ def test_extra_metrics_are_in_the_comparison_if_there_is_room(width: int) -> Non
     for row, line in zip(rows, lines, strict=True):
         ticket = row.contestant == "ticket"
         assert ("1.25 ms" in line.plain, "~2.50 kJ" in line.plain) == (ticket and width >= 118, ticket and width >= 130)
+
+
+def test_further_metrics_of_the_task_are_in_the_comparison() -> None:
+    """With the format of the task's metric, after what was measured; other arms have an empty cell."""
+    now = with_extra_metrics()
+    arm = now.state.arms[0].id
+    task = attrs.evolve(
+        CLASSIFY, metrics=(*CLASSIFY.metrics, MetricInfo(name="f1", higher_is_better=True, unit="share"))
+    )
+    metrics = {key: attrs.evolve(m, figures={"f1": 0.25}) for key, m in now.state.metrics.items() if key[0] == arm}
+    state = attrs.evolve(
+        now.state, tasks={arm: task}, report=("latency", "f1"), metrics={**now.state.metrics, **metrics}
+    )
+    rows = compare.compare_rows(attrs.evolve(now, state=state), compare.BEST)
+    assert {name for row in rows for name, _ in row.extra_metrics[-1:]} == {"f1"}
+    assert {(row.arm == arm, dict(row.extra_metrics)["f1"]) for row in rows} == {
+        (True, "25.00"),
+        (False, ""),
+    }
 
 
 def test_layers_tell_what_is_left() -> None:

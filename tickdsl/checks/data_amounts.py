@@ -23,15 +23,16 @@ def diagnostics(arm: Arm) -> Iterator[Diagnostic]:
     classes = catalogue.known_classes(arm.data.name, arm.data.options)
     if images is None:
         return
+    noun = catalogue.noun(arm.data.name)
     if arm.split is not None and arm.split.by == "samples" and classes is not None:
         most = images // (IMAGES_PER_CLASS * classes)
         if arm.split.parts > most:
             yield Diagnostic(
                 "TD503",
-                f"{plural(images, catalogue.noun(arm.data.name))} of {plural(classes, 'class')} cannot be split into "
-                f"{arm.split.parts:,} parts of at least {IMAGES_PER_CLASS} images per class",
+                f"{plural(images, noun)} of {plural(classes, 'class')} cannot be split into "
+                f"{arm.split.parts:,} parts of at least {IMAGES_PER_CLASS} {noun}s per class",
                 arm.split.span,
-                help=f"use at most `split samples {most}`" if most > 1 else "remove the split, or use more images",
+                help=f"use at most `split samples {most}`" if most > 1 else f"remove the split, or use more {noun}s",
             )
             return
     if arm.split is not None:
@@ -51,7 +52,8 @@ def _check_samples(data: Data) -> Iterator[Diagnostic]:
         message = f"`samples={samples}`: {data.name} has {plural(images, _training(data))}"
         yield Diagnostic("TD122", message, data.span, help="use fewer samples, or leave out `samples=`")
     elif classes is not None and samples < classes:
-        message = f"`samples={samples}`: {data.name} has {plural(classes, 'class')}, so some have no image"
+        noun = catalogue.noun(data.name)
+        message = f"`samples={samples}`: {data.name} has {plural(classes, 'class')}, so some have no {noun}"
         yield Diagnostic("TD122", message, data.span, help=f"use at least {classes}, better some hundreds")
 
 
@@ -66,12 +68,13 @@ def _check_validation(data: Data, without: Mapping[str, Any]) -> Iterator[Diagno
     classes = catalogue.known_classes(data.name, without)
     if images is None or classes is None or images >= 2 * classes:
         return
+    noun = catalogue.noun(data.name)
     yield Diagnostic(
         "TD533",
         f"`validation=`: {plural(images, _training(data))} of {plural(classes, 'class')} cannot be divided, since "
         "each class needs one for training and one for validation",
         data.span,
-        help=f"use at least {2 * classes} images, better some hundreds, or leave out `validation=`",
+        help=f"use at least {2 * classes} {noun}s, better some hundreds, or leave out `validation=`",
     )
 
 

@@ -13,6 +13,8 @@ from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.lang.syntax import Span
 from tickdsl.moments import INIT, Moment
 from tickdsl.plan.model import Arm, Evolve, Grow, Options, Prune, Retrain, Rewind, Rounds, Zeroing
+from tickdsl.plurals import plural
+from tickdsl.training import catalogue
 from tickdsl.training.recipes.recipe import Recipe
 
 _DEFAULT_BATCH = attrs.fields(Recipe).batch.default
@@ -59,10 +61,10 @@ def _check_micro_batches(arm: Arm, recipes: Iterable[tuple[Options, Any]]) -> It
     for recipe, span in recipes:  # as they are written: one with a bad value is no `Recipe`
         batch, accumulate = recipe.get("batch", _DEFAULT_BATCH), recipe.get("accumulate", 1)
         if accumulate > 1:
-            images = -(-batch // accumulate)
+            samples = plural(-(-batch // accumulate), catalogue.noun(arm.data.name))
             yield Diagnostic(
                 "TD540",
-                f"{arm.model.name} has batch norm, which normalises each micro-batch of {images} images "
+                f"{arm.model.name} has batch norm, which normalises each micro-batch of {samples} "
                 f"by itself: the result is not that of a batch of {batch}",
                 span,
                 help="remove `accumulate=`, use a network without batch norm, or add `# ok TD540`",

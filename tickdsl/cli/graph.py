@@ -94,7 +94,7 @@ def _graph(arguments: argparse.Namespace) -> int:
     else:
         console = SafeConsole(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120)
         for subject, view, preview in zip(specs, views, previews, strict=True):
-            graph_text.print_view(view, subject.title, preview, console, full=arguments.full)
+            graph_text.print_view(view, subject.title, preview, console, full=arguments.full, unit=subject.unit)
     return OK
 
 

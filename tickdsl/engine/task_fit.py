@@ -15,13 +15,13 @@ from tickdsl.errors import TickdslError
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.lang.findings.suggestions import did_you_mean, join_or
 from tickdsl.lang.meaning.values import ValueLocation
-from tickdsl.lang.vocabulary import DROP, is_test_result
+from tickdsl.lang.vocabulary import DROP, METRICS, is_test_result
 from tickdsl.lang.writing.unparse import condition as condition_text
 from tickdsl.plan.model import Arm, Condition, Data, Distill, Model, Options, Plan, Retrain
 from tickdsl.plan.step_builder import TaskOf
 from tickdsl.training import catalogue
 from tickdsl.training.catalogue.input_shapes import InputShape, is_tokens
-from tickdsl.training.catalogue.tasks import TASK_INFOS, TaskInfo
+from tickdsl.training.catalogue.tasks import TASK_INFOS, TASK_METRICS, TaskInfo
 
 #: Examples of models that a message names.
 _MAX_MODELS = 4
@@ -120,6 +120,7 @@ def arm_findings(arm: Arm, known: DataKnowledge) -> Iterator[Diagnostic]:
 
 def plan_findings(plan: Plan, known: DataKnowledge) -> Iterator[Diagnostic]:
     """Yield findings about the questions of a plan and the tasks of its arms."""
+    yield from _check_report(plan, known)
     for arm in (*plan.arms, *plan.helpers):
         data = arm.data if arm.transfer is None else arm.transfer.data
         task, shape = known.task(arm.model, data), known.shape(data)
@@ -185,6 +186,26 @@ def _vocabulary_help(info: catalogue.ModelInfo, data: Data, inputs: str | None) 
     if info.inputs != "tokens" or inputs != "images" or data.name != "arrays":
         return ""
     return "if the arrays are tokens, set `vocabulary=` to how many there are, or use a model for images"
+
+
+def _check_report(plan: Plan, known: DataKnowledge) -> Iterator[Diagnostic]:
+    """Yield findings about metrics of `report` that no arm's task has."""
+    tasks = {arm.judged_on.name: known.task(arm.model, arm.judged_on) for arm in plan.arms}
+    if not tasks or None in tasks.values():
+        return
+    names = dict.fromkeys(name for task in tasks.values() if task is not None for name in task.metric_names)
+    for metric in plan.metrics:
+        if metric in TASK_METRICS and metric not in (*METRICS, *names):
+            of_data = "; ".join(
+                f"the task of {data} is {task.name}" for data, task in tasks.items() if task is not None
+            )
+            yield Diagnostic(
+                "TD473",
+                f"`report {metric}`: no arm has {metric}: {of_data}",
+                plan.report_span or plan.arms[0].span,
+                label=did_you_mean(metric, names) or "",
+                help=f"use {join_or([*names], 8)}, or remove it",
+            )
 
 
 def _check_arm(arm: Arm, task: TaskInfo, known: DataKnowledge) -> Iterator[Diagnostic]:

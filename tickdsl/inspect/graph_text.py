@@ -28,14 +28,21 @@ _LAYER_MARK, _OUTER_MARK = "●", "○"
 _REMOVABLE = "removable"
 
 
-def print_view(view: GraphView, title: str, preview: Preview | None, console: Console, full: bool = False) -> None:
+def print_view(
+    view: GraphView, title: str, preview: Preview | None, console: Console, full: bool = False, unit: str = "image"
+) -> None:
     """Print the layers, the coupled and the fixed groups, and a summary; `full` prints every layer on its own line."""
     tree = list(tree_lines(view, full))
     for dropped in range(len(_DROPPABLE_COLUMNS) + 1):
         table = _table(view, tree, preview, frozenset(_DROPPABLE_COLUMNS[:dropped]))
         if _min_width(table, console) <= console.width:
             break
-    parts: list[RenderableType] = [Text(title, style="bold"), table, *_legend(view, full), *_summary(view, preview)]
+    parts: list[RenderableType] = [
+        Text(title, style="bold"),
+        table,
+        *_legend(view, full),
+        *_summary(view, preview, unit),
+    ]
     if any(len(line.branch.layers) > 1 for line in tree):
         parts.insert(2, Text("×N: N similar layers with their total cost; --full lists each", style="dim"))
     content = Group(*parts)
@@ -195,9 +202,9 @@ def _plain_table(rows: Iterator[tuple[str, str, str]]) -> Table:
     return table
 
 
-def _summary(view: GraphView, preview: Preview | None) -> Iterator[RenderableType]:
+def _summary(view: GraphView, preview: Preview | None, unit: str) -> Iterator[RenderableType]:
     graph, dense = view.graph, view.dense
-    yield Text(f"\n{plural(dense.params, 'parameter')}, {plural(dense.macs, 'multiply-add')} per image")
+    yield Text(f"\n{plural(dense.params, 'parameter')}, {plural(dense.macs, 'multiply-add')} per {unit}")
     removable_groups = [group for group in graph.channels if group.reason is None]
     counts = []
     for kind in dict.fromkeys(group.kind for group in graph.channels):

@@ -175,7 +175,7 @@ WORD_SUMMARIES: dict[str, str] = {
     **METRIC_SUMMARIES,
     "sparsity": "share of the weights that are removed",
     "params": "number of weights left",
-    "flops": "multiply-adds per image",
+    "flops": "multiply-adds per image or other input",
     "drop": "how much worse than the dense network of its seed a ticket is in the primary metric",
     "rounds": "pruning rounds up to this level",
     "train-time": "training time in seconds",

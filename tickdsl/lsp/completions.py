@@ -109,7 +109,8 @@ def _names(context: CursorContext, names: DefinedNames) -> Iterable[CompletionEn
             CompletionEntry(vocabulary.ALL_ARMS, "Keyword", meaning=vocabulary.WORD_SUMMARIES[vocabulary.ALL_ARMS]),
         ]
     if before == "REPORT":
-        return [*_meanings(dict.fromkeys(vocabulary.METRICS, True)), *_added(registries.REPORT_METRICS, "EnumMember")]
+        listed = dict.fromkeys([*vocabulary.METRICS, *_task_metrics(names)], True)
+        return [*_meanings(listed), *_added(registries.REPORT_METRICS, "EnumMember")]
     if before in ("WHEN", "UNTIL"):
         return _condition_metrics(names)
     if before == "RETRAIN":
@@ -190,11 +191,21 @@ def _added(known: Registry[Any], kind: str) -> Iterator[CompletionEntry]:
         yield CompletionEntry(name, kind, meaning=f"{plugin.summary}\n\n{plugin.origin}".strip())
 
 
-def _condition_metrics(names: DefinedNames) -> Iterator[CompletionEntry]:
-    """The metrics of conditions; those of the task of the plan first, if the catalogue knows it."""
+def _task(names: DefinedNames) -> str:
+    """The built-in task of the plan; empty if the catalogue does not know it."""
     data, model = catalogue.DATASETS.builtin.get(names.data), catalogue.MODELS.builtin.get(names.model)
     task = (model.task if model is not None else "") or (data.task if data is not None else None) or ""
-    own = TASK_INFOS[task].metric_names if task in TASK_INFOS else ()
+    return task if task in TASK_INFOS else ""
+
+
+def _task_metrics(names: DefinedNames) -> tuple[str, ...]:
+    task = _task(names)
+    return TASK_INFOS[task].metric_names if task else ()
+
+
+def _condition_metrics(names: DefinedNames) -> Iterator[CompletionEntry]:
+    """The metrics of conditions; those of the task of the plan first, if the catalogue knows it."""
+    task, own = _task(names), _task_metrics(names)
     for word in dict.fromkeys([*own, vocabulary.DROP, *vocabulary.SIZE_METRICS, *vocabulary.CONDITION_METRICS]):
         metric = TASK_INFOS[task].metric(word) if word in own else TASK_METRICS.get(word)
         unit = "" if metric is None else {"share": "a percentage", "": "a number"}.get(metric.unit, f"in {metric.unit}")

@@ -115,10 +115,14 @@ class MetricInfo:
 
 @attrs.frozen(kw_only=True, field_transformer=_printable_fields)
 class TaskInfo:
-    """The task of an arm's data set, with its metrics, the primary one first."""
+    """The task of an arm's data set, with its metrics, the primary one first.
+
+    sample: what texts call one of its inputs: `image`, or `sample` of other data.
+    """
 
     name: str
     metrics: tuple[MetricInfo, ...]
+    sample: str = "image"
 
 
 @attrs.frozen(kw_only=True, field_transformer=_printable_fields)

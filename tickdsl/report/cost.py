@@ -145,7 +145,7 @@ def _budgets_of(source: ReportSource, prefix: str, metric: MetricInfo) -> Table 
         return None
     return Table(
         f"{prefix}Training that led to each network",
-        ("arm", "network", "level", heading(metric), "epochs", "images", "time"),
+        ("arm", "network", "level", heading(metric), "epochs", f"{source.state.sample_of()}s", "time"),
         tuple(rows),
         frozenset({0, 1}),
         note=(

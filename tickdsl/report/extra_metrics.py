@@ -38,7 +38,7 @@ def _tables(state: RunState, prefix: str) -> Iterator[Table]:
     order = {name: index for index, name in enumerate(dict.fromkeys(("dense", "ticket", *state.contestants)))}
     for arm in state.arms:
         arm_values = {key: by_name for key, by_name in values.items() if key[0] == arm.id}
-        columns = columns_with_values(arm_values, state.primary_of(arm.id))
+        columns = columns_with_values(arm_values, state.task_of(arm.id))
         if not columns:
             continue
         rows = []

@@ -180,7 +180,9 @@ def _table(
     won = [outcome for _, outcome in shown if outcome.winner is not None]
     rows = [tuple(map(as_cell, _row(source, outcome, controls, symbols, several))) for source, outcome in shown]
     best = scores.superlative(metric)
-    tested = "Test images choose" if metric == scores.ACCURACY else "The test set chooses"
+    nouns = {source.state.sample_of() for source, _ in shown}
+    samples = "images" if nouns <= {"image"} else "samples"
+    tested = f"Test {samples} choose" if metric == scores.ACCURACY else "The test set chooses"
     chosen = f"{tested} the ticket that is shown, so the {scores.label(metric)} of the {best} one is optimistic."
     tickets = [ticket for _, outcome in shown for ticket in (outcome.winner, outcome.best) if ticket is not None]
     if tickets and all(ticket.validation for ticket in tickets):

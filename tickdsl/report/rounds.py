@@ -86,7 +86,7 @@ def rounds_table(
         *(f"{name} %" if metric.is_share else name for name in controls),
     )
     costs = (*(("filters left",) if filters else ()), "params", "MACs", "train time")
-    budget = ("epochs in all", "images in all") if spent else ()
+    budget = ("epochs in all", f"{state.sample_of(arm.id)}s in all") if spent else ()
     return Table(f"Rounds of {caption}", (*columns, *costs, *budget), tuple(rows), frozenset({0, 5}))
 
 

@@ -37,14 +37,16 @@ def caveats(state: RunState) -> list[str]:
         )
     if state.stops:
         conditions = " or ".join(f"`{condition}`" for condition in state.stops)
-        notes.append(f"seeds end when {conditions} on test images: rounds that lost a seed by it have no verdict")
+        notes.append(
+            f"seeds end when {conditions} on test {state.sample_of()}s: rounds that lost a seed by it have no verdict"
+        )
     if "early-stop" in state.report and state.measures and not all(m.validation for m in state.metrics.values()):
         names = dict.fromkeys(label(state.primary_of(arm.id)) for arm in state.arms)
         notes.append(f"early-stop is chosen by the test loss, so its {' or '.join(names)} is optimistic")
     untold = any(m.correct is None and resolves_by_samples(state.metric_of(key[0])) for key, m in state.metrics.items())
     if untold and any(s.n >= MIN_SEEDS for s in pruned):
         notes.append(
-            "some results do not tell which test images are classified correctly (they were stored by an earlier "
-            "version): their verdicts assume that networks err independently"
+            f"some results do not tell which test {state.sample_of()}s are classified correctly (they were stored by "
+            "an earlier version): their verdicts assume that networks err independently"
         )
     return [*notes, *target_notes(state), *nearly_gone_notes(state)]

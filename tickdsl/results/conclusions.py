@@ -9,7 +9,7 @@ import attrs
 
 from tickdsl.plurals import agreeing, plural
 from tickdsl.records.events import ArmInfo
-from tickdsl.results.doubts import DOUBT_CLAUSES
+from tickdsl.results.doubts import DOUBTS, doubt_clause
 from tickdsl.results.estimates import Estimate
 from tickdsl.results.formatting import percent
 from tickdsl.results.scores import difference_with_unit, margin, oriented, side, tolerance
@@ -30,7 +30,7 @@ def _conclusion(arm: ArmInfo, standings: Mapping[tuple[str, str, int], Standing]
     if not tickets:
         return f"{arm.id}: no measurements"
     if all(ticket.verdict is None for ticket in tickets):
-        return f"{arm.id}: {_without_verdict(tickets, state.within)}"
+        return f"{arm.id}: {_without_verdict(tickets, state.within, state.sample_of(arm.id))}"
     winner, sentence = _ticket_clause(tickets)
     controls = []
     for control in state.contestants:
@@ -87,12 +87,12 @@ def _control_clause(name: str, levels: Sequence[Standing], at_winner: Standing |
     return f"{sentence} ({distance} {side(_mirrored(at_winner.lead))} the ticket at {size})"
 
 
-def _without_verdict(tickets: Sequence[Standing], within: float) -> str:
+def _without_verdict(tickets: Sequence[Standing], within: float, sample: str) -> str:
     """Why no round has a verdict; with few seeds, what these show."""
     reasons = {ticket.no_verdict for ticket in tickets}
-    for doubt, clause in DOUBT_CLAUSES.items():
+    for doubt in DOUBTS:
         if doubt in reasons:
-            return f"no verdict: {clause}"
+            return f"no verdict: {doubt_clause(doubt, sample)}"
     of_seeds = max(ticket.of_seeds for ticket in tickets)
     if any(ticket.n < ticket.of_seeds for ticket in tickets):
         return f"no verdict: no round has all {plural(of_seeds, 'seed')}"

@@ -22,12 +22,21 @@ ONE_CLASS, AT_CHANCE, NOT_FINITE = "one class", "dense at chance", "not finite"
 NO_TASK = "unknown task"
 #: The 97.5% quantile of the normal distribution.
 _SIGNIFICANT = statistics.NormalDist().inv_cdf(0.975)
-DOUBT_CLAUSES = {
-    ONE_CLASS: "all test images are of one class",
+_CLAUSES = {
+    ONE_CLASS: "all test {sample}s are of one class",
     AT_CHANCE: "the dense network is at chance",
     NOT_FINITE: "weights or statistics are not finite",
     NO_TASK: "the run does not tell by what its task is judged",
 }
+
+
+#: Doubts, in the order in which they matter.
+DOUBTS = tuple(_CLAUSES)
+
+
+def doubt_clause(doubt: str, sample: str = "image") -> str:
+    """The doubt as a clause; `sample`: what the inputs are called."""
+    return _CLAUSES[doubt].format(sample=sample)
 
 
 @attrs.frozen
@@ -93,7 +102,8 @@ def find_doubts(state: RunState) -> Doubts:
 def _warnings(state: RunState, found: Mapping[MetricKey, str]) -> Iterable[str]:
     single_class = dict.fromkeys(key[0] for key, doubt in found.items() if doubt == ONE_CLASS)
     if single_class:
-        yield f"{_names(single_class)}: all test images are of one class, so no network can be wrong: no verdict"
+        clause = doubt_clause(ONE_CLASS, state.sample_of(*single_class))
+        yield f"{_names(single_class)}: {clause}, so no network can be wrong: no verdict"
     unranked = [key for key, doubt in found.items() if doubt == NO_TASK]
     if unranked:
         yield (

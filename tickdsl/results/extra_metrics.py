@@ -1,4 +1,4 @@
-"""Metrics named in `report`, apart from the task's: means over seeds, measured or estimated, and their columns."""
+"""Metrics named in `report`, but the compared one: means over seeds, measured or estimated, and their columns."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 import attrs
 
 from tickdsl.plurals import plural
-from tickdsl.records.events import ESTIMATED, MEASURED, MetricInfo
+from tickdsl.records.events import CLASSIFY, ESTIMATED, MEASURED, MetricInfo, TaskInfo
 from tickdsl.results import formatting, scores
 from tickdsl.results.estimates import Estimate, estimate
 from tickdsl.results.state import RunState
@@ -26,7 +26,10 @@ class MeasuredValue:
 
 
 class Column(NamedTuple):
-    """A table column: the name of the value, the heading (lines separated by newlines), and the cell format."""
+    """A table column: the name of the value, the heading (lines separated by newlines), and the cell format.
+
+    In `_COLUMNS`, a heading has `{sample}` for what an input is called.
+    """
 
     figure_name: str
     heading: str
@@ -52,7 +55,7 @@ _COLUMNS: dict[str, tuple[Column, ...]] = {
     "train-time": (Column("train-time.step", "step\ntime", _seconds),),
     "train-flops": (Column("train-flops", "training\nMACs", formatting.count),),
     "latency": (
-        Column("latency", "latency,\n1 image", _seconds),
+        Column("latency", "latency,\n1 {sample}", _seconds),
         Column("latency.batch", "latency,\n1 batch", _seconds),
     ),
     "memory": (
@@ -115,6 +118,11 @@ def measured_values(state: RunState) -> dict[NetworkKey, dict[str, MeasuredValue
                 values.setdefault(key, {}).setdefault(name, {})[seed] = value
                 if measure.how == ESTIMATED:
                     estimated.add((key, name))
+    for (arm, contestant, level, seed), tested in state.metrics.items():
+        shown = {"accuracy", "loss", state.metric_of(arm).name}
+        for name in state.report:
+            if name not in shown and (value := tested.figures.get(name)) is not None:
+                values.setdefault((arm, contestant, level), {}).setdefault(name, {})[seed] = value
     return {
         key: {
             name: MeasuredValue(mean, ESTIMATED if (key, name) in estimated else MEASURED)
@@ -125,16 +133,18 @@ def measured_values(state: RunState) -> dict[NetworkKey, dict[str, MeasuredValue
     }
 
 
-def columns_with_values(values: Mapping[NetworkKey, Mapping[str, MeasuredValue]], primary: MetricInfo) -> list[Column]:
+def columns_with_values(
+    values: Mapping[NetworkKey, Mapping[str, MeasuredValue]], task: TaskInfo = CLASSIFY
+) -> list[Column]:
     """The columns with at least one value: built-in metrics first, then plugin metrics.
 
-    primary: the primary metric of the task of the arm that the values belong to.
+    task: that of the arm that the values belong to.
     """
     names = {name: None for by_name in values.values() for name in by_name}
-    columns = {**_COLUMNS, **_score_columns(primary)}
+    columns = {**_COLUMNS, **_score_columns(task.metrics[0]), **{m.name: (_task_column(m),) for m in task.metrics}}
     known = [column for metric in columns.values() for column in metric if column.figure_name in names]
     return [
-        *known,
+        *(column._replace(heading=column.heading.replace("{sample}", task.sample)) for column in known),
         *(_plugin_column(name) for name in names if not any(_belongs_to(name, metric) for metric in columns)),
     ]
 
@@ -142,6 +152,11 @@ def columns_with_values(values: Mapping[NetworkKey, Mapping[str, MeasuredValue]]
 def _belongs_to(figure_name: str, metric: str) -> bool:
     """Whether a value is the main value of a metric or one of its details (`latency.batch`)."""
     return figure_name == metric or figure_name.startswith(f"{metric}.")
+
+
+def _task_column(metric: MetricInfo) -> Column:
+    """The column of a metric of the task that networks are not compared by."""
+    return Column(metric.name, scores.heading(metric), lambda value: scores.score(metric, Estimate(1, value, None)))
 
 
 def _plugin_column(figure_name: str) -> Column:

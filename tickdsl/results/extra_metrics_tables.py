@@ -23,7 +23,7 @@ def extra_tables(arm: ArmInfo, extra_values: ExtraValues, state: RunState, conso
     keys = sorted(arm_values, key=lambda key: (key[2], order.get(key[1], len(order))))
     tables: list[RenderableType] = []
     shown: list[Column] = []
-    for column in columns_with_values(arm_values, state.primary_of(arm.id)):
+    for column in columns_with_values(arm_values, state.task_of(arm.id)):
         if shown and table_width(_extra_table(keys, arm_values, [*shown, column]), console) > console.width:
             tables += [_extra_table(keys, arm_values, shown), Text()]
             shown = []

@@ -25,7 +25,7 @@ from tickdsl.records.events import (
     StepEnd,
     Warn,
 )
-from tickdsl.results.doubts import DOUBT_CLAUSES, network_doubt
+from tickdsl.results.doubts import doubt_clause, network_doubt
 from tickdsl.results.formatting import count, format_duration, percent
 from tickdsl.results.progress import run_progress, time_left
 from tickdsl.results.scores import label, measured, number
@@ -262,5 +262,5 @@ def _metric_line(event: Metric, state: RunState) -> str:
     if event.params is not None:
         parts.append(f"{count(event.params)} params")
     if (doubt := network_doubt(event, primary)) is not None:
-        parts.append(f"WARNING: {DOUBT_CLAUSES[doubt]}")
+        parts.append(f"WARNING: {doubt_clause(doubt, state.sample_of(event.arm))}")
     return f"{parts[0]}: {', '.join(parts[1:])}"

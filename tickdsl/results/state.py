@@ -148,6 +148,11 @@ class RunState:
         """The task of an arm."""
         return self.tasks.get(arm, CLASSIFY)
 
+    def sample_of(self, *arms: str) -> str:
+        """What one input of these arms is called, without any those of all arms: `image`, if it is one for all."""
+        nouns = {self.task_of(arm).sample for arm in arms or [arm.id for arm in self.arms]}
+        return "image" if nouns <= {"image"} else "sample"
+
     def primary_of(self, arm: str) -> MetricInfo:
         """The primary metric of an arm's task."""
         return self.task_of(arm).metrics[0]

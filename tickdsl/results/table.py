@@ -108,7 +108,8 @@ def _arm_table(
     spent = {key: budget for key, budget in spent.items() if key[0] == arm.id}
     budget_columns = [column for column in BUDGET_COLUMNS if column.part in shown] if spent else []
     for column in budget_columns:
-        table.add_column(column.heading, justify="right", no_wrap=True)
+        heading = column.heading.format(samples=f"{state.sample_of(arm.id)}s")
+        table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True, min_width=len(UNDECIDED))
     if "controls" in shown:
         for name in controls:
@@ -165,12 +166,12 @@ def _legend(
     if any(standing.verdict is not None for standing in standings.values()):
         parts.append("verdicts are corrected for the number of rounds (Holm)")
     if "budget" in shown and budgets(state):
-        of_all = "images seen: by all trainings that led to the ticket"
+        of_all = f"{state.sample_of()}s seen: by all trainings that led to the ticket"
         parts.append(of_all if "epochs trained" not in shown else f"epochs trained, {of_all}")
     if note := estimation_note(extra_values):
         parts.append(note)
     if any(standing.verdict == WINNING and standing.contestant == "ticket" for standing in standings.values()):
-        tested = "test images" if metrics == [scores.ACCURACY] else "the test set"
+        tested = f"test {state.sample_of()}s" if metrics == [scores.ACCURACY] else "the test set"
         tickets = [standing for standing in standings.values() if standing.contestant == "ticket" and standing.score]
         tested = "validation data" if all(ticket.validation for ticket in tickets) else tested
         superlative = " or ".join(dict.fromkeys(map(scores.superlative, metrics)))

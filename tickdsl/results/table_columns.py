@@ -33,7 +33,10 @@ CellFormat = Callable[[Standing], str]
 
 @attrs.frozen
 class BudgetColumn:
-    """A column on the training that led to a network, and the part of the layout that it belongs to."""
+    """A column on the training that led to a network, and the part of the layout that it belongs to.
+
+    heading: with `{samples}` for what the inputs are called.
+    """
 
     part: str
     heading: str
@@ -42,7 +45,7 @@ class BudgetColumn:
 
 BUDGET_COLUMNS = (
     BudgetColumn("epochs trained", "epochs\ntrained", lambda budget: f"{budget.epochs:.4g}"),
-    BudgetColumn("budget", "images\nseen", lambda budget: formatting.count(budget.images)),
+    BudgetColumn("budget", "{samples}\nseen", lambda budget: formatting.count(budget.images)),
     BudgetColumn(
         "training time",
         "time in\nall",

@@ -19,7 +19,7 @@ from .pareto import pareto_front
 from .snapshot import Snapshot
 from .text_cells import align_right, fit, fit_middle, styled_line
 
-SMALLEST, BEST = "smallest winning ticket", "{} ticket, by test images"
+SMALLEST, BEST = "smallest winning ticket", "{} ticket, by test {}s"
 
 
 @attrs.frozen
@@ -48,7 +48,11 @@ def selections(snapshot: Snapshot) -> list[str]:
     """The selectable tickets: smallest winning, best, then each round."""
     last = max((arm.levels for arm in snapshot.state.arms), default=0)
     best = " or ".join(dict.fromkeys(map(scores.superlative, snapshot.metrics)))
-    return [SMALLEST, BEST.format(best), *(f"round {level}" for level in range(1, last + 1))]
+    return [
+        SMALLEST,
+        BEST.format(best, snapshot.state.sample_of()),
+        *(f"round {level}" for level in range(1, last + 1)),
+    ]
 
 
 def compare_rows(snapshot: Snapshot, selection: str, controls: bool = True) -> list[CompareRow]:
@@ -111,15 +115,15 @@ def compare_rows(snapshot: Snapshot, selection: str, controls: bool = True) -> l
 
 
 def _extra_metrics(snapshot: Snapshot, standing: Standing | None) -> tuple[tuple[str, str], ...]:
-    """The main value of each measured extra metric; details are in the report."""
+    """The main value of each measured extra metric, then the further metrics of tasks; details are in the report."""
+    state = snapshot.state
     values = snapshot.extra_values.get((standing.arm, standing.contestant, standing.level), {}) if standing else {}
-    return tuple(
-        (column.figure_name, format_cell(column, values))
-        for column in columns_with_values(
-            snapshot.extra_values, snapshot.state.primary_of(standing.arm if standing else "")
-        )
-        if column.figure_name in KNOWN
-    )
+    task = state.task_of(standing.arm if standing else "")
+    columns = {column.figure_name: column for column in columns_with_values(snapshot.extra_values, task)}
+    of_tasks = {metric.name for task in state.tasks.values() for metric in task.metrics}
+    names = [name for name in columns if name in KNOWN]
+    names += [name for name in state.report if name in of_tasks and name in columns]
+    return tuple((name, format_cell(columns[name], values)) for name in names)
 
 
 def heading(width: int, rows: Sequence[CompareRow] = ()) -> str:

@@ -11,7 +11,7 @@ from rich.text import Text
 from tickdsl.plurals import plural
 from tickdsl.records import EventRecord
 from tickdsl.records.events import ControlAck, Log, Metric, RunEnd, RunStart, StepEnd, StepStart, Warn
-from tickdsl.results.doubts import DOUBT_CLAUSES, network_doubt
+from tickdsl.results.doubts import doubt_clause, network_doubt
 from tickdsl.results.formatting import count, format_duration, percent
 from tickdsl.results.scores import label, measured, number
 from tickdsl.results.step_labels import sharing
@@ -150,5 +150,5 @@ def _metric_text(event: Metric, snapshot: Snapshot) -> str:
     if event.params is not None:
         parts.append(f"{count(event.params)} params")
     if (doubt := network_doubt(event, primary)) is not None:
-        parts.append(f"WARNING: {DOUBT_CLAUSES[doubt]}")
+        parts.append(f"WARNING: {doubt_clause(doubt, state.sample_of(event.arm))}")
     return f"{event.arm}, {control}{level}, seed {event.seed}: {', '.join(parts)}"

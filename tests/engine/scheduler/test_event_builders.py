@@ -42,3 +42,12 @@ def test_what_is_told_of_a_task_is_what_it_says_of_itself(task: Task) -> None:
     assert told.name == task.name
     assert [attrs.asdict(metric) for metric in told.metrics] == [attrs.asdict(metric) for metric in task.metrics]
     assert [metric.is_share for metric in told.metrics] == [metric.unit == "share" for metric in task.metrics]
+
+
+@pytest.mark.parametrize(("data", "noun"), [("digits", "image"), ("sentences", "sample")])
+def test_arms_tell_what_their_inputs_are_called(tmp_path: Path, data: str, noun: str) -> None:
+    model = {"digits": "small-cnn", "sentences": "bert"}[data]
+    head = f"model {model} on {data}\ntrain 2ep\n"
+    study = step_runner(tmp_path, "prune weights 20%; rewind lr", head=head).study
+    event = plan_resolved_event(study, lambda key: False)
+    assert {task.sample for task in event.tasks.values()} == {noun}

@@ -174,6 +174,40 @@ def test_statements_after_a_cycle_belong_to_no_round() -> None:
 
 
 @pytest.mark.parametrize(
+    "statement",
+    [
+        "prune filters $n x 2; rewind lr",
+        "prune weights $n x 2; rewind lr",
+        "prune weights 20% x $n; rewind lr",
+        "prune weights 20% until $n; rewind lr",
+        "prune weights 20% x 2 at $n; rewind lr",
+        "prune weights 20% x 2; rewind lr\nseeds $n",
+        "prune weights 20% x 2; rewind weights to $n",
+        "prune weights 20% x 2; rewind lr\nstop when accuracy < $n",
+        "prune weights 20% x 2; rewind lr\ncompare dense within=$n",
+        "train $n\nprune weights 20% x 2; rewind lr",
+        "train 2ep lr=$n\nprune weights 20% x 2; rewind lr",
+        "cycle $n { prune weights 20%; rewind lr }",
+        "prune weights 20% x 2; grow weights $n; rewind lr",
+    ],
+)
+@pytest.mark.parametrize("number", ["-5", "-0.5"])
+def test_a_negative_number_is_a_finding_without_advice_to_write_it_otherwise(statement: str, number: str) -> None:
+    (finding,) = meaning(f"let n = {number}\n{statement}").errors
+    assert "`-" not in f"{finding.label}{finding.help}"
+
+
+@pytest.mark.parametrize("written", ["-120", "-120.0", "-1.2e2", "$floor"])
+def test_a_bound_may_be_negative(written: str) -> None:
+    card = "let floor = -120\nmodel conv-vae on digits\nprune weights 20% x 4 until elbo < -1; rewind lr\n"
+    result = plan(f"{card}stop when elbo < {written}")
+    (stop,) = result.stops
+    ends = result.arms[0].rounds[0].prune.ends
+    assert (stop.metric, stop.bound, stop.percentage) == ("elbo", -120, False)
+    assert ends is not None and ends.bound == -1
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "prune weights 20%; rewind lr; compare dense within=1e999",
@@ -234,3 +268,10 @@ def test_a_bound_of_one_is_asked_about(statement: str) -> None:
 def test_until_one_is_asked_about_too() -> None:
     result = meaning("prune weights 20% until accuracy < 1; rewind lr")
     assert [d.code for d in result.diagnostics if d.severity == "error"] == ["TD105"]
+
+
+def test_a_report_lists_further_metrics_of_tasks() -> None:
+    text = "model conv-vae on digits\nprune weights 20% x 4; rewind lr\nreport elbo, kl, params"
+    assert plan(text).metrics == ("elbo", "kl", "params")
+    assert "TD525" in codes(text.replace("params", "kl"))
+    assert "TD114" in codes(text.replace("params", "kll"))

@@ -28,14 +28,15 @@ def test_pygments_finds_the_lexer() -> None:
 
 def test_token_types_of_a_plan() -> None:
     text = "sweep s in [local, 5%]  # why\n"
-    text += 'arm lr-rewind { prune filters $s 20 % x 8 by l1 except "a.*"; rewind lr to 3ep }'
+    text += 'arm lr-rewind { prune filters $s 20 % x 8 by l1 except "a.*", in.**; rewind lr to 3ep }'
     assert tokens(text) == [
         (Keyword, "sweep"), (Name.Variable.Global, "s"), (Operator.Word, "in"), (Token.Punctuation, "["),
         (Name.Builtin, "local"), (Token.Punctuation, ","), (Number, "5%"), (Token.Punctuation, "]"),
         (Comment.Single, "# why"), (Keyword, "arm"), (Name.Variable.Global, "lr-rewind"), (Token.Punctuation, "{"),
         (Keyword, "prune"), (Name.Builtin, "filters"), (Name.Variable, "$s"), (Number, "20 %"),
         (Operator.Word, "x"), (Number, "8"), (Operator.Word, "by"), (Name.Builtin, "l1"),
-        (Operator.Word, "except"), (String.Double, '"a.*"'), (Token.Punctuation, ";"), (Keyword, "rewind"),
+        (Operator.Word, "except"), (String.Double, '"a.*"'), (Token.Punctuation, ","), (Name, "in.**"),
+        (Token.Punctuation, ";"), (Keyword, "rewind"),
         (Name.Builtin, "lr"), (Operator.Word, "to"), (Number, "3ep"), (Token.Punctuation, "}"),
     ]  # fmt: skip
 

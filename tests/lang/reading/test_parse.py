@@ -20,6 +20,7 @@ GOOD = (
     "compare a, b, random-init, dense within=1%",
     "report accuracy, sparsity",
     "stop when accuracy < 50%",
+    "stop when elbo < -1.5e2",
 )
 BROKEN = ("prune filter 20%", "pruen weights", "train 5ep lr=", "compare a,, b", "seeds", "rewind lr to")
 

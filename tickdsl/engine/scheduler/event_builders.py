@@ -16,7 +16,7 @@ from tickdsl.plan.step_builder import DEFAULT_TASK
 from tickdsl.plan.steps import Step, changes_masks
 from tickdsl.plan.study import Measurement, Study
 from tickdsl.records import events
-from tickdsl.training.catalogue import holds_out_validation
+from tickdsl.training.catalogue import holds_out_validation, noun
 from tickdsl.training.tasks import Task, find_task
 
 
@@ -36,6 +36,7 @@ def plan_resolved_event(
 ) -> events.PlanResolved:
     """The study as an event; `stored` and `metrics` are those of `steps_to_run`."""
     names, test_data = short_step_names(study), _test_data(study)
+    nouns = {arm.id: noun(arm.judged_on.name) for arm in study.plan.arms}
     to_run = steps_to_run(study, stored, metrics)
     last_level = {arm.id: 0 for arm in study.plan.arms}
     for level in study.levels:
@@ -79,7 +80,9 @@ def plan_resolved_event(
         stops=_stops_on_results(study),
         data={arm: spec["fingerprint"] for arm, spec in test_data.items() if "fingerprint" in spec},
         metric=study.plan.metric,
-        tasks={arm: task_info(find_task(spec.get("task", DEFAULT_TASK))) for arm, spec in test_data.items()},
+        tasks={
+            arm: task_info(find_task(spec.get("task", DEFAULT_TASK)), nouns[arm]) for arm, spec in test_data.items()
+        },
     )
 
 
@@ -95,10 +98,12 @@ def _test_data(study: Study) -> dict[str, Mapping[str, Any]]:
     return {m.arm: study.step(m.step).args.get("data") or {} for m in dense}
 
 
-def task_info(task: Task) -> events.TaskInfo:
-    """What readers of a run need to know of a task."""
+def task_info(task: Task, sample: str = "image") -> events.TaskInfo:
+    """What readers of a run need to know of a task; `sample`: what its inputs are called."""
     return events.TaskInfo(
-        name=task.name, metrics=tuple(events.MetricInfo(**attrs.asdict(metric)) for metric in task.metrics)
+        name=task.name,
+        metrics=tuple(events.MetricInfo(**attrs.asdict(metric)) for metric in task.metrics),
+        sample=sample,
     )
 
 

@@ -216,7 +216,7 @@ def _count(
             "TD203",
             f"`prune {unit} {format_value(value)}`: {reason}",
             written.value,
-            label=f"did you mean `{_suggest_share(value)}`?",
+            label=f"did you mean `{_suggest_share(value)}`?" if value.value > 0 else "",
         )
     if isinstance(written, syntax.TargetAmount):
         message = f"`{written.span.text}`: a target must be a percentage; a count is removed in each round"

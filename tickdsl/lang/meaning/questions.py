@@ -127,24 +127,18 @@ class QuestionResolver:
                     with contextlib.suppress(InvalidValueError):
                         is_single = isinstance(value, syntax.Ref) and item == self.reader.dereference(value)
                         origin = value if is_single else item
-                        if code == "TD114":
-                            self._check_task_metric(origin)
-                        if isinstance(known, Registry):
+                        if code == "TD114" and (metric := self._task_metric(origin)):
+                            yield origin, metric
+                        elif isinstance(known, Registry):
                             yield origin, self.reader.table_name(origin, known, code)
                         else:
                             yield origin, self.reader.word(origin, known, kind, code)
 
-    def _check_task_metric(self, value: syntax.Value) -> None:
-        """Report a metric of a task that `report` has no name for: the primary one is always `accuracy` there."""
+    def _task_metric(self, value: syntax.Value) -> str:
+        """The name of a metric that only some tasks have; empty for all others."""
         resolved = self.reader.dereference(value)
         name = resolved.text if isinstance(resolved, syntax.Word | syntax.String) else ""
-        if name in TASK_METRICS and name not in vocabulary.METRICS:
-            raise self.reader.report_error(
-                "TD114",
-                f"`report` does not list `{name}`: it is a metric of a task",
-                value,
-                help="use `accuracy` for the metric that networks are compared by; results.json has all of the task",
-            )
+        return name if name in TASK_METRICS and name not in vocabulary.METRICS else ""
 
     def _add_control(self, word: syntax.Value, name: str, controls: dict[str, None]) -> None:
         if vocabulary.CONTROLS[name]:

@@ -203,7 +203,8 @@ class ValueReader:
             other = f", or `{100 * resolved.value:g}%` for that share" if 0 < resolved.value < 1 else ""
             noun = "point" if resolved.value == 1 else "points"
             message = f"{subject} must be a percentage; found `{number}`"
-            raise self.report_bad_value(value, message, help=f"use `{number}%` for {number} {noun}{other}")
+            help = None if resolved.value < 0 else f"use `{number}%` for {number} {noun}{other}"
+            raise self.report_bad_value(value, message, help=help)
         return self.share(value, subject)
 
     def moment(self, value: syntax.Value, subject: str) -> Moment:
@@ -214,7 +215,7 @@ class ValueReader:
                 return moment
             case syntax.Number(number):
                 message = f"{subject} needs a unit; found `{format_value(resolved)}`"
-                help = f"use `{number}ep` or `{number}it` (epochs or steps)"
+                help = None if number < 0 else f"use `{number}ep` or `{number}it` (epochs or steps)"
                 raise self.report_bad_value(value, message, help=help)
             case syntax.Percent(share):
                 if share > 1:

@@ -52,7 +52,9 @@ class _Builder(Transformer[Token, syntax.File]):
         match item.type:
             case "INT":
                 return syntax.Number(int(text), span=span)
-            case "NUMBER":
+            case "NEGATIVE" if text[1:].isdigit():
+                return syntax.Number(int(text), span=span)
+            case "NUMBER" | "NEGATIVE":
                 return syntax.Number(float(text), span=span)
             case "PERCENT":
                 return syntax.Percent(_fraction(text), span=span)
@@ -66,7 +68,9 @@ class _Builder(Transformer[Token, syntax.File]):
     def _only(self, meta: Meta, children: Children) -> Any:
         return self._value(children[0])
 
-    value = number = percent = length = string = name = word = unit = scope = what = split_by = _only
+    value = number = negative = percent = length = string = name = pattern = word = unit = scope = what = split_by = (
+        _only
+    )
     moment = span = on_data = base = cost = count = share = portion = _only
 
     def ref(self, meta: Meta, children: Children) -> syntax.Ref:

@@ -32,8 +32,12 @@ def suggest_correction(
         if first == "prune" and decimal[0][0] != ".":
             return f"write the amount as a percentage: `{float(decimal[0]) * 100:g}%`"
         return f"write a zero before the decimal point: `0{decimal[0]}`" if decimal[0][0] == "." else None
+    if found == "-" and last in ("<", "<=", ">", ">="):
+        return "write the number right after its minus sign: `-120`"
+    if found == "%" and last.startswith("-"):
+        return f"only numbers can be negative: `{last}`"
     if found in (".", "*") and first in ("prune", "let", "sweep") and not last[0].isdigit():
-        return 'patterns with `*` must be quoted: `"layer1.*"`'
+        return 'layers are written as `layer1`, `layer1.**` or `conv*`; quote other patterns: `"0.*"`'
     if found == "=" and first in _EXAMPLES:
         return f"remove the `=`: {example(before)}"
     if found == "{" and first in ("arm", "cycle"):
@@ -69,7 +73,7 @@ _CORRECTIONS = {
     "percent": "write `%`",
     "'": 'use double quotes for strings: `"…"`',
     "(": "remove it: plans have no parentheses",
-    "-": "write the value itself: plans have no arithmetic and no negative numbers",
+    "-": "write the value itself: plans have no arithmetic, and only bounds of conditions are negative",
     "+": "write the value itself: plans have no arithmetic",
     "*": "plans have no arithmetic; write the number of rounds as `x 8`",
     "/": "write the value itself: plans have no arithmetic",
@@ -121,6 +125,8 @@ def _correct_number(
         return f"write the rate as a percentage: `{last.lstrip('[')} {_as_percentage(number)}`"
     if first == "prune" and "COLON" in expected and found.endswith("%"):
         return f"put a colon after the layer: `{last.lstrip('[')}: {found}`"
+    if first == "prune" and "PATTERN" in expected and "LSQB" not in expected:
+        return f'quote a layer whose name starts with a digit: `"{found}"`'
     if first == "prune" and len(before) == 1:
         return f"the unit to prune comes first: `prune filters {found}`"
     if last.lower().rstrip("s") in ("epoch", "step", "iteration", "iter"):

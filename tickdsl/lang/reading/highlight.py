@@ -11,13 +11,15 @@ from pygments.token import Comment, Keyword, Name, Number, Operator, Punctuation
 from tickdsl.lang import registries, vocabulary
 
 NAME = r"[A-Za-z_][A-Za-z0-9_]*(?:[-.][A-Za-z0-9_]+)*"
+#: A pattern of layers without quotes: `layer1.**`.
+PATTERN = r"(?:[A-Za-z_][A-Za-z0-9_]*(?:[-.][A-Za-z0-9_]+)*[-.]?)?\*[A-Za-z0-9_*]*(?:[-.][A-Za-z0-9_*]+)*"
 #: The end of a word: `prune-x` and `prune.x` are names, not keywords.
 WORD_END = r"(?![A-Za-z0-9_]|[-.][A-Za-z0-9_])"
 COMMENT = r"#[^\n]*"
 STRING = r'"(?:[^"\\\n]|\\.)*"?'
 LENGTH = r"\d+(?:\.\d+)?[ \t]*(?:epochs?|ep|iterations?|iters?|it|steps?)(?![\w-])"
 PERCENT = r"\d+(?:\.\d+)?[ \t]*%"
-NUMBER = r"\d+(?:\.\d+)?(?:[eE][+-]?\d+)?"
+NUMBER = r"-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?"
 TIMES = r"[x×](?=[ \t]*[\d$])"
 VARIABLE = r"\$[ \t]*" + NAME
 #: Statements that define the name after their keyword.
@@ -73,6 +75,7 @@ class PlanLexer(RegexLexer):  # type: ignore[misc]  # Pygments has no types
             (STRING, String.Double),
             (VARIABLE, Name.Variable),
             (rf"({NAME})([ \t\f]*)(=)", bygroups(Name.Attribute, Whitespace, Operator)),
+            (PATTERN, Name),
             (LENGTH, Number),
             (PERCENT, Number),
             (TIMES, Operator.Word),
