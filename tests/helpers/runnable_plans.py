@@ -129,6 +129,11 @@ def _schemas(keyword: str) -> dict[str, OptionType]:
     return option_schemas.STATEMENT_OPTIONS.get(keyword, {})
 
 
+def _without_files(schemas: dict[str, OptionType]) -> dict[str, OptionType]:
+    """The options that name no file, which a plan that runs would need."""
+    return {name: schema for name, schema in schemas.items() if schema.kind != "text"}
+
+
 def _own_schemas(keyword: str, names: Sequence[str]) -> dict[str, OptionType]:
     """Those of a statement's options that do not belong to one of its clauses."""
     return {name: _schemas(keyword)[name] for name in names}
@@ -271,11 +276,12 @@ class _Drawer:
             compared = [*named, *self.draw(st.lists(st.sampled_from(controls), max_size=2, unique=True))]
             yield Statement(f"compare {', '.join(compared)}", self.options(_schemas("compare")))
         if self.sometimes():
-            quick = [metric for metric in vocabulary.METRICS if metric not in SLOW_METRICS]
+            # `fid` needs generated images and a file.
+            quick = [metric for metric in vocabulary.METRICS if metric not in {*SLOW_METRICS, "fid"}]
             metrics = self.draw(st.lists(st.sampled_from(quick), min_size=1, max_size=3, unique=True))
             if self.pick((False,) * 9 + (True,)):
                 metrics.append(self.pick(sorted(SLOW_METRICS)))
-            yield Statement(f"report {', '.join(metrics)}", self.options(_schemas("report"), 1))
+            yield Statement(f"report {', '.join(metrics)}", self.options(_without_files(_schemas("report")), 1))
         if self.pick((False, False, False, True)):
             yield Statement(
                 "stop when "

@@ -214,10 +214,15 @@ def test_stacked_trainings_on_the_second_device(tiny: Dataset) -> None:
         assert_equal(one, other)
 
 
+def _use_the_fake_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let runs be on the second device, whatever `--device` says."""
+    monkeypatch.setattr(launch, "resolve_devices", lambda text: (fake_device.DEVICE,))
+    monkeypatch.setattr(prepare_study, "resolve_device", lambda text: fake_device.DEVICE)
+
+
 @pytest.mark.parametrize("text", PLANS.values(), ids=list(PLANS))
 def test_a_plan_on_the_second_device(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (launch, prepare_study):
-        monkeypatch.setattr(module, "resolve_device", lambda name: fake_device.DEVICE)
+    _use_the_fake_device(monkeypatch)
     monkeypatch.setitem(measures.WATTS, fake_device.NAME, 300.0)
     plan = tmp_path / "test.plan"
     plan.write_text(text)
@@ -242,8 +247,7 @@ def test_a_plan_of_every_task_on_the_second_device(
     losses = {}
     for name in ("cpu", "other"):
         if name == "other":
-            for module in (launch, prepare_study):
-                monkeypatch.setattr(module, "resolve_device", lambda name: fake_device.DEVICE)
+            _use_the_fake_device(monkeypatch)
         folders = ["--store", tmp_path / name, "--out", tmp_path / f"{name} runs"]
         flags = ["--jobs", 1, "--no-tensorboard", "--allow-code"]
         assert main([str(word) for word in ("run", plan, *folders, *flags)]) == 0
