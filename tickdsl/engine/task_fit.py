@@ -14,7 +14,6 @@ from tickdsl.engine.graph_cache import image_shape_and_classes, task_of
 from tickdsl.errors import TickdslError
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.lang.findings.suggestions import did_you_mean, join_or
-from tickdsl.lang.meaning.values import ValueLocation
 from tickdsl.lang.vocabulary import DROP, METRICS, is_test_result
 from tickdsl.lang.writing.unparse import condition as condition_text
 from tickdsl.plan.model import Arm, Condition, Data, Distill, Model, Options, Plan, Retrain
@@ -254,37 +253,20 @@ def _check_recipe(
 ) -> Iterator[Diagnostic]:
     smoothing = float(recipe.get("label_smoothing", 0) or 0)
     if smoothing and not task.label_smoothing:
-        place = places.get("label_smoothing") if isinstance(places, dict) else None
-        yield _at(
-            "TD474",
-            f"label-smoothing={smoothing:g}: the loss of the task {task.name} has none",
-            span,
-            place,
-            "remove `label-smoothing=`",
-            Label(data.span, "the data") if data.span is not None else None,
-        )
+        problem = f"label-smoothing={smoothing:g}: the loss of the task {task.name} has none"
+        yield _unfit_option("label_smoothing", problem, "remove `label-smoothing=`", data, span, places)
     for name in ("mixup", "cutmix"):
         if recipe.get(name) and not task.probabilities:
-            yield _at(
-                "TD474",
-                f"`{name}=` mixes images of classes, but the task of {data.name} is {task.name}",
-                span,
-                places.get(name) if isinstance(places, dict) else None,
-                f"remove `{name}=`",
-                Label(data.span, "the data") if data.span is not None else None,
-            )
+            problem = f"`{name}=` mixes images of classes, but the task of {data.name} is {task.name}"
+            yield _unfit_option(name, problem, f"remove `{name}=`", data, span, places)
     accumulate = int(recipe.get("accumulate", 1) or 1)
     if accumulate > 1 and task.parts_in_turn:
-        place = places.get("accumulate") if isinstance(places, dict) else None
-        yield _at(
-            "TD474",
-            f"accumulate={accumulate}: the task {task.name} trains parts of the network in turn, each on the whole "
-            "batch",
-            span,
-            place,
-            "remove `accumulate=`, or use a smaller `batch=`",
-            Label(data.span, "the data") if data.span is not None else None,
+        problem = (
+            f"accumulate={accumulate}: the task {task.name} trains parts of the network in turn, "
+            "each on the whole batch"
         )
+        help = "remove `accumulate=`, or use a smaller `batch=`"
+        yield _unfit_option("accumulate", problem, help, data, span, places)
 
 
 def _check_token_recipe(
@@ -293,14 +275,17 @@ def _check_token_recipe(
     """Check that a recipe for tokens has no option for images; of a loss that cannot mix, `_check_recipe` tells."""
     for name, does in (("augment", "changes"), ("mixup", "mixes"), ("cutmix", "mixes")):
         if recipe.get(name) and (name == "augment" or task.probabilities):
-            yield _at(
-                "TD474",
-                f"`{name}=` {does} images, but the inputs of {data.name} are tokens",
-                span,
-                places.get(name) if isinstance(places, dict) else None,
-                f"remove `{name}=`",
-                Label(data.span, "the data") if data.span is not None else None,
-            )
+            problem = f"`{name}=` {does} images, but the inputs of {data.name} are tokens"
+            yield _unfit_option(name, problem, f"remove `{name}=`", data, span, places)
+
+
+def _unfit_option(name: str, problem: str, help: str, data: Data, span: object, places: object) -> Diagnostic:
+    """A finding (TD474) about an option of a recipe: at its place if that is known, else at the recipe."""
+    place = places.get(name) if isinstance(places, dict) else None
+    labels = () if data.span is None else (Label(data.span, "the data"),)
+    if place is None:
+        return Diagnostic("TD474", problem, span, secondary=labels, help=help)  # type: ignore[arg-type]
+    return Diagnostic("TD474", problem, place.span, secondary=(*place.references, *labels), help=help)
 
 
 def _check_distillation(distill: Distill, task: TaskInfo) -> Iterator[Diagnostic]:
@@ -361,13 +346,3 @@ def _check_drop(condition: Condition, task: TaskInfo) -> Iterator[Diagnostic]:
     else:
         return
     yield Diagnostic("TD439", problem, condition.span, help=help)
-
-
-def _at(
-    code: str, message: str, span: object, place: ValueLocation | None, help: str, label: Label | None
-) -> Diagnostic:
-    """A finding about one value of a recipe, or about the whole recipe if `place` is None."""
-    labels = () if label is None else (label,)
-    if place is None:
-        return Diagnostic(code, message, span, secondary=labels, help=help)  # type: ignore[arg-type]
-    return Diagnostic(code, message, place.span, secondary=(*place.references, *labels), help=help)

@@ -7,11 +7,12 @@ from fractions import Fraction
 from typing import Any
 
 from tickdsl.engine.steps.context import Context
+from tickdsl.engine.steps.training_path import sum_over_trainings
 from tickdsl.graph.masked_costs import effective_macs
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure
 from tickdsl.plan.steps import Step
-from tickdsl.records.canonical import canonical_json
+from tickdsl.records.store import Result
 from tickdsl.training.history import TrainingHistory
 
 #: A step takes the multiply-adds of a forward pass for its outputs, and as many again for the gradients of its inputs
@@ -52,25 +53,16 @@ def path_macs(
     `images_of` tells the images of a training from the parts of its step. A training up to a moment is part of the
     longer one that stored it on its way, if that is among them.
     """
-    longest: dict[bytes, int] = {}
-    pending, seen = list(step.parents.values()), set()
-    while pending:
-        key = pending.pop()
-        if key in seen:
-            continue
-        seen.add(key)
-        if not context.store.check(key):
-            return None
-        result = context.result(key)
-        parts: Mapping[str, Any] = result.data["parts"]
-        pending.extend(parts["parents"].values())
-        if parts["operation"] != "train":
-            continue
-        macs = result.metrics.get("train_macs")
-        if macs is None:  # stored on the way of a longer training, or by an earlier version
-            structure = context.structure(parts["parents"].get("structure"), graph)
-            macs = round(PASSES * effective_macs(graph, structure) * images_of(parts))
-        args = {name: value for name, value in parts["args"].items() if name != "stop"}
-        same = canonical_json({**parts, "args": args})
-        longest[same] = max(longest.get(same, 0), int(macs))
-    return own + sum(longest.values())
+
+    def macs(result: Result) -> Fraction | int:
+        counted = result.metrics.get("train_macs")
+        if counted is not None:
+            return int(counted)
+        parts = result.data["parts"]  # stored on the way of a longer training, or by an earlier version
+        structure = context.structure(parts["parents"].get("structure"), graph)
+        return round(PASSES * effective_macs(graph, structure) * images_of(parts))
+
+    try:
+        return own + sum_over_trainings(step.parents.values(), context.store.get, macs)
+    except KeyError:
+        return None

@@ -23,6 +23,7 @@ from tickdsl.engine.steps.samples import save_samples
 from tickdsl.engine.steps.sparsifiers import make_sparsifier
 from tickdsl.engine.steps.tested_images import judged_images, result_figures
 from tickdsl.engine.steps.training_cost import path_macs, training_macs
+from tickdsl.engine.steps.training_path import sum_over_trainings
 from tickdsl.errors import TickdslError
 from tickdsl.graph.costs import cost
 from tickdsl.graph.structure import Structure
@@ -31,7 +32,6 @@ from tickdsl.metrics import energy_counters
 from tickdsl.moments import Moment
 from tickdsl.plan.steps import Step
 from tickdsl.plurals import plural
-from tickdsl.records.canonical import canonical_json
 from tickdsl.training.checkpoints import Checkpointer
 from tickdsl.training.history import EpochReport, TrainingHistory
 from tickdsl.training.job import TrainingJob
@@ -203,20 +203,9 @@ def path_images(key: str, context: Context) -> int:
 
     A training up to a moment is part of the longer one that stored it on its way, if that is among them.
     """
-    longest: dict[bytes, Fraction] = {}
-    pending, seen = [key], set()
-    while pending:
-        name = pending.pop()
-        if name in seen:
-            continue
-        seen.add(name)
-        parts = context.step_parts(name)
-        pending.extend(parts["parents"].values())
-        if parts["operation"] == "train":
-            args = parts["args"]
-            same = canonical_json({**parts, "args": {name: value for name, value in args.items() if name != "stop"}})
-            longest[same] = max(longest.get(same, Fraction(0)), _images(parts, context, context.result(name).metrics))
-    return round(sum(longest.values()))
+    return sum_over_trainings(
+        [key], context.result, lambda result: _images(result.data["parts"], context, result.metrics)
+    )
 
 
 def _images(parts: Mapping[str, Any], context: Context, metrics: Mapping[str, Any]) -> Fraction:

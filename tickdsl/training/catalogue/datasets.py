@@ -75,6 +75,11 @@ def _dataset(
     return DatasetInfo(name, summary, shape, classes, train, test, options=_COMMON_OPTIONS | _PATH_OPTION)
 
 
+def _own_images(name: str, summary: str) -> DatasetInfo:
+    """Encoded images of the user, which can be streamed."""
+    return DatasetInfo(name, summary, options=_COMMON_OPTIONS | _PATH_OPTION | _TEST_OPTION | _LOAD_OPTION)
+
+
 _SYNTHETIC_OPTIONS = _COMMON_OPTIONS | {
     "classes": Option(int, 10, "number of classes", least=2, most=MAX_CLASSES),
     "size": Option(int, 32, "pixels per side", least=1, most=MAX_SIZE),
@@ -135,22 +140,10 @@ _DATASETS = {
         _dataset("cifar10", "photographs in 10 classes (Krizhevsky 2009)", (3, 32, 32), 10, 50_000, 10_000),
         _dataset("cifar100", "photographs in 100 classes (Krizhevsky 2009)", (3, 32, 32), 100, 50_000, 10_000),
         _dataset("tiny-imagenet", "200 classes of ImageNet, 64x64 pixels", (3, 64, 64), 200, 100_000, 10_000),
-        DatasetInfo(
-            "folder", "your own images: a folder or an archive with train/CLASS/* and test/CLASS/*",
-            options=_COMMON_OPTIONS | _PATH_OPTION | _TEST_OPTION | _LOAD_OPTION,
-        ),
-        DatasetInfo(
-            "webdataset", "WebDataset shards of images: train-000000.tar, …, test-000000.tar, …",
-            options=_COMMON_OPTIONS | _PATH_OPTION | _TEST_OPTION | _LOAD_OPTION,
-        ),
-        DatasetInfo(
-            "parquet", "Parquet files of images and labels, as on the Hugging Face Hub",
-            options=_COMMON_OPTIONS | _PATH_OPTION | _TEST_OPTION | _LOAD_OPTION,
-        ),
-        DatasetInfo(
-            "hf", "images of the Hugging Face Hub, read by its package `datasets`",
-            options=_COMMON_OPTIONS | _PATH_OPTION | _TEST_OPTION | _LOAD_OPTION,
-        ),
+        _own_images("folder", "your own images: a folder or an archive with train/CLASS/* and test/CLASS/*"),
+        _own_images("webdataset", "WebDataset shards of images: train-000000.tar, …, test-000000.tar, …"),
+        _own_images("parquet", "Parquet files of images and labels, as on the Hugging Face Hub"),
+        _own_images("hf", "images of the Hugging Face Hub, read by its package `datasets`"),
         DatasetInfo(
             "arrays", "your own arrays: an .npz, a .safetensors, or a folder of .npy files",
             options=_COMMON_OPTIONS | _PATH_OPTION | _TEST_OPTION | _VOCABULARY_OPTION, task=None,
