@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from interrupted_trainings import interrupt
 from text_data import corpus, network_for, sentences
 from torch import nn
 from torch.nn import functional as F
@@ -142,16 +143,7 @@ def test_a_training_with_dropout_continues_where_it_was_interrupted(make, tmp_pa
 
     whole = begin()
     expected = outcome(train(**whole.as_kwargs()), whole.model)
-    begun, steps = begin(checkpoint=Checkpointer(tmp_path)), itertools.count()
-
-    def before_step() -> None:
-        if next(steps) == stop_at:
-            assert begun.checkpoint is not None
-            begun.checkpoint.save_now()
-            raise InterruptedError
-
-    with pytest.raises(InterruptedError):
-        train(**begun.as_kwargs(), before_step=before_step)
+    interrupt(begin(checkpoint=Checkpointer(tmp_path)), stop_at)
     resumed, taken = begin(checkpoint=Checkpointer(tmp_path)), itertools.count()
     history = train(**resumed.as_kwargs(), before_step=lambda: next(taken) and None)
     assert next(taken) == 21 - stop_at

@@ -13,6 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from interrupted_trainings import interrupt
 from regression_data import spots
 from torch import nn
 from torch.nn import functional as F
@@ -111,17 +112,7 @@ def outcome(history: TrainingHistory, model: nn.Module) -> object:
 def test_a_training_continues_where_it_was_interrupted(tmp_path: Path, stop_at: int) -> None:
     whole = job()
     expected = outcome(train(**whole.as_kwargs()), whole.model)
-    begun = job(checkpoint=Checkpointer(tmp_path))
-    steps = itertools.count()
-
-    def before_step() -> None:
-        if next(steps) == stop_at:
-            assert begun.checkpoint is not None
-            begun.checkpoint.save_now()
-            raise InterruptedError
-
-    with pytest.raises(InterruptedError):
-        train(**begun.as_kwargs(), before_step=before_step)
+    interrupt(job(checkpoint=Checkpointer(tmp_path)), stop_at)
     resumed, taken = job(checkpoint=Checkpointer(tmp_path)), itertools.count()
     history = train(**resumed.as_kwargs(), before_step=lambda: next(taken) and None)
     assert next(taken) == 21 - stop_at

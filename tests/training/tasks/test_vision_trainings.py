@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import attrs
 import pytest
 import torch
 from criteria_helpers import make_subject, trace_module
+from interrupted_trainings import interrupt
 from torch import Tensor
 from torch.nn import functional as F
 from vision_data import CASES, SEGMENT, VisionCase
@@ -83,17 +83,7 @@ def test_a_training_is_a_bare_loop(case: VisionCase, recipe: Recipe) -> None:
 def test_a_training_continues_where_it_was_interrupted(case: VisionCase, stop_at: int, tmp_path: Path) -> None:
     whole = job(case, recipe=AUGMENTED)
     expected = train(**whole.as_kwargs())
-    begun = job(case, recipe=AUGMENTED, checkpoint=Checkpointer(tmp_path))
-    steps = itertools.count()
-
-    def before_step() -> None:
-        if next(steps) == stop_at:
-            assert begun.checkpoint is not None
-            begun.checkpoint.save_now()
-            raise InterruptedError
-
-    with pytest.raises(InterruptedError):
-        train(**begun.as_kwargs(), before_step=before_step)
+    interrupt(job(case, recipe=AUGMENTED, checkpoint=Checkpointer(tmp_path)), stop_at)
     resumed = job(case, recipe=AUGMENTED, checkpoint=Checkpointer(tmp_path))
     assert train(**resumed.as_kwargs()) == expected
     for a, b in zip(whole.model.state_dict().values(), resumed.model.state_dict().values(), strict=True):
