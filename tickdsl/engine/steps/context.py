@@ -70,15 +70,11 @@ class Context:
         if key is None:
             return Structure.dense(graph)
         # The networks of a data set and of its parts differ only in the classifier, so structures can be transferred.
-        result = self._result(key)
+        result = self.result(key)
         digest = result.data["files"][STRUCTURE]["sha256"]
         return transfer_structure(_load_structure(str(result.folder / STRUCTURE), digest), graph)
 
     def result(self, key: str) -> Result:
-        """The result of a step, with the content of its files verified."""
-        return self._result(key)
-
-    def _result(self, key: str) -> Result:
         """The result of a step, with the content of its files verified."""
         if not self.store.check(key):
             raise TickdslError(
@@ -89,17 +85,17 @@ class Context:
 
     def structure_of(self, key: str) -> str | None:
         """The step that holds the structure of the network whose weights a step has stored; None if that is dense."""
-        parts = self._result(key).data["parts"]
+        parts = self.result(key).data["parts"]
         return structure_of(key, parts["operation"], parts["args"], parts["parents"])
 
     def step_parts(self, key: str) -> dict[str, Any]:
         """The parts of the step that made a result."""
-        parts: dict[str, Any] = self._result(key).data["parts"]
+        parts: dict[str, Any] = self.result(key).data["parts"]
         return parts
 
     def weights(self, key: str, target: Structure, graph: ModelGraph) -> dict[str, Tensor]:
         """The state dict that a step has stored, sliced to the structure `target`; this is how weights are rewound."""
-        result = self._result(key)
+        result = self.result(key)
         state = load_weights(result.folder)
         source = self.structure(self.structure_of(key), graph)
         return slice_state_dict(graph, state, source, target)
