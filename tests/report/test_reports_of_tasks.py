@@ -16,7 +16,7 @@ from tickdsl.report import read_source, render_report, write_report
 from tickdsl.report.compose import build_document
 from tickdsl.report.document import Beside, Document, Figure, Part, Table
 from tickdsl.results.export import results_dict
-from tickdsl.results.scores import ACCURACY
+from tickdsl.results.scores import ACCURACY, label, title
 from tickdsl.results.state_builder import read_run
 
 FORMATS = ("html", "md", "csv", "json")
@@ -136,3 +136,12 @@ def test_a_report_on_texts_speaks_of_no_images(tmp_path: Path) -> None:
     text = render_report("md", [read_source(paths)]).decode()
     assert not re.findall(r".*\bimages?\b.*", text)
     assert "Test samples choose the ticket" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("accuracy", "Accuracy"), ("perplexity", "Perplexity"), ("miou", "mIoU"), ("map", "mAP"), ("r2", "R²")],
+)
+def test_titles_start_with_a_capital_unless_a_metric_is_written_otherwise(name: str, expected: str) -> None:
+    metric = MetricInfo(name=name, higher_is_better=True)
+    assert title(f"{label(metric)} by round") == f"{expected} by round"

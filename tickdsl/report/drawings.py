@@ -16,7 +16,7 @@ from tickdsl.figures.score_data import describe, score_contest, shared_axis
 from tickdsl.report.arm_symbols import ArmSymbols
 from tickdsl.report.document import Figure, Panels
 from tickdsl.report.source import ReportSource
-from tickdsl.results.scores import label
+from tickdsl.results import scores
 from tickdsl.results.state import RunState
 
 _WIDE = page_options(600, aspect=0.46)
@@ -32,8 +32,7 @@ def main_figures(sources: Sequence[ReportSource]) -> list[Figure]:
         wide, narrow = (attrs.evolve(options, metric=metric) for options in (_WIDE, _NARROW))
         with contextlib.suppress(TickdslError):
             description, suffix = describe(score_contest(states, wide)), f"-{number + 1}" if number else ""
-            title = KINDS["score"].format(label(metric))
-            title = title[:1].upper() + title[1:]
+            title = scores.title(KINDS["score"].format(scores.label(metric)))
             figures.append(
                 Figure(
                     title,

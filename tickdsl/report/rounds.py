@@ -36,7 +36,7 @@ def rounds_section(sources: Sequence[ReportSource], symbols: ArmSymbols) -> Sect
     metrics = metrics_of({source.name: source.state for source in sources})
     name = scores.label(metrics[0]) if len(metrics) == 1 else "score"
     anchor = "accuracy" if metrics == [scores.ACCURACY] or not metrics else "score"
-    return Section(anchor, f"{name[:1].upper()}{name[1:]} by round" if metrics else "Accuracy by round", tuple(parts))
+    return Section(anchor, scores.title(f"{name} by round") if metrics else "Accuracy by round", tuple(parts))
 
 
 def collapsed_tables(tables: Sequence[Table], title: str) -> list[Part]:

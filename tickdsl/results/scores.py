@@ -93,6 +93,12 @@ def heading(metric: MetricInfo) -> str:
     return f"{name}{arrow(metric)}"
 
 
+def title(text: str) -> str:
+    """A text that starts with a metric's name as a title has it: `Accuracy by round`, but `mIoU by round`."""
+    first = text.partition(" ")[0]
+    return text[:1].upper() + text[1:] if first.islower() else text
+
+
 def arrow(metric: MetricInfo) -> str:
     """An arrow in the better direction, unless everybody knows it."""
     return "" if metric.name == ACCURACY.name else " ↑" if metric.higher_is_better else " ↓"
