@@ -13,17 +13,18 @@ def plugin_identities(args: Mapping[str, Any]) -> dict[str, str]:
 
     Data sets are not included: they are identified by their content.
     """
-    return {kind: code_identity(kind, name) for kind, name in _named_plugins(args) if is_plugin(kind, name)}
+    return {kind: code_identity(kind, name) for kind, name in named_plugins(args) if is_plugin(kind, name)}
 
 
 def verify_plugin_code(args: Mapping[str, Any]) -> None:
     """Raise PluginError if the code in this process differs from the code in the step's key."""
-    names = dict(_named_plugins(args))
+    names = dict(named_plugins(args))
     for kind, known in args.get("code", {}).items():
         verify_identity(kind, names[kind], known)
 
 
-def _named_plugins(args: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def named_plugins(args: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What a step with these arguments runs that may be a plug-in, as kind and name."""
     named = {
         "model": args.get("model", {}).get("name"),
         "criterion": args.get("by"),
