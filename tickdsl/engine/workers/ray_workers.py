@@ -70,6 +70,7 @@ class RayWorkers:
             self._told: list[Message] = [StepWarning("", problem) for problem in self._nodes.require_some()]
             share = round(1 / self._nodes.gpus) if self._nodes.gpus else 1
             self._settings = attrs.evolve(settings, jobs=share, threads=max(1, int(options.cpus)))
+            announce("starting workers on the Ray cluster")
             self._hire()
         except BaseException:
             self.close()
