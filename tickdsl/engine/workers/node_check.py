@@ -54,7 +54,9 @@ def needs_of(study: Study, data: Path, proof: Path, device: str, *, code_allowed
     for key in study.graph:
         args = study.step(key).args
         files |= {path: size for text in _texts(args) for path, size in _file_here(text)}
-        code |= {named: code_identity(*named) for named in named_plugins(args) if is_plugin(*named)}
+        code |= {
+            (kind, name): code_identity(kind, name) for _, kind, name in named_plugins(args) if is_plugin(kind, name)
+        }
     return NodeNeeds(versions_here(), Path.cwd(), files, code, proof, device, code_allowed)
 
 
