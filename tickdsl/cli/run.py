@@ -64,12 +64,7 @@ def add(verbs: Verbs) -> None:
     run.add_argument("plan", metavar="FILE", type=Path, help="plan file")
     add_store_option(run)
     add_out_option(run)
-    run.add_argument(
-        "--jobs",
-        metavar="N",
-        type=positive_int,
-        help="steps to run at the same time (default: the number of cores, at most 8; on each GPU at most 4)",
-    )
+    add_jobs_option(run, "the number of cores, at most 8; on each GPU at most 4")
     run.add_argument(
         "--workers",
         metavar="WHERE",
@@ -90,26 +85,7 @@ def add(verbs: Verbs) -> None:
         type=positive_number,
         help="with --workers ray: the CPUs of a node that each step gets, and its threads (default: 1)",
     )
-    run.add_argument(
-        "--stack",
-        metavar="N|auto",
-        type=stack_size,
-        default=None,
-        help="train up to N networks of equal shape as one stacked network "
-        "(default: auto: on a GPU up to 8 if that is measured to be faster, on a CPU 1)",
-    )
-    run.add_argument(
-        "--device",
-        metavar="DEVICE",
-        type=device_names,
-        default="auto",
-        help="devices to train on: auto (every GPU, else the CPU), cpu, cuda, cuda:1 or cuda:0,2 (default: auto)",
-    )
-    run.add_argument(
-        "--deterministic",
-        action="store_true",
-        help="on a GPU, get the same bits each time: slower, and no trainings are stacked (a CPU always does)",
-    )
+    add_device_options(run)
     display = add_display_options(run)
     display.add_argument("--json", action="store_true", help="print results.json instead of the table")
     display.add_argument("--detach", action="store_true", help="start the run in the background and return")
@@ -132,15 +108,51 @@ def add(verbs: Verbs) -> None:
     run.add_argument("--dry-run", action="store_true", help="show the steps without running them, like `tickdsl plan`")
     add_only_option(run)
     add_seeds_option(run)
-    run.add_argument(
+    add_checkpoint_option(run)
+    add_plan_options(run)
+    run.set_defaults(verb=_run)
+
+
+def add_jobs_option(verb: argparse.ArgumentParser, default: str) -> None:
+    """Add `--jobs`."""
+    verb.add_argument(
+        "--jobs", metavar="N", type=positive_int, help=f"steps to run at the same time (default: {default})"
+    )
+
+
+def add_device_options(verb: argparse.ArgumentParser) -> None:
+    """Add `--stack`, `--device` and `--deterministic`."""
+    verb.add_argument(
+        "--stack",
+        metavar="N|auto",
+        type=stack_size,
+        default=None,
+        help="train up to N networks of equal shape as one stacked network "
+        "(default: auto: on a GPU up to 8 if that is measured to be faster, on a CPU 1)",
+    )
+    verb.add_argument(
+        "--device",
+        metavar="DEVICE",
+        type=device_names,
+        default="auto",
+        help="devices to train on: auto (every GPU, else the CPU), cpu, cuda, cuda:1 or cuda:0,2 (default: auto)",
+    )
+    verb.add_argument(
+        "--deterministic",
+        action="store_true",
+        help="on a GPU, get the same bits each time: slower, and no trainings are stacked (a CPU always does)",
+    )
+
+
+def add_checkpoint_option(verb: argparse.ArgumentParser) -> None:
+    """Add `--checkpoint-every`."""
+    verb.add_argument(
         "--checkpoint-every",
         metavar="SECONDS",
         type=non_negative_seconds,
         default=30.0,
         help="seconds between checkpoints of a training (default: 30)",
     )
-    add_plan_options(run)
-    run.set_defaults(verb=_run)
 
 
 def _recorded_arguments(arguments: Sequence[str]) -> tuple[str, ...]:
@@ -175,7 +187,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if checked is None:
         return PLAN_ERRORS
     if not (monitor or arguments.detach):
-        return _run_in_process(arguments, checked)
+        return run_in_process(arguments, checked)
     paths = new_run(arguments.out, checked.plan.name)
     write_sources(paths, checked.sources)
     # Written here so that the monitor can show the plan before the engine has started.
@@ -197,22 +209,25 @@ def _run_as_engine(arguments: argparse.Namespace) -> int:
         if checked is None:
             record_failed_start(arguments.into, PLAN_ERRORS, "the plan has errors")
             return PLAN_ERRORS
-        return _run_in_process(arguments, checked)
+        return run_in_process(arguments, checked)
     except TickdslError as error:
         if not has_started(arguments.into):
             record_failed_start(arguments.into, USAGE, str(error))
         raise
 
 
-def _run_in_process(arguments: argparse.Namespace, checked: CheckedPlan) -> int:
-    """Run the plan in this process and return the exit code of the run."""
+def run_in_process(arguments: argparse.Namespace, checked: CheckedPlan, worker: str | None = None) -> int:
+    """Run the plan in this process and return the exit code of the run.
+
+    worker: the name under which it shares the folder `arguments.into` with others.
+    """
     from tickdsl.results.plain_progress import PlainProgress
 
     live = False if arguments.plain or arguments.into is not None else None
     progress = PlainProgress(sys.stderr, live=live)
 
     def announce(doing: str) -> None:
-        if arguments.into is not None:
+        if arguments.into is not None and worker is None:
             record_phase(arguments.into, doing)
         with ignore_closed_output():
             progress.show(EventRecord(0, time.time(), Phase(doing=doing)))
@@ -234,6 +249,7 @@ def _run_in_process(arguments: argparse.Namespace, checked: CheckedPlan) -> int:
         deterministic=arguments.deterministic,
         checkpoint_seconds=arguments.checkpoint_every,
         folder=arguments.into,
+        worker=worker,
         argv=command,
         announce=announce,
     )
