@@ -37,8 +37,10 @@ from tickdsl.cli.monitor import add_display_options, show_monitor
 from tickdsl.cli.output import OK, PLAN_ERRORS, USAGE, echo, ignore_closed_output
 from tickdsl.cli.plan import show_plan
 from tickdsl.cli.plan_loading import CheckedPlan, load_plan
+from tickdsl.cli.slurm import add_slurm_options, run_on_slurm, slurm_options
 from tickdsl.cli.terminal import wants_monitor
-from tickdsl.engine.workers.ray_options import ray_options, require_ray
+from tickdsl.cli.watch import watch_run
+from tickdsl.engine.workers.ray_options import RayOptions, ray_options, require_ray
 from tickdsl.errors import TickdslError
 from tickdsl.recorded_run import require_compatible, run_and_record, write_final_report
 from tickdsl.records.event_decode import EventRecord
@@ -71,7 +73,7 @@ def add(verbs: Verbs) -> None:
         type=where_steps_run,
         default=None,
         help="what runs the steps: local (processes of this machine), ray (the Ray cluster of this machine, or a new "
-        "one) or ray:HOST:PORT (default: local)",
+        "one), ray:HOST:PORT or slurm (default: local)",
     )
     run.add_argument(
         "--gpus-per-step",
@@ -83,8 +85,9 @@ def add(verbs: Verbs) -> None:
         "--cpus-per-step",
         metavar="N",
         type=positive_number,
-        help="with --workers ray: the CPUs of a node that each step gets, and its threads (default: 1)",
+        help="with --workers ray or slurm: the CPUs of a node that each step gets, and its threads (default: 1)",
     )
+    add_slurm_options(run)
     add_device_options(run)
     display = add_display_options(run)
     display.add_argument("--json", action="store_true", help="print results.json instead of the table")
@@ -155,6 +158,10 @@ def add_checkpoint_option(verb: argparse.ArgumentParser) -> None:
     )
 
 
+def _ray_options(arguments: argparse.Namespace) -> RayOptions | None:
+    return ray_options(arguments.workers, arguments.gpus_per_step, arguments.cpus_per_step)
+
+
 def _recorded_arguments(arguments: Sequence[str]) -> tuple[str, ...]:
     """The arguments as the events name them: whoever repeats them continues a run, a second `--fresh` would not."""
     return tuple(
@@ -166,8 +173,9 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         arguments.json = False
         return show_plan(arguments)
+    slurm = slurm_options(arguments)
     # Before the engine starts in the background.
-    require_ray(ray_options(arguments.workers, arguments.gpus_per_step, arguments.cpus_per_step))
+    require_ray(None if slurm else _ray_options(arguments))
     require_compatible(deterministic=arguments.deterministic, stack=arguments.stack)
     if arguments.tracker:
         from tickdsl.trackers.backends import require_trackers
@@ -180,6 +188,8 @@ def _run(arguments: argparse.Namespace) -> int:
             "--detach is not supported on Windows: a run there ends with its console",
             "leave out --detach, and keep the console open",
         )
+    if slurm is not None:
+        return run_on_slurm(arguments, slurm, lambda paths: watch_run(paths, arguments))
     from tickdsl.cli.checked_sources import write_sources
 
     monitor = wants_monitor(arguments.plain or arguments.json or arguments.detach, arguments.tui)
@@ -241,7 +251,7 @@ def run_in_process(arguments: argparse.Namespace, checked: CheckedPlan, worker: 
         out=arguments.out,
         data=arguments.data,
         jobs=arguments.jobs,
-        workers=ray_options(arguments.workers, arguments.gpus_per_step, arguments.cpus_per_step),
+        workers=_ray_options(arguments),
         stack=arguments.stack,
         device=arguments.device,
         fresh=arguments.fresh > 0,

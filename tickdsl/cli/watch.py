@@ -58,7 +58,11 @@ def add(verbs: Verbs) -> None:
 def _watch(arguments: argparse.Namespace) -> int:
     if arguments.run == "-" or (":" in arguments.run and not Path(arguments.run).exists()):
         return _watch_remote(arguments)
-    paths = newest_run(arguments.out, arguments.run)
+    return watch_run(newest_run(arguments.out, arguments.run), arguments)
+
+
+def watch_run(paths: RunPaths, arguments: argparse.Namespace) -> int:
+    """Show a run in the monitor, or as lines with `--plain` or without a capable terminal, until it ends."""
     if wants_monitor(arguments.plain, arguments.tui):
         return show_monitor(paths)
     return _follow(RunEventReader(paths), paths)

@@ -55,15 +55,16 @@ def add(verbs: Verbs) -> None:
     add_seeds_option(worker)
     add_checkpoint_option(worker)
     add_plan_options(worker)
-    worker.set_defaults(verb=_work, into=None)
+    worker.add_argument("--into", metavar="DIR", type=Path, help=argparse.SUPPRESS)
+    worker.set_defaults(verb=_work)
 
 
 def _work(arguments: argparse.Namespace) -> int:
-    checked = load_plan(arguments, notes=True)
+    checked = load_plan(arguments, notes=True, engine_folder=arguments.into)
     if checked is None:
         return PLAN_ERRORS
-    paths = prepare_shared_run(arguments, checked)
-    arguments.into = paths.folder
+    if arguments.into is None:
+        arguments.into = prepare_shared_run(arguments, checked).folder
     arguments.jobs = arguments.jobs or 1
     arguments.plain, arguments.json, arguments.fresh, arguments.tracker = True, False, 0, []
     arguments.workers = arguments.gpus_per_step = arguments.cpus_per_step = None

@@ -68,8 +68,9 @@ class LaunchOptions:
     differ in their last bits from single ones. `fresh` runs every step again, even if its result is stored, except
     those that an unfinished fresh run of the same steps has made; `start_over` runs these again too. `folder` is the
     existing folder of the run; None creates one in `out`. `worker` is the name of an engine that shares that folder
-    with others: its events go to a folder of their own in it. `argv` is the command of the user; the events name the saved plan in it if the plan cannot be read a second time. `announce` is called with what
-    is done before the first event is written.
+    with others: its events go to a folder of their own in it. `argv` is the command of the user; the events name the
+    saved plan in it if the plan cannot be read a second time. `announce` is called with what is done before the first
+    event is written.
     """
 
     store: Path = Path(".tick/store")

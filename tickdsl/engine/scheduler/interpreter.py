@@ -47,7 +47,7 @@ class Interpreter:
 
     `step_cost` estimates the cost of a step by its key, in any unit. `stack` is the number of trainings of equal shape
     that a worker may get together. `pause_note` tells other runs that wait for a result of this one how to continue it
-    while it is paused. `says_who_is_first`: whether it is told that another run with this store has a step in hand, which
+    while it is paused. `says_who_is_first`: whether to log that another run with this store has a step in hand, which
     workers that share a run expect. `clock` returns seconds, for how often other runs are looked at.
     """
 
