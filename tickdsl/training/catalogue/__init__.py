@@ -17,6 +17,7 @@ from tickdsl.training.catalogue.models import (
     TORCHVISION_FAMILY,
     TORCHVISION_MODELS,
     TORCHVISION_PREFIX,
+    TORCHVISION_SEGMENTATION,
     ModelInfo,
     architecture_options,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "TORCHVISION_FAMILY",
     "TORCHVISION_MODELS",
     "TORCHVISION_PREFIX",
+    "TORCHVISION_SEGMENTATION",
     "DatasetInfo",
     "ModelInfo",
     "Option",

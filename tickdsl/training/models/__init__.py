@@ -44,6 +44,7 @@ _BUILDERS: dict[str, Builder] = {
     **{f"resnet{depth}": partial(resnet.resnet_cifar, depth) for depth in (20, 32, 44, 56, 110)},
     "resnet18-cifar": resnet.resnet18_cifar,
     "unet": unet.unet,
+    "unet-encoder": unet.unet_encoder,
     "autoencoder": generative.autoencoder,
     "conv-autoencoder": generative.conv_autoencoder,
     "vae": generative.vae,
@@ -79,7 +80,7 @@ def create(
             module = torchvision_zoo.build(info.name, shape, seed)
             replace_classifier(module, classes=classes, seed=seed, name=name)
         if weights:
-            load_pretrained(module, classifier_path(module), name, weights)
+            load_pretrained(module, classifier_path(module), name, weights, PartMap.of_model(options or {}))
         return module
     module = _builtin_architecture(info, classes, shape, options or {})
     initialise(module, seed)
