@@ -13,7 +13,7 @@ from torchvision.models.segmentation import FCN, DeepLabV3
 _NUM_CLASSES = 21
 
 
-class FCNLogits(FCN):
+class FCNLogits(FCN):  # type: ignore[misc]  # torchvision is not typed
     """A fully convolutional network that maps images [B, 3, H, W] to logits [B, classes, H, W]."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -22,7 +22,7 @@ class FCNLogits(FCN):
         return logits
 
 
-class DeepLabV3Logits(DeepLabV3):
+class DeepLabV3Logits(DeepLabV3):  # type: ignore[misc]
     """DeepLabV3 that maps images [B, 3, H, W] to logits [B, classes, H, W]."""
 
     def forward(self, x: Tensor) -> Tensor:
