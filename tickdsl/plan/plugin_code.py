@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tickdsl.plugins import code_identity, is_plugin, verify_identity
+from tickdsl.plugins import PluginError, code_identity, has_foreign_code, is_plugin, network_identity, verify_identity
 
 
 def plugin_identities(args: Mapping[str, Any]) -> dict[str, str]:
@@ -13,14 +13,23 @@ def plugin_identities(args: Mapping[str, Any]) -> dict[str, str]:
 
     Data sets are not included: they are identified by their content.
     """
-    return {kind: code_identity(kind, name) for kind, name in _named_plugins(args) if is_plugin(kind, name)}
+    identities: dict[str, str] = {}
+    for kind, name in _named_plugins(args):
+        if kind == "model" and has_foreign_code(name):
+            identities[kind] = network_identity(name, args["model"].get("options", {}))
+        elif is_plugin(kind, name):
+            identities[kind] = code_identity(kind, name)
+    return identities
 
 
 def verify_plugin_code(args: Mapping[str, Any]) -> None:
     """Raise PluginError if the code in this process differs from the code in the step's key."""
     names = dict(_named_plugins(args))
     for kind, known in args.get("code", {}).items():
-        verify_identity(kind, names[kind], known)
+        if kind != "model":
+            verify_identity(kind, names[kind], known)
+        elif network_identity(names[kind], args["model"].get("options", {})) != known:
+            raise PluginError(f"the code of `{names[kind]}` was changed during the run", "run the plan again")
 
 
 def _named_plugins(args: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
