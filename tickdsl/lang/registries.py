@@ -43,7 +43,9 @@ _CRITERIA = {
     "grasp-halves": Criterion(
         "GraSP, with the images in two halves by class, as in its authors' code", UNITS, ("data", "gradients")
     ),
-    "synflow": Criterion("synaptic flow, computed without data (SynFlow)", ("weights", *_CHANNELS, *_HEADS), ("network",)),
+    "synflow": Criterion(
+        "synaptic flow, computed without data (SynFlow)", ("weights", *_CHANNELS, *_HEADS), ("network",)
+    ),
     "taylor": Criterion(
         "squared first-order change in the loss",
         ("weights", *_CHANNELS, *_HEADS),

@@ -20,7 +20,7 @@ CLOSED_WORDS: dict[str, dict[str, str]] = {
         "filters": "output channels of convolutions; channels joined by an addition are removed together",
         "neurons": "outputs of hidden linear layers, such as the hidden units of a transformer's feed-forward layers",
         "heads": "heads of attention, with their queries, keys and values",
-        "head-dims": "dimensions within heads of attention: the same one of all heads, of queries and keys or of values",
+        "head-dims": "dimensions within heads: the same one of all heads, of queries and keys or of values",
         "layers": "whole residual blocks, or convolutions whose input and output shapes are equal",
         "blocks": "same as `layers`",
     },
