@@ -13,17 +13,17 @@ def plugin_identities(args: Mapping[str, Any]) -> dict[str, str]:
 
     Data sets are not included: they are identified by their content.
     """
-    return {key: code_identity(kind, name) for key, kind, name in _named_plugins(args) if is_plugin(kind, name)}
+    return {key: code_identity(kind, name) for key, kind, name in named_plugins(args) if is_plugin(kind, name)}
 
 
 def verify_plugin_code(args: Mapping[str, Any]) -> None:
     """Raise PluginError if the code in this process differs from the code in the step's key."""
-    named = {key: (kind, name) for key, kind, name in _named_plugins(args)}
+    named = {key: (kind, name) for key, kind, name in named_plugins(args)}
     for key, known in args.get("code", {}).items():
         verify_identity(*named[key], known)
 
 
-def _named_plugins(args: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+def named_plugins(args: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     """The key in `code`, the kind and the name of everything that could be a plug-in."""
     recipe = args.get("recipe", {})
     named = {

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import attrs
 
+from tickdsl.plurals import plural
 from tickdsl.printable import printable, printable_value
 
 VERSION = 1
@@ -144,7 +145,11 @@ class LayerInfo:
 
 @attrs.frozen(kw_only=True, field_transformer=_printable_fields)
 class RunStart(Event):
-    """An engine started or resumed a run; `versions` are the versions of the libraries that affect results."""
+    """An engine started or resumed a run; `versions` are the versions of the libraries that affect results.
+
+    `jobs` is how many steps it runs at the same time, at most that on the cluster that `workers` names ("ray"; "" for
+    processes of its own machine, as in earlier versions).
+    """
 
     type: ClassVar[str] = "run.start"
     run: str
@@ -158,6 +163,13 @@ class RunStart(Event):
     jobs: int
     device: str
     store: str = attrs.field(metadata=_RAW)
+    workers: str = ""
+
+    @property
+    def jobs_in_words(self) -> str:
+        """How many steps the run does at the same time: `2 jobs`, `a Ray cluster, up to 30 jobs`."""
+        jobs = plural(self.jobs, "job")
+        return f"a Ray cluster, up to {jobs}" if self.workers == "ray" else jobs
 
 
 @attrs.frozen(kw_only=True, field_transformer=_printable_fields)
