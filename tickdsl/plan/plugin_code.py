@@ -22,7 +22,7 @@ def plugin_identities(args: Mapping[str, Any]) -> dict[str, str]:
     Data sets are not included: they are identified by their content.
     """
     identities: dict[str, str] = {}
-    for key, kind, name in _named_plugins(args):
+    for key, kind, name in named_plugins(args):
         if kind == "model" and has_foreign_code(name):
             identities[key] = network_identity(name, args["model"].get("options", {}))
         elif is_plugin(kind, name):
@@ -32,7 +32,7 @@ def plugin_identities(args: Mapping[str, Any]) -> dict[str, str]:
 
 def verify_plugin_code(args: Mapping[str, Any]) -> None:
     """Raise PluginError if the code in this process differs from the code in the step's key."""
-    named = {key: (kind, name) for key, kind, name in _named_plugins(args)}
+    named = {key: (kind, name) for key, kind, name in named_plugins(args)}
     for key, known in args.get("code", {}).items():
         kind, name = named[key]
         if kind != "model":
@@ -41,7 +41,7 @@ def verify_plugin_code(args: Mapping[str, Any]) -> None:
             raise PluginError(f"the code of `{name}` was changed during the run", "run the plan again")
 
 
-def _named_plugins(args: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+def named_plugins(args: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     """The key in `code`, the kind and the name of everything that could be a plug-in."""
     recipe = args.get("recipe", {})
     named = {
