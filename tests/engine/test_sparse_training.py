@@ -275,6 +275,7 @@ def test_the_penalty_of_rst_takes_90_000_steps() -> None:
     base = {"length": "200ep", "lr": 0.1, "decay": 5e-4, "milestones": ["100ep"], "schedule": "milestones"}
     recipe = penalty_recipe(penalty, base, lr=0.001, batch=64)
     assert recipe == {"length": "90000it", "lr": 0.001, "batch": 64, "decay": 5e-4}
+    assert penalty_recipe(penalty, {**base, "ema": 0.99})["ema"] == 0.99
 
 
 def test_rounds_of_a_penalty_refine_one_selection(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def penalty_recipe(
     recipe = Recipe.from_dict(base)
     kept = (
         "optimizer", "batch", "momentum", "nesterov", "decay", "precision", "compile", "augment", "label_smoothing",
-        "clip", "accumulate", "mixup", "cutmix",
+        "clip", "accumulate", "ema", "mixup", "cutmix",
     )  # fmt: skip
     fields: dict[str, Any] = {name: getattr(recipe, name) for name in kept}
     fields["lr"] = recipe.peak_lr if lr is None else lr
