@@ -51,6 +51,8 @@ OPTION_VALUES: dict[str, tuple[str, ...]] = {
     "ema": ("0.5", "0.9"),
     "mixup": ("0.2", "1"),
     "cutmix": ("0.5", "1"),
+    "loss": ("focal", '"focal(gamma=1)"'),
+    "class-weights": ("balanced", "[1, 1, 1, 1, 2, 1, 1, 1, 1, 1]"),
     "warmup-start": ("0.1", "0.5"),
     "temperature": ("2", "5"),
     "milestones": ("[5it]", "[5it, 9it]"),
