@@ -110,7 +110,8 @@ class GrowingPenalty:
         terms = [(p, factor) for p, factor in zip(self._parameters, self._factors, strict=True) if p.grad is not None]
         if terms:
             parameters, factors = [p for p, _ in terms], [factor for _, factor in terms]
-            torch._foreach_addcmul_([p.grad for p in parameters], parameters, factors)  # type: ignore[arg-type]
+            gradients = [p.grad for p in parameters]
+            torch._foreach_addcmul_(gradients, parameters, factors)  # type: ignore[arg-type]
 
     def mutated(self) -> Iterable[Tensor]:
         return ()
