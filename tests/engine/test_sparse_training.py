@@ -281,7 +281,7 @@ def test_a_training_with_a_penalty_has_the_recipe_but_for_its_rate_and_its_end()
     penalty = Penalty(1e-2, Moment.parse("5it"), 1.0, Moment.parse("10it"))
     kept = {
         "optimizer": "adam", "lr": 0.01, "batch": 32, "beta1": 0.8, "beta2": 0.99, "decay": 1e-4, "augment": ["flip"],
-        "clip": 1.0, "accumulate": 2, "ema": 0.99, "mixup": 0.2, "loss": "focal",
+        "clip": 1.0, "accumulate": 2, "ema": 0.99, "loss": "focal",
         "class_weights": "balanced", "sampling": "balanced",
     }  # fmt: skip
     shape = {"schedule": "cosine", "warmup": "1ep", "bn_l1": 0.1, "patience": "2ep"}
