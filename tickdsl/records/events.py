@@ -48,7 +48,7 @@ class ArmInfo:
     """An arm of the resolved plan; `levels` is the number of rounds, without the dense level 0.
 
     `target` maps `flops` or `params` to the share of the dense network's that is to be gone after the last round, if
-    the arm prunes to such a target.
+    the arm prunes to such a target. `units` are those that its prunes remove; events of earlier versions have none.
     """
 
     id: str
@@ -56,6 +56,7 @@ class ArmInfo:
     sweep: Mapping[str, Any]
     levels: int
     target: Mapping[str, Any] = attrs.field(factory=dict)
+    units: tuple[str, ...] = ()
 
 
 @attrs.frozen(kw_only=True, field_transformer=_printable_fields)
@@ -243,6 +244,8 @@ class StepProgress(Event):
     `measured_on` is the set that the accuracy or score is of: `test`, or `validation` if samples are held out for it.
 
     Where another task than classification is learnt, `score` is the value of `metric`, its primary metric.
+
+    `penalty` is the factor of a growing penalty (`via penalty`) in the last step, None without one.
     """
 
     type: ClassVar[str] = "step.progress"
@@ -255,6 +258,7 @@ class StepProgress(Event):
     score: float | None = None
     metric: str | None = None
     measured_on: str = "test"
+    penalty: float | None = None
 
 
 @attrs.frozen(kw_only=True, field_transformer=_printable_fields)
@@ -279,7 +283,9 @@ class Metric(Event):
 
     `accuracy` is the accuracy of the last epoch as a share in [0, 1], `best_accuracy` that of the best epoch
     (`best_epoch`). `sparsity` is the share of the weights that are removed, `filters` the share of the filters that are
-    left, `seconds` the wall time of the training (for stacked trainings an equal share of it).
+    left, `seconds` the wall time of the training (for stacked trainings an equal share of it). `units` are the shares
+    that are left of other units, by name: `neurons`, `layers`, and those that the network has of `heads` and
+    `head-dims`.
 
     `test_images` is the size of the test set, `chance` the primary metric of the best answer that ignores the input
     (for a classifier the share of the most frequent class), if there is such a thing, `correct` which of its images are
@@ -318,6 +324,7 @@ class Metric(Event):
     figures: Mapping[str, Any] = attrs.field(factory=dict)
     validation: Mapping[str, Any] = attrs.field(factory=dict)
     best_validation: float | None = None
+    units: Mapping[str, Any] = attrs.field(factory=dict)
 
 
 @attrs.frozen(kw_only=True, field_transformer=_printable_fields)

@@ -109,6 +109,7 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD439": ("drop-unit", "error"),
     "TD440": ("split-without-prune", "error"),
     "TD441": ("cost-target-of-parts", "error"),
+    "TD442": ("mapped-parts-misfit", "error"),
     "TD450": ("prune-during-training", "error"),
     "TD451": ("schedule-of-changes", "error"),
     "TD452": ("nothing-evolves", "warning"),
@@ -128,6 +129,7 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD477": ("criterion-needs-classes", "error"),
     "TD478": ("transfer-mismatch", "error"),
     "TD479": ("no-effect-in-task", "warning"),
+    "TD483": ("library-missing", "error"),
     "TD490": ("trained-in-turn", "error"),
     # the experiment
     "TD501": ("overlap-without-split", "error"),
