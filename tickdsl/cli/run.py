@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import time
-from collections.abc import Sequence
 from pathlib import Path
 
 from tickdsl.cli.arguments import (
@@ -17,34 +15,33 @@ from tickdsl.cli.arguments import (
     add_seeds_option,
     add_store_option,
     add_verb,
-    device_names,
-    non_negative_seconds,
-    positive_int,
     positive_number,
-    stack_size,
     where_steps_run,
 )
-from tickdsl.cli.closing import closing_message, reattach_hint, results_table
+from tickdsl.cli.closing import reattach_hint
 from tickdsl.cli.engine import (
     exec_tickdsl,
     has_started,
     record_failed_start,
-    record_phase,
     start_engine,
-    user_arguments,
 )
 from tickdsl.cli.monitor import add_display_options, show_monitor
-from tickdsl.cli.output import OK, PLAN_ERRORS, USAGE, echo, ignore_closed_output
+from tickdsl.cli.output import OK, PLAN_ERRORS, USAGE, echo
 from tickdsl.cli.plan import show_plan
-from tickdsl.cli.plan_loading import CheckedPlan, load_plan
+from tickdsl.cli.plan_loading import load_plan
+from tickdsl.cli.running import (
+    add_checkpoint_option,
+    add_device_options,
+    add_jobs_option,
+    chosen_ray_options,
+    run_in_process,
+)
 from tickdsl.cli.slurm import add_slurm_options, run_on_slurm, slurm_options
 from tickdsl.cli.terminal import wants_monitor
 from tickdsl.cli.watch import watch_run
-from tickdsl.engine.workers.ray_options import RayOptions, ray_options, require_ray
+from tickdsl.engine.workers.ray_options import require_ray
 from tickdsl.errors import TickdslError
-from tickdsl.recorded_run import require_compatible, run_and_record, write_final_report
-from tickdsl.records.event_decode import EventRecord
-from tickdsl.records.events import Phase
+from tickdsl.recorded_run import require_compatible
 from tickdsl.records.files import write_atomically
 from tickdsl.records.paths import new_run
 
@@ -116,66 +113,13 @@ def add(verbs: Verbs) -> None:
     run.set_defaults(verb=_run)
 
 
-def add_jobs_option(verb: argparse.ArgumentParser, default: str) -> None:
-    """Add `--jobs`."""
-    verb.add_argument(
-        "--jobs", metavar="N", type=positive_int, help=f"steps to run at the same time (default: {default})"
-    )
-
-
-def add_device_options(verb: argparse.ArgumentParser) -> None:
-    """Add `--stack`, `--device` and `--deterministic`."""
-    verb.add_argument(
-        "--stack",
-        metavar="N|auto",
-        type=stack_size,
-        default=None,
-        help="train up to N networks of equal shape as one stacked network "
-        "(default: auto: on a GPU up to 8 if that is measured to be faster, on a CPU 1)",
-    )
-    verb.add_argument(
-        "--device",
-        metavar="DEVICE",
-        type=device_names,
-        default="auto",
-        help="devices to train on: auto (every GPU, else the CPU), cpu, cuda, cuda:1 or cuda:0,2 (default: auto)",
-    )
-    verb.add_argument(
-        "--deterministic",
-        action="store_true",
-        help="on a GPU, get the same bits each time: slower, and no trainings are stacked (a CPU always does)",
-    )
-
-
-def add_checkpoint_option(verb: argparse.ArgumentParser) -> None:
-    """Add `--checkpoint-every`."""
-    verb.add_argument(
-        "--checkpoint-every",
-        metavar="SECONDS",
-        type=non_negative_seconds,
-        default=30.0,
-        help="seconds between checkpoints of a training (default: 30)",
-    )
-
-
-def _ray_options(arguments: argparse.Namespace) -> RayOptions | None:
-    return ray_options(arguments.workers, arguments.gpus_per_step, arguments.cpus_per_step)
-
-
-def _recorded_arguments(arguments: Sequence[str]) -> tuple[str, ...]:
-    """The arguments as the events name them: whoever repeats them continues a run, a second `--fresh` would not."""
-    return tuple(
-        word for index, word in enumerate(arguments) if word != "--fresh" or "--fresh" not in arguments[:index]
-    )
-
-
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         arguments.json = False
         return show_plan(arguments)
     slurm = slurm_options(arguments)
     # Before the engine starts in the background.
-    require_ray(None if slurm else _ray_options(arguments))
+    require_ray(None if slurm else chosen_ray_options(arguments))
     require_compatible(deterministic=arguments.deterministic, stack=arguments.stack)
     if arguments.tracker:
         from tickdsl.trackers.backends import require_trackers
@@ -224,69 +168,3 @@ def _run_as_engine(arguments: argparse.Namespace) -> int:
         if not has_started(arguments.into):
             record_failed_start(arguments.into, USAGE, str(error))
         raise
-
-
-def run_in_process(arguments: argparse.Namespace, checked: CheckedPlan, worker: str | None = None) -> int:
-    """Run the plan in this process and return the exit code of the run.
-
-    worker: the name under which it shares the folder `arguments.into` with others.
-    """
-    from tickdsl.results.plain_progress import PlainProgress
-
-    live = False if arguments.plain or arguments.into is not None else None
-    progress = PlainProgress(sys.stderr, live=live)
-
-    def announce(doing: str) -> None:
-        if arguments.into is not None and worker is None:
-            record_phase(arguments.into, doing)
-        with ignore_closed_output():
-            progress.show(EventRecord(0, time.time(), Phase(doing=doing)))
-
-    announce("loading torch")
-    from tickdsl.engine.launch import LaunchOptions
-
-    command = ("tickdsl", *_recorded_arguments(user_arguments(arguments.argv)))
-    options = LaunchOptions(
-        store=arguments.store,
-        out=arguments.out,
-        data=arguments.data,
-        jobs=arguments.jobs,
-        workers=_ray_options(arguments),
-        stack=arguments.stack,
-        device=arguments.device,
-        fresh=arguments.fresh > 0,
-        start_over=arguments.fresh > 1,
-        deterministic=arguments.deterministic,
-        checkpoint_seconds=arguments.checkpoint_every,
-        folder=arguments.into,
-        worker=worker,
-        argv=command,
-        announce=announce,
-    )
-
-    def listen(record: EventRecord) -> None:
-        with ignore_closed_output():
-            progress.show(record)
-
-    def warn(message: str) -> None:
-        with ignore_closed_output():
-            echo(f"tickdsl: warning: {message}", file=sys.stderr)
-
-    run = run_and_record(
-        checked.plan,
-        checked.text,
-        options,
-        listen,
-        warn,
-        tensorboard=not arguments.no_tensorboard,
-        trackers=arguments.tracker,
-    )
-    with ignore_closed_output(BrokenPipeError):
-        if arguments.json:
-            echo(run.paths.results_json.read_text(), end="")
-        else:
-            echo(results_table(run.state), end="", styled=True)
-    write_final_report(run, warn)  # last: drawing its figures takes a moment
-    with ignore_closed_output():
-        echo(closing_message(run.state, run.paths), file=sys.stderr)
-    return run.exit

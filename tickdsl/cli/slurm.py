@@ -11,6 +11,7 @@ from tickdsl.cli.closing import reattach_hint
 from tickdsl.cli.engine import TICKDSL
 from tickdsl.cli.output import OK, PLAN_ERRORS, echo
 from tickdsl.cli.plan_loading import load_plan
+from tickdsl.cli.shared_runs import prepare_shared_run
 from tickdsl.engine.workers.slurm_jobs import SlurmOptions, parse_minutes, require_slurm, submit
 from tickdsl.errors import TickdslError
 from tickdsl.plurals import plural
@@ -38,7 +39,7 @@ def add_slurm_options(run: argparse.ArgumentParser) -> None:
         action=EachNameOnce,
         default=[],
         type=name_value,
-        help="any other option of sbatch, such as account=vision; can be given several times",
+        help="any other option of sbatch, such as account=vision; can be given several times (default: none)",
     )
 
 
@@ -73,8 +74,6 @@ def run_on_slurm(
     arguments: argparse.Namespace, options: SlurmOptions, watch: Callable[[RunPaths], int], cluster: str = "slurm"
 ) -> int:
     """Submit workers for a plan, then `watch` their run unless it was detached; returns the exit code."""
-    from tickdsl.cli.worker import prepare_shared_run
-
     if cluster == "slurm":
         require_slurm()
     checked = load_plan(arguments, notes=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import secrets
 from pathlib import Path
@@ -17,19 +16,11 @@ from tickdsl.cli.arguments import (
     add_store_option,
     add_verb,
 )
-from tickdsl.cli.checked_sources import write_sources
 from tickdsl.cli.output import PLAN_ERRORS
-from tickdsl.cli.plan_loading import CheckedPlan, load_plan
-from tickdsl.cli.run import add_checkpoint_option, add_device_options, add_jobs_option, run_in_process
-from tickdsl.records.canonical import canonical_json
-from tickdsl.records.event_log import EventWriter
-from tickdsl.records.events import Phase
-from tickdsl.records.files import write_atomically
-from tickdsl.records.paths import RunPaths, shared_run
+from tickdsl.cli.plan_loading import load_plan
+from tickdsl.cli.running import add_checkpoint_option, add_device_options, add_jobs_option, run_in_process
+from tickdsl.cli.shared_runs import prepare_shared_run
 from tickdsl.records.process import host_name
-from tickdsl.records.run_events import read_run_events
-from tickdsl.results.state import ENDED_STATUSES
-from tickdsl.results.state_builder import build_state
 
 
 def add(verbs: Verbs) -> None:
@@ -38,11 +29,10 @@ def add(verbs: Verbs) -> None:
         verbs,
         "worker",
         "take a share of a run",
-        "Run steps of a plan together with other workers that have the same plan, store and folder of runs, on this or "
-        "other machines, until none is left. All of them write into one run folder.",
+        "Run steps of a plan together with other workers on the same store and folder of runs.",
         (
-            ("CUDA_VISIBLE_DEVICES=1 tickdsl worker plans/card.plan", "the second GPU takes a share"),
-            ("tickdsl watch", "watch all workers together"),
+            ("tickdsl worker plans/card.plan", "take a share; repeat it in other terminals, on other machines"),
+            ("tickdsl worker plans/card.plan --device cuda:1", "let the second GPU take a share"),
         ),
     )
     worker.add_argument("plan", metavar="FILE", type=Path, help="plan file")
@@ -69,22 +59,3 @@ def _work(arguments: argparse.Namespace) -> int:
     arguments.plain, arguments.json, arguments.fresh, arguments.tracker = True, False, 0, []
     arguments.workers = arguments.gpus_per_step = arguments.cpus_per_step = None
     return run_in_process(arguments, checked, worker=f"{host_name()}-{os.getpid()}-{secrets.token_hex(2)}")
-
-
-def prepare_shared_run(arguments: argparse.Namespace, checked: CheckedPlan) -> RunPaths:
-    """The folder that all workers on this plan share, made by the first of them.
-
-    Requests to workers of which none is left are forgotten: who starts one again means it to work.
-    """
-    chosen = [sorted(arguments.only or ()), arguments.seeds, sorted(arguments.set)]
-    content = canonical_json([[source.text for source in checked.sources], *chosen])
-    paths = shared_run(arguments.out, checked.plan.name, hashlib.sha256(content).hexdigest())
-    if not paths.plan.exists():
-        write_sources(paths, checked.sources)
-        write_atomically(paths.plan, checked.text.encode())
-    if not paths.events.exists():
-        with EventWriter(paths.events) as writer:
-            writer.write(Phase(doing="waiting for workers"))
-    if build_state(read_run_events(paths)).status in ENDED_STATUSES:
-        paths.control.unlink(missing_ok=True)
-    return paths
