@@ -128,7 +128,7 @@ class ImageTransforms:
                 parts = tv_tensors.Mask(mask), tv_tensors.Mask(torch.ones_like(mask))
                 for number, transform in enumerate(self._transforms):
                     _seed_all(stream_seed(seed, number), mask.device)
-                    _, *parts = transform(image, *parts)  # type: ignore[assignment]
+                    _, *parts = transform(image, *parts)
                 there = parts[1].as_subclass(Tensor) == 1
                 moved.append(parts[0].as_subclass(Tensor).masked_fill(~there, UNLABELLED))
         return torch.stack(moved)
