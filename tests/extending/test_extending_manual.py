@@ -54,8 +54,8 @@ def installed(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if name.endswith(".py")])
-def test_every_module_has_under_twenty_lines(name: str) -> None:
-    assert FILES[name].count("\n") < 20
+def test_every_module_has_at_most_twenty_five_lines(name: str) -> None:
+    assert FILES[name].count("\n") <= 25
 
 
 @pytest.mark.slow
