@@ -76,7 +76,7 @@ def plan_resolved_event(
         open_ended=bool(study.plan.stops) or any(level.ends is not None for level in study.levels),
         within=float(study.plan.within),
         matched_by=study.plan.matched_by,
-        report=study.plan.metrics,
+        report=(*study.plan.metrics, *map(str, study.plan.lines)),
         stops=_stops_on_results(study),
         data={arm: spec["fingerprint"] for arm, spec in test_data.items() if "fingerprint" in spec},
         metric=study.plan.metric,
@@ -177,9 +177,12 @@ def measure_event(
         measured = training_figures(m.report_metric, record, measuring)
     else:
         measured = record["metrics"]["figures"], record["metrics"]["how"]
-    if measured is None:
+    if measured is None or not measured[0]:
         return None
     figures, how = measured
+    if m.line:  # its figures have its name, so that several lines of a network stay apart
+        metric = m.report_metric.partition(" ")[0]
+        figures = {f"{m.report_metric}{name.removeprefix(metric)}": value for name, value in figures.items()}
     return events.Measure(
         arm=m.arm,
         contestant=m.contestant,

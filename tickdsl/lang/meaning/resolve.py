@@ -101,6 +101,7 @@ class _Resolver:
         named = [s.name.text for s in declared]
         compared, controls, options = attempt(partial(questions.resolve_compare, named, arms), (None, (), {}))
         metrics, measuring = attempt(questions.metrics, ((), model.MeasurementOptions()))
+        lines = attempt(partial(questions.lines, named or [IMPLICIT_ARM_NAME]), ())
         stops = attempt(questions.stops, ())
         if not syntax.of_type(self.statements, *syntax.PIPELINE, syntax.Arm, syntax.Compare):
             self._report_empty()
@@ -125,6 +126,7 @@ class _Resolver:
             matched_by=options.get("at", "weights"),
             metric=options.get("metric", ""),
             metrics=metrics,
+            lines=lines,
             measuring=measuring,
             stops=stops,
             helpers=helpers,
