@@ -105,9 +105,10 @@ def _check_until(arm: Arm) -> Iterator[Diagnostic]:
         if place == len(arm.rounds) - 1 and not group.cycles:
             continue
         if group.prune.ends is not None:
+            other = "cycle" if group.cycles else "other prune"
             yield Diagnostic(
                 "TD006",
-                f"`until` with a condition ends the arm, so no {'cycle' if group.cycles else 'other prune'} can follow it",
+                f"`until` with a condition ends the arm, so no {other} can follow it",
                 group.prune.span,
                 help="use a fixed number of rounds: `x N`",
             )

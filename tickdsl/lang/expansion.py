@@ -109,7 +109,10 @@ def _ends(plan: model.Plan, line: model.Line) -> Iterator[tuple[int | str, int |
     """The networks at the ends of a line, for each combination of sweep values: indices of arms, or words."""
     ids = [arm.id for arm in plan.arms]
     for arm, end in plan.line_ends(line):
-        yield ids.index(arm.id) if line.start != "dense" else "dense", end if isinstance(end, str) else ids.index(end.id)
+        yield (
+            ids.index(arm.id) if line.start != "dense" else "dense",
+            end if isinstance(end, str) else ids.index(end.id),
+        )
 
 
 def _arm_signature(plan: model.Plan, arm: model.Arm, indices: dict[str, int]) -> Any:
@@ -125,6 +128,7 @@ def _without_arm_names(group: model.Rounds, names: Collection[str]) -> model.Rou
     prune = group.prune
     if isinstance(prune.amount, model.Matching):
         prune = attrs.evolve(prune, amount=model.Matching(""))
+
     def nameless(tail: tuple[model.Tail, ...]) -> tuple[model.Tail, ...]:
         return tuple(
             attrs.evolve(action, teacher="")
@@ -199,7 +203,11 @@ class _PlanWriter:
             for cycle in group.cycles
             for line in (f"cycle {cycle.times} {{", *self._tail_lines(cycle.tail, arm), "}")
         )
-        return (unparse.prune(group.prune, matched), *self._tail_lines(group.tail, arm), *cycles)
+        prune, times = group.prune, group.prune.times or 1
+        if times > 1 and (prune.gradual is not None or isinstance(prune.via, model.Zeroing)):  # these take no `x N`
+            once = unparse.prune(attrs.evolve(prune, times=1), matched)
+            return (f"cycle {times} {{", once, *self._tail_lines(group.tail, arm), "}", *cycles)
+        return (unparse.prune(prune, matched), *self._tail_lines(group.tail, arm), *cycles)
 
     def _tail_lines(self, tails: Iterable[model.Tail], arm: model.Arm) -> list[str]:
         return [
@@ -235,7 +243,9 @@ class _PlanWriter:
         yield " ".join([f"compare {', '.join([*compared, 'dense', *controls])}", *options])
         measuring = unparse.report_options(plan.metrics, plan.measuring)
         lines = dict.fromkeys(text for line in plan.lines for text in self._line_texts(line))
-        yield " ".join([f"report {', '.join([*map(format_name, plan.metrics or DEFAULT_METRICS), *lines])}", *measuring])
+        yield " ".join(
+            [f"report {', '.join([*map(format_name, plan.metrics or DEFAULT_METRICS), *lines])}", *measuring]
+        )
         for stop in plan.stops:
             yield f"stop when {unparse.condition(stop)}"
 

@@ -110,7 +110,9 @@ STATEMENTS: dict[str, StatementForm] = {
         "rewind lr|weights|signs|magnitudes|mask [of seed N|of next seed] [to MOMENT] [align=dense|current]",
         "set where the training after a prune starts from, or take a mask",
     ),
-    "perturb": StatementForm("pipeline", "perturb SHARE", "add noise to the weights that the next training starts from"),
+    "perturb": StatementForm(
+        "pipeline", "perturb SHARE", "add noise to the weights that the next training starts from"
+    ),
     "retrain": StatementForm(
         "pipeline", "retrain SCHEDULE [LENGTH] [key=value …]", "continue training with another schedule"
     ),
@@ -153,8 +155,8 @@ CLAUSE_WORDS: dict[str, str] = {
     "on": "the model's data set",
     "in": "the only layers to prune; after `sweep NAME`: the values",
     "except": "layers that are not pruned",
-    "of": "the base of a share (`20% of original`), a cost (`to 50% of flops`), the number of parts (`2 of 3`), another "
-    "seed, or the networks of a barrier",
+    "of": "the base of a share (`20% of original`), a cost (`to 50% of flops`), the number of parts (`2 of 3`), "
+    "another seed, or the networks of a barrier",
     "to": "the final sparsity or share of a cost removed, the moment to rewind to, the data set to transfer to, or the "
     "other network of a barrier",
     "matching": "the arm whose sparsity to match",

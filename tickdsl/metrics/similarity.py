@@ -14,8 +14,7 @@ from torch import Tensor
 from tickdsl.graph.indexing import all_kept_indices, removed_parameters
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure
-from tickdsl.plan.model import DISTANCE, SIGN_AGREEMENT
-from tickdsl.plan.model import MASK_OVERLAP
+from tickdsl.plan.model import DISTANCE, MASK_OVERLAP, SIGN_AGREEMENT
 
 Weights = Mapping[str, Tensor]
 Masks = Mapping[str, Tensor]
@@ -42,8 +41,8 @@ def dense_weights(graph: ModelGraph, structure: Structure, state: Mapping[str, T
 def from_origin(metric: str, weights: Weights, masks: Masks, origin: Weights) -> dict[str, float]:
     """How far the weights that are left have moved from those of `origin`, a network that has them all.
 
-    `distance`: the norm of their change, divided by the norm of what they were. `sign-agreement`: the share of them that
-    has the sign it had; those that were 0 do not count. There is no `mask-overlap` with a dense network.
+    `distance`: the norm of their change, divided by the norm of what they were. `sign-agreement`: the share of them
+    that has the sign it had; those that were 0 do not count. There is no `mask-overlap` with a dense network.
     """
     now, then = _joined(weights, masks), _joined(origin, masks)
     if metric == DISTANCE:
@@ -57,10 +56,10 @@ def from_origin(metric: str, weights: Weights, masks: Masks, origin: Weights) ->
 def between(metric: str, first: tuple[Weights, Masks], second: tuple[Weights, Masks]) -> dict[str, float]:
     """How alike two networks are, as figures with the suffix `.seeds`; of masks without one.
 
-    `distance`: the norm of the difference of all weights, divided by the mean of both norms. `sign-agreement`: the share
-    of the weights which both have that has the same sign in both. `mask-overlap`: of the weights that either has, the
-    share that both have, and as `.chance` what masks with as many weights in every layer, drawn independently, would
-    share on average; no figures for two dense networks.
+    `distance`: the norm of the difference of all weights, divided by the mean of both norms. `sign-agreement`: the
+    share of the weights which both have that has the same sign in both. `mask-overlap`: of the weights that either has,
+    the share that both have, and as `.chance` the same for the expected counts of masks with as many weights in every
+    layer that are drawn independently; no figures for two dense networks.
     """
     (weights, masks), (others, other_masks) = first, second
     everywhere = {name: torch.ones_like(mask) for name, mask in masks.items()}

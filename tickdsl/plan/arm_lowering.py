@@ -134,9 +134,9 @@ _Pausing = Generator[None, None, T]
 class ArmLowering:
     """Lowers one arm under one seed, adding its steps, measurements and levels to the plan's.
 
-    Where a statement takes something from another seed, the state before it is recorded and the lowering pauses, so that
-    seeds that take from each other in turn can be lowered in step. What is recorded depends on earlier such statements
-    only, so no seed waits for itself.
+    Where a statement takes something from another seed, the state before it is recorded and the lowering pauses, so
+    that seeds that take from each other in turn can be lowered in step. What is recorded depends on earlier such
+    statements only, so no seed waits for itself.
     """
 
     def __init__(self, context: PlanContext, arm: Arm, seed: int) -> None:
@@ -316,9 +316,7 @@ class ArmLowering:
             raise LoweringError(f"arm {self._arm.id}: {clause} needs a training of its own")
         return state.pending
 
-    def _training_round(
-        self, states: list[_State], group_index: int, number: int, done: int
-    ) -> _Pausing[list[_State]]:
+    def _training_round(self, states: list[_State], group_index: int, number: int, done: int) -> _Pausing[list[_State]]:
         """Add a round without a prune: of the cycle `number` of a group; `done` counts the rounds, this one too."""
         states = [attrs.evolve(self._trained(state), retrained=False, round=done) for state in states]
         cycle = self._arm.rounds[group_index].cycles[number]
@@ -331,9 +329,7 @@ class ArmLowering:
         recipes = [self._arm.recipe_of(group_index, number) for number in range(len(tails))]
         return (yield from self._apply(tails, recipes, states))
 
-    def _apply(
-        self, tails: Sequence[Tail], recipes: Sequence[Options], states: list[_State]
-    ) -> _Pausing[list[_State]]:
+    def _apply(self, tails: Sequence[Tail], recipes: Sequence[Options], states: list[_State]) -> _Pausing[list[_State]]:
         """Apply statements in order, each with the recipe that it replays."""
         for number, (tail, recipe) in enumerate(zip(tails, recipes, strict=True)):
             match tail:

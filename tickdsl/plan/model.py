@@ -537,7 +537,10 @@ class Plan:
     report_span: Any = _source_location()
 
     def line_ends(self, line: Line) -> Iterator[tuple[Arm, Arm | str]]:
-        """The compared arms at the start of a line, each with the arm at its end: `dense`, or empty for the next seed."""
+        """The compared arms at the start of a line, each with what is at its end: an arm, `dense`, or empty.
+
+        Empty stands for the network of the next seed.
+        """
         for arm in self.arms:
             if line.start not in (arm.name, "dense"):
                 continue

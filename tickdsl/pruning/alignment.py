@@ -37,7 +37,11 @@ def exchangeable_groups(
     expected = run(network)
     found = []
     for group in graph.channels:
-        if group.reason is not None or group.parts or not all(_positions(group, part) is not None for part in group.slices):
+        if (
+            group.reason is not None
+            or group.parts
+            or not all(_positions(group, part) is not None for part in group.slices)
+        ):
             continue
         order = torch.randperm(group.size, generator=generator).numpy()
         network.load_state_dict(permuted_state(graph, state, {group.name: order}))

@@ -15,7 +15,7 @@ from tickdsl.lang.meaning.values import InvalidValueError, ValueReader
 from tickdsl.lang.option_schemas import option_schema as options_of
 from tickdsl.lang.option_schemas import recipe_field
 from tickdsl.lang.writing.literals import format_value
-from tickdsl.moments import INIT, Moment
+from tickdsl.moments import Moment
 from tickdsl.plan import model
 from tickdsl.plugins import code_allowed, installed
 from tickdsl.plurals import plural

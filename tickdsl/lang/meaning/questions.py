@@ -184,7 +184,7 @@ class QuestionResolver:
         return tuple(found)
 
     def _line(self, written: syntax.Line, declared: Sequence[str]) -> model.Line:
-        """Read a metric on the line between two networks. Raises InvalidValueError, after reporting it, if it is wrong."""
+        """Read a metric between two networks. Raises InvalidValueError, after reporting it, if it is wrong."""
         metric = self.reader.word(written.metric, vocabulary.LINE_METRICS, "metric between networks", "TD548")
         known = [*declared, "dense"]
         start = self.reader.word(written.start, known, "arm", "TD110")

@@ -20,7 +20,7 @@ from tickdsl.lang.findings import internal_errors
 from tickdsl.lang.findings.diagnostics import Diagnostic
 from tickdsl.lang.findings.render import sorted_unique
 from tickdsl.lang.meaning import settings, variables
-from tickdsl.lang.meaning.arm_expansion import ArmExpander, check_settings_once
+from tickdsl.lang.meaning.arm_expansion import IMPLICIT_ARM_NAME, ArmExpander, check_settings_once
 from tickdsl.lang.meaning.cascades import UnparsedText
 from tickdsl.lang.meaning.default_notes import DefaultsReporter, comparison_options
 from tickdsl.lang.meaning.questions import QuestionResolver, with_dependencies

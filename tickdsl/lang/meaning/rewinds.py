@@ -51,7 +51,7 @@ def _donor(written: syntax.Donor | None, reader: ValueReader) -> str:
 
 
 def _check_donor(statement: syntax.Rewind, what: str, of: str, align: str, reader: ValueReader) -> None:
-    """Raise InvalidValueError, after reporting it, if what is rewound has no such donor, moment or alignment (TD544)."""
+    """Raise InvalidValueError, after reporting TD544, if what is rewound has no such donor, moment or alignment."""
 
     def error(message: str, help: str) -> InvalidValueError:
         reader.report(Diagnostic("TD544", message, statement.span, help=help))
@@ -65,9 +65,13 @@ def _check_donor(statement: syntax.Rewind, what: str, of: str, align: str, reade
     if what == "mask" and statement.to is not None:
         raise error("a mask belongs to a round, not to a moment of the dense training", "remove `to …`")
     if what == "lr" and of:
-        raise error("`rewind lr` takes nothing from another seed", "remove `of …`, or name what to take: `rewind signs of …`")
+        raise error(
+            "`rewind lr` takes nothing from another seed", "remove `of …`, or name what to take: `rewind signs of …`"
+        )
     if align and not of:
-        raise error("`align=` matches the network of another seed, and none is named", "add `of next seed`, or remove it")
+        raise error(
+            "`align=` matches the network of another seed, and none is named", "add `of next seed`, or remove it"
+        )
 
 
 def _rewind_to_pretrained(
