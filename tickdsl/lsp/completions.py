@@ -16,8 +16,11 @@ from tickdsl.training import catalogue
 from tickdsl.training.catalogue.input_shapes import is_tokens
 from tickdsl.training.catalogue.purposes import data_purpose, fits, model_purpose
 from tickdsl.training.catalogue.tasks import TASK_INFOS, TASK_METRICS
-from tickdsl.training.recipes.recipe import SCHEDULES
+from tickdsl.training.recipes.losses import LOSSES
+from tickdsl.training.recipes.recipe import OPTIMISERS, SCHEDULES
 
+#: Kind of an option -> the names that it takes.
+_REGISTRIES: Mapping[str, Registry[Any]] = {"schedule": SCHEDULES, "loss": LOSSES, "optimiser": OPTIMISERS}
 _NOT_YET = "not supported in this version"
 
 
@@ -272,8 +275,12 @@ def _values(option: OptionType | catalogue.Option | None) -> list[CompletionEntr
         return []
     if option.kind == "metric":
         return _meanings(dict.fromkeys(TASK_METRICS, True))
-    if option.kind == "schedule":
-        known = [CompletionEntry(word, "EnumMember", meaning=text) for word, text in SCHEDULES.builtin.items()]
-        return [*known, *_added(SCHEDULES, "EnumMember")]
+    if option.kind in _REGISTRIES:
+        registry = _REGISTRIES[option.kind]
+        known = [
+            CompletionEntry(word, "EnumMember", meaning=getattr(value, "summary", value))
+            for word, value in registry.builtin.items()
+        ]
+        return [*known, *_added(registry, "EnumMember")]
     words = ("on", "off") if option.kind == "flag" else option.words
     return [CompletionEntry(word, "EnumMember", meaning=option.summary) for word in words]

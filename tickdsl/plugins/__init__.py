@@ -1,10 +1,11 @@
-"""Plug-ins: models, data sets, criteria, schedules and metrics that users add.
+"""Plug-ins: models, data sets, criteria, schedules, metrics, tasks, losses and the like that users add.
 
 A plug-in is registered by an entry point of an installed package, or named in a plan as `"package.module:factory"`. It
 is only imported when it is needed: `registry` finds plug-ins by name, `static_description` describes them from their
 source, `source_digest` hashes their code, and `loading` imports them. Does not import torch.
 """
 
+from tickdsl.plugins.calls import Call, CallError, call_name
 from tickdsl.plugins.entry_points import (
     ENTRY_POINT_GROUPS,
     Plugin,
@@ -23,11 +24,14 @@ from tickdsl.plugins.static_description import PluginDescription
 
 __all__ = [
     "ENTRY_POINT_GROUPS",
+    "Call",
+    "CallError",
     "Plugin",
     "PluginDescription",
     "PluginError",
     "Registry",
     "allow_code",
+    "call_name",
     "call_plugin",
     "check_target",
     "code_allowed",

@@ -30,7 +30,7 @@ def with_signs(graph: ModelGraph, structure: Structure, state: State, origin: St
 
 
 def with_magnitudes(graph: ModelGraph, structure: Structure, state: State, origin: State) -> dict[str, Tensor]:
-    """The state dict `origin` of a compact network; its weights have the signs of `state`, or their own where that is 0.
+    """The state dict `origin` of a compact network; its weights have the signs of `state`, their own where that is 0.
 
     All other tensors are those of `origin`.
     """

@@ -43,8 +43,8 @@ from tickdsl.training.tasks import find_task
 
 #: The metrics of a result that a ticket keeps.
 _KEPT_METRICS = (
-    "accuracy", "loss", "params", "macs", "sparsity", "filters", "neurons", "layers", "test_images", "chance",
-    "correct", "score", "metric", "figures",
+    "accuracy", "loss", "params", "macs", "sparsity", "filters", "neurons", "heads", "head-dims",
+    "layers", "test_images", "chance", "correct", "score", "metric", "figures",
 )  # fmt: skip
 _DENSE_METRICS = ("accuracy", "loss", "params", "macs")
 #: Those that only tasks other than classification have.

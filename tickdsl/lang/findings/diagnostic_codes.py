@@ -117,6 +117,8 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD455": ("evolving-masks", "error"),
     "TD456": ("no-scales-to-penalise", "warning"),
     "TD457": ("nothing-to-grow", "error"),
+    "TD467": ("balanced-twice", "warning"),
+    "TD468": ("class-weights-mismatch", "error"),
     "TD470": ("unknown-task-metric", "error"),
     "TD472": ("task-mismatch", "error"),
     "TD473": ("metric-of-another-task", "error"),

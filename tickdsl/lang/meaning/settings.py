@@ -165,7 +165,7 @@ def _recipe(
     if statement.length is not None and length is not None:
         check_length(length, statement.length, reader)
     recipe = {recipe_field(name): value for name, value in written_options.items()}
-    defaults = ADAM_DEFAULTS if recipe.get("optimizer") in ("adam", "adamw") else TRAIN_DEFAULTS
+    defaults = TRAIN_DEFAULTS if recipe.get("optimizer", "sgd") == "sgd" else ADAM_DEFAULTS
     if "milestones" in recipe:
         recipe.setdefault("schedule", "milestones")
     if "max_lr" in recipe:

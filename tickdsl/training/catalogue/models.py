@@ -106,7 +106,10 @@ _GENERATIVE_MODELS = (
 MAX_LAYERS, MAX_HEADS, MAX_DIM = 64, 64, 4096
 
 
-def _transformer(name: str, summary: str, **fields: Any) -> ModelInfo:
+def _transformer(
+    name: str, summary: str, inputs: str = "tokens", further: Mapping[str, Option] | None = None, **fields: Any
+) -> ModelInfo:
+    """A transformer; further: its options besides those that all have."""
     options = {
         "layers": Option(
             int, 2, "number of layers, each of attention and a feed-forward network", least=1, most=MAX_LAYERS
@@ -116,10 +119,11 @@ def _transformer(name: str, summary: str, **fields: Any) -> ModelInfo:
             int, 64, "channels per token; feed-forward networks have four times as many", least=1, most=MAX_DIM
         ),
         "dropout": Option(float, 0.0, "the share of values that dropout zeroes in training", least=0.0, most=0.95),
+        **(further or {}),
         "weights": _BUILTIN_OPTIONS["weights"],
     }
     return ModelInfo(
-        name, summary, "transformer", batch_norm=False, residual=True, inputs="tokens", options=options, **fields
+        name, summary, "transformer", batch_norm=False, residual=True, inputs=inputs, options=options, **fields
     )
 
 
@@ -153,6 +157,12 @@ _BUILTIN_MODELS = (
     *_GENERATIVE_MODELS,
     _transformer("gpt", "decoder that predicts the next token (GPT-2: Radford 2019)", tasks=("language",)),
     _transformer("bert", "encoder with one answer for a text (BERT: Devlin 2019)"),
+    _transformer(
+        "vit",
+        "encoder of images in patches (ViT: Dosovitskiy 2021)",
+        "images",
+        {"patch": Option(int, 4, "pixels per side of a patch; they divide those of the images", least=1, most=64)},
+    ),
 )
 
 #: torchvision's classification models, by their names in its registry (a test compares the two lists).

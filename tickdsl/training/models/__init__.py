@@ -51,6 +51,7 @@ _BUILDERS: dict[str, Builder] = {
     "dcgan": generative.dcgan,
     "gpt": transformers.gpt,
     "bert": transformers.bert,
+    "vit": transformers.vit,
 }
 
 
