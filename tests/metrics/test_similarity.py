@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -41,6 +41,7 @@ def by_hand(structure: Structure, values: dict[str, Tensor]) -> tuple[np.ndarray
     return np.concatenate(rows) * np.concatenate(masks), np.concatenate(masks)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 50), st.sampled_from([0.0, 0.5, 0.95]))
 def test_masked_networks_are_compared_weight_by_weight(seed: int, share: float) -> None:
     first, second = masked(seed, share), masked(seed + 50, share)

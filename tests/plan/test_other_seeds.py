@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import networkx as nx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tickdsl.checks import check
@@ -71,6 +71,7 @@ STATEMENTS = st.lists(
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(STATEMENTS, st.lists(st.sampled_from(["next seed", "seed 1", "seed 2", "seed 7"]), min_size=3, max_size=3))
 def test_whatever_seeds_take_from_each_other_the_steps_have_an_order(statements: list[str], donors: list[str]) -> None:
     rounds = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tickdsl.checks import check
@@ -73,6 +73,7 @@ TAILS = st.sampled_from(
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 3), TAILS), min_size=1, max_size=3), st.booleans())
 def test_expanded_it_has_the_same_steps(cycles: list[tuple[int, str]], nested: bool) -> None:
     inner = "\n".join(f"cycle {times} {{ {tail} }}" for times, tail in cycles)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -43,6 +43,7 @@ def structure(seed: int, share: float) -> Structure:
 CASES = st.tuples(st.integers(1, 99), st.sampled_from([0.0, 0.5, 0.9]), st.sampled_from([0.0, 0.3]))
 
 
+@settings(deadline=None)
 @given(CASES)
 def test_signs_and_magnitudes_come_from_one_network_each(case: tuple[int, float, float]) -> None:
     seed, share, zeros = case
@@ -64,6 +65,7 @@ def test_signs_and_magnitudes_come_from_one_network_each(case: tuple[int, float,
         assert torch.equal(signs[name][own], tensor[own])
 
 
+@settings(deadline=None)
 @given(CASES, st.sampled_from([0.01, 0.05, 1.0, 3.0]))
 def test_noise_has_the_stated_norm_in_every_layer(case: tuple[int, float, float], share: float) -> None:
     seed, pruned_share, _ = case
