@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ from tickdsl.lang import option_schemas, registries, vocabulary
 from tickdsl.lang.meaning.settings import ADAM_DEFAULTS, TRAIN_DEFAULTS
 from tickdsl.lang.option_schemas import OptionType
 from tickdsl.lsp.cursor import CursorContext
-from tickdsl.plugins import PluginError, Registry
+from tickdsl.plugins import LIBRARIES, PluginError, Registry
 from tickdsl.training import catalogue
 from tickdsl.training.catalogue.input_shapes import is_tokens
 from tickdsl.training.catalogue.purposes import data_purpose, fits, model_purpose
@@ -163,6 +164,20 @@ def _models(data: str) -> Iterator[CompletionEntry]:
         purpose = model_purpose(info)
         yield CompletionEntry(name, "Class", f"{name}  {purpose}", f"{info.summary}\n\nFor {purpose}.")
     yield from _added(catalogue.MODELS, "Class")
+    for prefix in LIBRARIES:
+        yield from _library_models(prefix)
+
+
+@functools.cache
+def _library_models(prefix: str) -> tuple[CompletionEntry, ...]:
+    """The networks of a library, if it is installed; remembered, since they are many."""
+    library, entries = LIBRARIES[prefix], []
+    for name in library.names():
+        known_as = f"{prefix}.{name}"
+        purpose = model_purpose(catalogue.MODELS[known_as])
+        origin = f"{library.package} {library.version}"
+        entries.append(CompletionEntry(known_as, "Class", f"{known_as}  {purpose}", f"{origin}\n\nFor {purpose}."))
+    return tuple(entries)
 
 
 def _datasets(model: str) -> Iterator[CompletionEntry]:

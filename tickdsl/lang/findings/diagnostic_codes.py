@@ -128,6 +128,7 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD477": ("criterion-needs-classes", "error"),
     "TD478": ("transfer-mismatch", "error"),
     "TD479": ("no-effect-in-task", "warning"),
+    "TD483": ("library-missing", "error"),
     "TD490": ("trained-in-turn", "error"),
     # the experiment
     "TD501": ("overlap-without-split", "error"),
