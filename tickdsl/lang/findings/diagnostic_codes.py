@@ -109,6 +109,7 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD439": ("drop-unit", "error"),
     "TD440": ("split-without-prune", "error"),
     "TD441": ("cost-target-of-parts", "error"),
+    "TD442": ("mapped-parts-misfit", "error"),
     "TD450": ("prune-during-training", "error"),
     "TD451": ("schedule-of-changes", "error"),
     "TD452": ("nothing-evolves", "warning"),
