@@ -35,13 +35,14 @@ MeasureKey = tuple[MetricKey, str]  # and the metric named in `report`
 class EpochMetrics(NamedTuple):
     """Training metrics after an epoch; `score` is the primary metric, None for a value that was not measured.
 
-    `measured_on` is the set that the score is of, `test` or `validation`.
+    `measured_on` is the set that the score is of, `test` or `validation`; `penalty` the factor of a growing penalty.
     """
 
     epoch: float
     loss: float | None
     score: float | None
     lr: float | None
+    penalty: float | None = None
     measured_on: str = "test"
 
 
@@ -66,6 +67,7 @@ class StepState:
     score: float | None = None
     measured_on: str = "test"  # what the score is of: `test`, or `validation` while a training holds data out
     lr: float | None = None
+    penalty: float | None = None
     checkpoint: float | None = None  # the epoch of the last checkpoint on disk
     history: tuple[EpochMetrics, ...] = ()
     metrics: Mapping[str, Any] = attrs.field(factory=dict)

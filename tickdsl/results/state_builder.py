@@ -197,7 +197,7 @@ class StateBuilder:
         history = self._histories.setdefault(event.step, [])
         while history and history[-1].epoch >= event.epoch:  # resumed from a checkpoint
             history.pop()
-        history.append(EpochMetrics(event.epoch, event.loss, _score(event), event.lr, event.measured_on))
+        history.append(EpochMetrics(event.epoch, event.loss, _score(event), event.lr, event.penalty, event.measured_on))
         if len(history) > self._max_points:
             del history[-2::-2]
 
@@ -282,6 +282,7 @@ class StateBuilder:
             score=_score(event),
             measured_on=event.measured_on,
             lr=event.lr,
+            penalty=event.penalty,
             history=tuple(self._histories[name]),
         )
 

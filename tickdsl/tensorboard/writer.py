@@ -170,10 +170,13 @@ class _EventHandler:
         held_out = "validation" if result.metrics.get("validation") else ""
         names = {"accuracy": f"{held_out}_{score}".strip("_"), "test_loss": f"{held_out or 'test'}_loss"}
         columns = [names.get(name, name) for name in _EPOCH_COLUMNS]
+        penalties: dict[float, float] = dict(result.metrics.get("penalty", ()))
         for epoch, *measured in epochs:
             already_written = epoch <= written
             values = {name: value for name, value in zip(columns, measured, strict=False)
                       if not already_written or name == names["test_loss"]}  # fmt: skip
+            if not already_written and epoch in penalties:
+                values["penalty"] = penalties[epoch]
             for curve in curves:
                 self._scalars(curve.series, {curve.tag(name): value for name, value in values.items()},
                               epoch, t)  # fmt: skip
