@@ -141,7 +141,7 @@ def diagnostics(arm: Arm, data: Path | None, *, has_random_structure: bool = Fal
             if any(d.severity == "error" for d in result):
                 break  # later findings would only follow from this one
     yield from cost_targets.check_rounds(arm, graph)
-    grows = any(isinstance(tail, Grow) for group in arm.rounds for tail in group.tail)
+    grows = any(isinstance(tail, Grow) for tail in arm.tails)
     if len(arm.rounds) > 1 and not grows:
         yield from successive_prunes.diagnostics(arm, graph)
     yield from sparse_training.network_diagnostics(arm, graph)
