@@ -91,5 +91,5 @@ def test_the_page_names_every_key_and_the_opset(tmp_path: Path) -> None:
     write_pt2(subject, tmp_path / "ticket.pt2", ExportOptions())
     section = PAGE.partition("## What a file says about itself")[2].partition("\n## ")[0]
     named = set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE))
-    assert named == {*read_pt2_metadata(tmp_path / "ticket.pt2"), "interval", "outputs", "weights"}
+    assert named == {*read_pt2_metadata(tmp_path / "ticket.pt2"), "interval", "outputs", "part", "weights"}
     assert f"ONNX opset {OPSET}" in PAGE

@@ -32,6 +32,12 @@ def add(verbs: Verbs) -> None:
         required=True,
         help='data set with its options as in a plan, e.g. digits or "folder path=photos size=32"; required',
     )
+    evaluate.add_argument(
+        "--store",
+        metavar="DIR",
+        type=Path,
+        help="folder of the stored results, with the classifier that judged generated images (default: .tick/store)",
+    )
     evaluate.add_argument("--json", action="store_true", help="print the figures as JSON")
     add_data_option(evaluate)
     add_code_option(evaluate)
@@ -50,11 +56,11 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
     data = data_of_text(arguments.on)
     dataset = datasets.load(data.name, root=arguments.data or DEFAULT_DATA_DIR, options=dict(data.options))
-    found = evaluate_file(arguments.file, dataset, data.name)
+    found = evaluate_file(arguments.file, dataset, data.name, store=arguments.store)
     if arguments.json:
         echo(json.dumps({"v": 1, **attrs.asdict(found), "path": str(found.path), "data": arguments.on}))
         return OK
-    kind = "sequence" if is_tokens(dataset.shape) else "image"
+    kind = "sequence" if is_tokens(dataset.shape) else "input" if dataset.has_floats else "image"
     metrics = {metric.name: metric for metric in find_task(found.task).metrics}
 
     def value(name: str, number: float) -> str:

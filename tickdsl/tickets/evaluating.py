@@ -17,15 +17,17 @@ from tickdsl.metrics.latency import LATENCY, measure_latency
 from tickdsl.plurals import plural
 from tickdsl.pruning.ticket_header import is_ticket
 from tickdsl.tickets.float_preprocessing import FloatPreprocessing
+from tickdsl.tickets.generators import judged_alone, unscaled
+from tickdsl.tickets.judges import judge_for
 from tickdsl.tickets.outputs import leaves
-from tickdsl.tickets.preprocessing import InputPreprocessing, Preprocessing, preprocessing_from_json
+from tickdsl.tickets.preprocessing import InputPreprocessing, Preprocessing, preprocessing_from_json, preprocessing_of
 from tickdsl.tickets.ticket_file import open_ticket
 from tickdsl.training.catalogue.input_shapes import is_tokens, shape_in_words
 from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.data.preprocess import Preprocess
 from tickdsl.training.data.streaming.images import in_memory
 from tickdsl.training.evaluation import EvaluationResult, evaluate
-from tickdsl.training.tasks import CLASSIFY, Outputs, find_task
+from tickdsl.training.tasks import CLASSIFY, Generate, Outputs, find_task
 
 #: The 97.5% quantile of the normal distribution, for intervals of 95%.
 _QUANTILE = 1.959964
@@ -81,15 +83,28 @@ class _Runnable:
     run: Callable[[Tensor], Outputs]
     task: str = "classify"
     network: nn.Module | None = None
+    part: str = ""
 
 
-def evaluate_file(path: Path, data: Dataset, name: str) -> Evaluation:
+def evaluate_file(path: Path, data: Dataset, name: str, *, store: Path | None = None) -> Evaluation:
     """Evaluate a file on the test set of a data set, which is called `name` in messages, by the task of the file.
 
-    Raises TicketError if the file cannot be read, or does not fit the inputs, the task or the outputs of the data.
+    store: where the classifier that judged generated images in a run may be (default: `.tick/store`).
+
+    Raises TicketError if the file cannot be read, or does not fit the inputs, the task or the outputs of the data, or
+    if the data have no labels to judge generated images by.
     """
     opened = _open(path)
+    labelled, notes = data, []
     data = _for_task(path, opened, data, name)
+    if isinstance(data.task, Generate):
+        _require_fit(path, opened, data, name)
+        judge = judge_for(labelled, opened.about.get("origin") or {}, store)
+        task = data.task.with_features(judge.features)
+        data = attrs.evolve(data, task=judged_alone(task) if opened.part else task)
+        notes.append(judge.note)
+    if opened.part:
+        notes.append(f"the file holds the part `{opened.part}`; parameters and multiply-adds are those of all parts")
     data = attrs.evolve(data, test_inputs=in_memory(data.test_inputs))
     task = data.task
     _require_fit(path, opened, data, name)
@@ -105,7 +120,7 @@ def evaluate_file(path: Path, data: Dataset, name: str) -> Evaluation:
         task=task.name,
         metric=task.primary.name,
         score=result.score,
-        figures=dict(result.figures),
+        figures={name: value for name, value in result.figures.items() if not math.isnan(value) or not opened.part},
         accuracy=accuracy,
         low=low,
         high=high,
@@ -115,7 +130,7 @@ def evaluate_file(path: Path, data: Dataset, name: str) -> Evaluation:
         macs=metrics.get("macs"),
         bytes=path.stat().st_size,
         latency=measure_latency(_Called(opened.run), _file_inputs(data.test_inputs[:1], data), device=_CPU)[LATENCY],
-        notes=tuple(_notes(opened, data)),
+        notes=(*notes, *_notes(opened, data)),
     )
 
 
@@ -161,7 +176,7 @@ def _evaluated(path: Path, opened: _Runnable, data: Dataset, name: str) -> Evalu
     except Exception as error:  # the program of another author may raise anything
         size = list(_file_inputs(data.test_inputs[:1], data).shape[1:])
         raise TicketError(
-            f"{path} does not take {'tokens' if is_tokens(data.shape) else 'images'} {size}: {_first_line(error)}",
+            f"{path} does not take {preprocessing_of(data).input_name} {size}: {_first_line(error)}",
             "evaluate it on data with the inputs that it was made for: `size=` and `channels=` of --on for images",
         ) from error
     if task is CLASSIFY and not _is_logits(first, len(data.test_inputs[:2]), data.classes):
@@ -173,7 +188,7 @@ def _evaluated(path: Path, opened: _Runnable, data: Dataset, name: str) -> Evalu
             data.test_inputs,
             data.test_targets,
             preprocess=preprocess,
-            batch=_TICKET_BATCH if opened.network is not None else _BATCH,
+            batch=_TICKET_BATCH if opened.network is not None or _noise_shapes(opened.about) else _BATCH,
             task=task,
         )
     except Exception as error:
@@ -201,7 +216,7 @@ def _open(path: Path) -> _Runnable:
     return _Runnable(
         "ticket",
         ticket.source.title,
-        {"metrics": ticket.metrics},
+        {"metrics": ticket.metrics, "origin": attrs.asdict(ticket.origin)},
         ticket.classes,
         preprocessing,
         lambda inputs: module(preprocessing.normalize(inputs)),
@@ -226,7 +241,7 @@ def _open_pt2(path: Path) -> _Runnable:
             network = torch.export.load(path, extra_files=extra_files).module()
     except Exception as error:  # reading a damaged or foreign file raises anything
         raise _unreadable(path, "a program of torch.export", error) from error
-    return _portable("pt2", path, _parsed(extra_files[METADATA_FILE]), lambda inputs: network(inputs))
+    return _portable("pt2", path, _parsed(extra_files[METADATA_FILE]), lambda *inputs: network(*inputs))
 
 
 def _open_onnx(path: Path) -> _Runnable:
@@ -241,19 +256,20 @@ def _open_onnx(path: Path) -> _Runnable:
     try:
         session = onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
         known = session.get_modelmeta().custom_metadata_map
-        name = session.get_inputs()[0].name
+        names = [known.name for known in session.get_inputs()]
     except Exception as error:  # reading a damaged or foreign file raises anything
         raise _unreadable(path, "an ONNX file", error) from error
 
-    def run(inputs: Tensor) -> Outputs:
-        found = [torch.from_numpy(array) for array in session.run(None, {name: inputs.numpy()})]
+    def run(*inputs: Tensor) -> Outputs:
+        given = {name: tensor.numpy() for name, tensor in zip(names, inputs, strict=False)}
+        found = [torch.from_numpy(array) for array in session.run(None, given)]
         return found[0] if len(found) == 1 else tuple(found)
 
     return _portable("onnx", path, {key: _value(text) for key, text in known.items()}, run)
 
 
-def _portable(form: str, path: Path, about: Mapping[str, Any], network: Callable[[Tensor], Outputs]) -> _Runnable:
-    """A file that runs without tickdsl."""
+def _portable(form: str, path: Path, about: Mapping[str, Any], network: Callable[..., Outputs]) -> _Runnable:
+    """A file that runs without tickdsl; noise that it takes is drawn as the network drew it in tests."""
     described = about.get("preprocessing")
     if not isinstance(described, dict):
         return _Runnable(form, path.name, {}, None, None, network)
@@ -263,9 +279,21 @@ def _portable(form: str, path: Path, about: Mapping[str, Any], network: Callable
         preprocessing = preprocessing_from_json(fields)
     except (TypeError, ValueError) as error:
         raise TicketError(f"the description in {path} is not valid: {error}", "export it again") from error
-    run = network if inside else (lambda inputs: network(preprocessing.normalize(inputs)))
+    shapes, part = _noise_shapes(about), str(about.get("part", ""))
+
+    def run(inputs: Tensor) -> Outputs:
+        noise = [torch.randn(len(inputs), *shape) for shape in shapes]
+        if part:
+            return unscaled(network(*noise), raw=not inside)
+        return network(inputs if inside else preprocessing.normalize(inputs), *noise)
+
     title, task = str(about.get("network", path.name)), str(about.get("task", CLASSIFY.name))
-    return _Runnable(form, title, about, tuple(about.get("classes", ())) or None, preprocessing, run, task)
+    return _Runnable(form, title, about, tuple(about.get("classes", ())) or None, preprocessing, run, task, part=part)
+
+
+def _noise_shapes(about: Mapping[str, Any]) -> list[tuple[int, ...]]:
+    """The shapes, without the batch, of the noise that a file takes."""
+    return [tuple(known["shape"]) for known in about.get("inputs") or () if known.get("is_noise")]
 
 
 def _parsed(text: str | bytes) -> dict[str, Any]:

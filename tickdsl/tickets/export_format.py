@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from tickdsl.tickets.preprocessing import InputPreprocessing
 from tickdsl.tickets.ticket import Ticket
+from tickdsl.training.tasks import Task, find_task
 
 #: How many random inputs stand in for a test set that is not at hand.
 _NUM_RANDOM = 64
@@ -53,11 +54,15 @@ class TestConditions:
 
 @attrs.frozen(kw_only=True, eq=False)
 class Subject:
-    """What is exported: a ticket, with its network as it is in the store, the test inputs and their conditions."""
+    """What is exported: a ticket, with its network as it is in the store, the test inputs and their conditions.
+
+    task: that of the ticket, with what it needs to judge outputs.
+    """
 
     ticket: Ticket
     network: nn.Module
     test: TestInputs
+    task: Task = attrs.field(default=attrs.Factory(lambda subject: find_task(subject.ticket.task), takes_self=True))
     conditions: TestConditions = attrs.field(factory=TestConditions)
     allow_code: bool = False
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tickdsl import __version__
 from tickdsl.engine.dense_networks import DenseNetwork
+from tickdsl.engine.steps.judging_features import FEATURES
 from tickdsl.engine.steps.result_files import STRUCTURE, load_data_description, load_weights
 from tickdsl.errors import TickdslError, TicketError
 from tickdsl.graph.structure import Structure
@@ -30,6 +31,7 @@ from tickdsl.tickets.choice import Choice, Wanted, choose
 from tickdsl.tickets.conditions import conditions_of
 from tickdsl.tickets.data_at_hand import FoundData, find_data
 from tickdsl.tickets.export_format import Subject, TestConditions, TestInputs
+from tickdsl.tickets.judges import stored_judge
 from tickdsl.tickets.network_source import NetworkSource
 from tickdsl.tickets.outputs import describe_outputs
 from tickdsl.tickets.preprocessing import InputPreprocessing, preprocessing_for, preprocessing_of
@@ -39,8 +41,10 @@ from tickdsl.training.catalogue import architecture_options
 from tickdsl.training.catalogue.input_shapes import InputShape
 from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.data.streaming.images import in_memory
-from tickdsl.training.tasks import find_task
+from tickdsl.training.tasks import Generate, Task, find_task
 
+#: The parents of a result whose keys a ticket keeps.
+_KEPT_PARENTS = ("structure", "weights", FEATURES)
 #: The metrics of a result that a ticket keeps.
 _KEPT_METRICS = (
     "accuracy", "loss", "params", "macs", "sparsity", "filters", "neurons", "heads", "head-dims",
@@ -123,11 +127,32 @@ def ticket_of_run(
         if data_set is None
         else _test_inputs(data_set, sum(4 * math.prod(output.shape) for output in outputs))
     )
+    task = _with_judge(task, result, paths, state, store, data)
     conditions = conditions_of(result)
     if args.get("code", {}).get("model", source.code) != source.code:
         conditions = _with_changed_code(conditions, source, test)
-    subject = Subject(ticket=ticket, network=network, test=test, conditions=conditions, allow_code=code_allowed())
+    subject = Subject(
+        ticket=ticket, network=network, test=test, task=task, conditions=conditions, allow_code=code_allowed()
+    )
     return TicketOfRun(choice, subject, dense)
+
+
+def _with_judge(
+    task: Task, result: Result, paths: RunPaths, state: RunState, store: Path | None, root: Path | None
+) -> Task:
+    """The task, with the classifier that judged generated images in the run, if it and its data are at hand."""
+    if not isinstance(task, Generate):
+        return task
+    parts = result.data["parts"]
+    whole = {name: value for name, value in parts["args"]["data"].items() if name not in ("task", "part")}
+    labelled = find_data(whole, None, paths, root).dataset
+    folder = _store_folder(state, store)
+    features = None if labelled is None else stored_judge(labelled, parts["parents"].get(FEATURES), folder)
+    return task if features is None else task.with_features(features)
+
+
+def _store_folder(state: RunState, store: Path | None) -> Path:
+    return store or Path(state.run.store if state.run is not None else ".tick/store")
 
 
 def _test_inputs(data: Dataset, output_bytes: int) -> TestInputs:
@@ -147,7 +172,7 @@ def _result(state: RunState, choice: Choice, store: Path | None) -> Result:
 
 
 def _stored(key: str, state: RunState, store: Path | None) -> Result:
-    folder = store or Path(state.run.store if state.run is not None else ".tick/store")
+    folder = _store_folder(state, store)
     known = folder.is_dir() and bool(key)
     warnings: list[str] = []
     stored = Store(folder, warnings.append) if known else None
@@ -227,7 +252,7 @@ def _metrics(result: Result, choice: Choice) -> dict[str, Any]:
 
 def _origin(state: RunState, choice: Choice, result: Result) -> Origin:
     keys = {"result": result.key}
-    keys |= {role: key for role, key in result.data["parts"]["parents"].items() if role in ("structure", "weights")}
+    keys |= {role: key for role, key in result.data["parts"]["parents"].items() if role in _KEPT_PARENTS}
     return Origin(
         run=state.run.run if state.run is not None else "",
         arm=choice.arm.id,

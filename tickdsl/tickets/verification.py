@@ -29,7 +29,7 @@ from tickdsl.tickets.ticket_file import open_ticket
 from tickdsl.training.devices import autocast_type, float32_format, resolve_device
 from tickdsl.training.evaluation import same_noise
 from tickdsl.training.memory_layouts import LAYOUTS, set_memory_format
-from tickdsl.training.tasks import CLASSIFY, Outputs, Task, TaskMetric, find_task
+from tickdsl.training.tasks import CLASSIFY, Outputs, Task, TaskMetric
 
 _SCRIPT = Path(__file__).parent / "formats" / "run_ticket.py"
 #: As many images as `evaluate` runs at once: other batches round differently.
@@ -54,7 +54,7 @@ def verify_ticket(path: Path, subject: Subject, options: ExportOptions) -> Verif
     """
     _require_same_content(path, subject)
     actual = _outputs_in_fresh_process(path, subject)
-    task = find_task(subject.ticket.task)
+    task = subject.task
     expected = network_outputs(
         subject.network, subject.ticket.preprocessing, subject.test.inputs, subject.conditions, task
     )
@@ -160,6 +160,7 @@ def _outputs_in_fresh_process(path: Path, subject: Subject) -> list[Tensor]:
 def not_judged(test: TestInputs) -> str:
     """A clause that says which inputs stand in for the test set."""
     count, kind = len(test.inputs), "image" if test.inputs.dim() == 4 else "sequence"
+    kind = "input" if test.inputs.is_floating_point() else kind
     if test.part_of is not None:
         return f"verified in a fresh process on {plural(count, kind)}, the first of {test.part_of:,} of the test set"
     why = f" ({test.why_random})" if test.why_random else ""
@@ -174,7 +175,7 @@ def compare_figures(path: Path, subject: Subject, outputs: Outputs, *, exact: bo
     """
     targets, ticket = subject.test.targets, subject.ticket
     assert targets is not None
-    task = find_task(ticket.task)
+    task = subject.task
     if task is CLASSIFY:
         return compare_accuracy(path, subject, outputs.argmax(1) == targets, exact=exact)
     metric = task.primary

@@ -1,4 +1,4 @@
-"""A network as a program of torch.export: one input, a batch of any size; its outputs; no Python code in it."""
+"""A network as a program of torch.export: inputs with a batch of any size; its outputs; no Python code in it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,13 +16,14 @@ from torch.export.graph_signature import TensorArgument
 from torch.fx import GraphModule
 
 from tickdsl.errors import TickdslError
+from tickdsl.tickets import generators
 from tickdsl.tickets.float_preprocessing import FloatPreprocessing
-from tickdsl.tickets.outputs import OutputInfo, describe_outputs, leaves
+from tickdsl.tickets.formats.drawn_noise import GivenDraws
+from tickdsl.tickets.formats.file_interface import FileInterface
+from tickdsl.tickets.outputs import leaves
 from tickdsl.tickets.preprocessing import InputPreprocessing, Preprocessing
-from tickdsl.tickets.rebuilding import run_probe
-from tickdsl.tickets.ticket import Ticket
 from tickdsl.training.example_inputs import example_inputs
-from tickdsl.training.tasks import CLASSIFY, Outputs, find_task
+from tickdsl.training.tasks import CLASSIFY, Outputs
 
 _HINT = "change the network's `forward`, or export it with `--format ticket`, which takes every network"
 
@@ -90,30 +92,53 @@ class TokenNetwork(nn.Module):
         return _plain(self.network(tokens))
 
 
-def dynamic_shapes(preprocessing: InputPreprocessing) -> dict[str, dict[int, Dim]]:
+class NoiseNetwork(nn.Module):
+    """A network that takes what it would draw from a normal distribution as further inputs, in order."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, inputs: Tensor, *z: Tensor) -> Outputs:
+        """Return the network's outputs."""
+        with GivenDraws(z):
+            return self.network(inputs)
+
+
+def dynamic_shapes(interface: FileInterface) -> dict[str, Any]:
     """The batch is a dimension of any size from 1."""
-    return {preprocessing.input_name: {0: Dim("batch", min=1)}}
+    batch = {0: Dim("batch", min=1)}
+    if interface.part:
+        return {generators.NOISE: batch}
+    if interface.noise:
+        return {"inputs": batch, "z": tuple(batch for _ in interface.noise)}
+    return {interface.inputs[0].name: batch}
 
 
 def export_program(
-    network: nn.Module, preprocessing: InputPreprocessing, *, raw: bool = False, task: str = CLASSIFY.name
+    network: nn.Module,
+    preprocessing: InputPreprocessing,
+    interface: FileInterface,
+    *,
+    raw: bool = False,
+    task: str = CLASSIFY.name,
 ) -> ExportedProgram:
     """Export a network, in eval mode, for batches of any size.
 
     raw: leave the normalisation of images or numbers out. Raises TickdslError if torch.export cannot take the network,
     or if it returns something other than tensors, or as a classifier something other than one tensor of logits.
     """
-    if isinstance(preprocessing, FloatPreprocessing):
-        wrapped: nn.Module = StandardisedNetwork(network, preprocessing, raw=raw)
-    elif not isinstance(preprocessing, Preprocessing):
-        wrapped = TokenNetwork(network)
+    examples = [torch.zeros(2, *known.shape) for known in interface.noise]
+    if interface.part:
+        wrapped: nn.Module = generators.ImageGenerator(network, raw=raw)
     else:
-        wrapped = RawNetwork(network) if raw else NormalisedNetwork(network, preprocessing)
-    example = example_inputs(2, preprocessing.shape)
+        wrapped = _wrapped(network, preprocessing, raw=raw)
+        wrapped = NoiseNetwork(wrapped) if interface.noise else wrapped
+        examples = [example_inputs(2, preprocessing.shape), *examples]
     was_training = network.training
     try:
         with quiet_torch(), torch.no_grad():
-            program = torch.export.export(wrapped.eval(), (example,), dynamic_shapes=dynamic_shapes(preprocessing))
+            program = torch.export.export(wrapped.eval(), tuple(examples), dynamic_shapes=dynamic_shapes(interface))
     except Exception as error:  # the network's own code runs here, and may raise anything
         raise TickdslError(f"torch.export cannot take {_name(network)}: {_reason(error)}", _HINT) from error
     finally:
@@ -127,27 +152,13 @@ def export_program(
     return program
 
 
-def outputs_of(ticket: Ticket, network: nn.Module) -> tuple[OutputInfo, ...]:
-    """The tensors that a ticket's network returns. Tickets of earlier versions do not say: their network is run."""
-    return ticket.outputs or describe_outputs(run_probe(network, ticket.preprocessing), find_task(ticket.task))
-
-
-def describe_file(ticket: Ticket, network: nn.Module, *, raw: bool) -> str:
-    """What an exported file takes and returns, in words."""
-    preprocessing = ticket.preprocessing
-    returned = " and ".join(output.in_words for output in outputs_of(ticket, network))
+def _wrapped(network: nn.Module, preprocessing: InputPreprocessing, *, raw: bool) -> nn.Module:
+    """The network with its preprocessing, unless `raw` leaves that out."""
     if isinstance(preprocessing, FloatPreprocessing):
-        size = f"[N, {', '.join(map(str, preprocessing.shape))}]"
-        values = "standardised by its user" if raw else "as in the data, standardised inside"
-        return f"takes `{preprocessing.input_name}`, float32 {size}, {values}, and returns {returned}"
+        return StandardisedNetwork(network, preprocessing, raw=raw)
     if not isinstance(preprocessing, Preprocessing):
-        values = f"whole numbers from 0 to {preprocessing.vocabulary - 1}"
-        return (
-            f"takes `{preprocessing.input_name}`, int64 [N, {preprocessing.length}], {values}, and returns {returned}"
-        )
-    size = f"[N, {', '.join(map(str, preprocessing.shape))}]"
-    values = "normalised by its user" if raw else "in 0 to 1, normalised inside"
-    return f"takes `{preprocessing.input_name}`, float32 {size}, {values}, and returns {returned}"
+        return TokenNetwork(network)
+    return RawNetwork(network) if raw else NormalisedNetwork(network, preprocessing)
 
 
 @contextmanager

@@ -7,13 +7,14 @@ from typing import Any
 
 import attrs
 
+from tickdsl.tickets.formats.file_interface import FileInterface
 from tickdsl.tickets.ticket import Ticket
 
 #: The version of these keys; a higher one means that keys changed their meaning.
 VERSION = "1"
 
 
-def file_metadata(ticket: Ticket, *, raw: bool = False) -> dict[str, str]:
+def file_metadata(ticket: Ticket, interface: FileInterface, *, raw: bool = False) -> dict[str, str]:
     """The metadata of an exported ticket. Values are JSON, except for those of `plan` and `network`, which are text.
 
     raw: whether the file leaves the normalisation to its user.
@@ -23,7 +24,9 @@ def file_metadata(ticket: Ticket, *, raw: bool = False) -> dict[str, str]:
         "classes": list(ticket.classes),
         "preprocessing": {**ticket.preprocessing.as_json(), "inside": not raw},
         "task": ticket.task,
-        "outputs": [attrs.asdict(output) for output in ticket.outputs] or None,
+        "part": interface.part or None,
+        "inputs": [attrs.asdict(known) for known in interface.inputs],
+        "outputs": [attrs.asdict(output) for output in interface.outputs],
         "accuracy": ticket.metrics.get("accuracy"),
         "metric": ticket.metrics.get("metric"),
         "score": ticket.metrics.get("score"),

@@ -13,26 +13,27 @@ from torch.export import ExportedProgram
 from tickdsl.errors import TickdslError
 from tickdsl.plurals import plural
 from tickdsl.results.formatting import percent
+from tickdsl.tickets import generators
 from tickdsl.tickets.errors import VerificationError
 from tickdsl.tickets.export_format import ExportFormat, ExportOptions, Subject, Verified
 from tickdsl.tickets.formats.exported_program import (
-    describe_file,
     dynamic_shapes,
     export_program,
     first_line,
-    outputs_of,
     quiet_torch,
 )
+from tickdsl.tickets.formats.file_interface import FileInterface, interface_of
 from tickdsl.tickets.formats.int8 import quantise_weights
 from tickdsl.tickets.formats.metadata import file_metadata
 from tickdsl.tickets.formats.portable_verification import (
+    given_to,
     run_in_fresh_process,
     verify_outputs,
     verify_portable,
 )
 from tickdsl.tickets.outputs import leaves, like, test_figures
 from tickdsl.tickets.verification import metric_in_words
-from tickdsl.training.tasks import CLASSIFY, find_task
+from tickdsl.training.tasks import CLASSIFY
 
 #: The version of ONNX's operators; onnxruntime runs it since 1.14 (2023).
 OPSET = 18
@@ -47,7 +48,8 @@ def write_onnx(subject: Subject, path: Path, options: ExportOptions) -> tuple[st
     or ONNX cannot take it.
     """
     require_onnx()
-    described = f"ONNX opset {OPSET}; {describe_file(subject.ticket, subject.network, raw=options.raw)}"
+    interface = interface_of(subject.ticket, subject.network, raw=options.raw)
+    described = f"ONNX opset {OPSET}; {interface.in_words}"
     if not options.int8:
         _write_float(subject, path, raw=options.raw)
         return (described,)
@@ -66,25 +68,33 @@ def verify_onnx(path: Path, subject: Subject, options: ExportOptions) -> Verifie
     """
     if not options.int8:
         return verify_portable(path, subject, options)
-    test, preprocessing = subject.test, subject.ticket.preprocessing
-    outputs = run_in_fresh_process(path, test.inputs, preprocessing, raw=options.raw)
+    test, given = subject.test, given_to(subject, raw=options.raw)
+    outputs = run_in_fresh_process(
+        path, given.inputs, subject.ticket.preprocessing, raw=options.raw, further=given.noise
+    )
     if not all(output.isfinite().all() for output in outputs):
         raise VerificationError(f"with 8-bit weights, {path.name} has outputs that are not finite", "leave out --int8")
     with tempfile.TemporaryDirectory(prefix="tickdsl-") as folder:
         float_path = Path(folder) / path.name
         _write_float(subject, float_path, raw=options.raw)
         verified, before = verify_outputs(float_path, subject, options)
-    task = find_task(subject.ticket.task)
+    task = subject.task
     if test.targets is None and task is CLASSIFY:
         changed = int((outputs[0].argmax(1) != leaves(before)[0].argmax(1)).sum())
         return Verified(
             None, f"{verified.sentence}; 8-bit weights change the class of {changed} of {len(outputs[0])} random images"
         )
-    if test.targets is None:
+    if test.targets is None or verified.score is None:
         moved = max(_relative(one, other) for one, other in zip(outputs, leaves(before), strict=True))
         return Verified(
             None, f"{verified.sentence}; 8-bit weights move the outputs by {percent(moved, 2)} of their size"
         )
+    if given.part:
+        task = generators.judged_alone(task)
+        outputs, before = (
+            [made if options.raw else 2 * made - 1 for made in each] for each in (outputs, leaves(before))
+        )
+        before = before[0]
     metric = task.primary
     score, without = (test_figures(task, given, test.targets)[metric.name] for given in (like(before, outputs), before))
     if task is CLASSIFY:
@@ -116,18 +126,18 @@ def _write_float(subject: Subject, path: Path, *, raw: bool) -> None:
             f"an ONNX file holds less than 2 GiB, and the weights take {num_bytes / 2**30:.1f} GiB",
             "use `--format pt2`",
         )
-    program = export_program(network, subject.ticket.preprocessing, raw=raw, task=subject.ticket.task)
-    exported = _translate(program, subject)
+    interface = interface_of(subject.ticket, network, raw=raw)
+    program = export_program(network, subject.ticket.preprocessing, interface, raw=raw, task=subject.ticket.task)
+    exported = _translate(program, interface, type(network).__name__)
     for node in exported.model.graph.all_nodes():
         node.metadata_props.clear()  # paths of source files, among others
     exported.model.metadata_props.clear()
-    exported.model.metadata_props.update(file_metadata(subject.ticket, raw=raw))
+    exported.model.metadata_props.update(file_metadata(subject.ticket, interface, raw=raw))
     exported.model.producer_name = "tickdsl"
     exported.save(str(path), external_data=False)
 
 
-def _translate(program: ExportedProgram, subject: Subject) -> torch.onnx.ONNXProgram:
-    preprocessing = subject.ticket.preprocessing
+def _translate(program: ExportedProgram, interface: FileInterface, name: str) -> torch.onnx.ONNXProgram:
     try:
         with quiet_torch():
             exported = torch.onnx.export(
@@ -135,14 +145,12 @@ def _translate(program: ExportedProgram, subject: Subject) -> torch.onnx.ONNXPro
                 dynamo=True,
                 verbose=False,
                 opset_version=OPSET,
-                input_names=[preprocessing.input_name],
-                output_names=[output.name for output in outputs_of(subject.ticket, subject.network)],
-                dynamic_shapes=dynamic_shapes(preprocessing),
+                input_names=[known.name for known in interface.inputs],
+                output_names=[output.name for output in interface.outputs],
+                dynamic_shapes=dynamic_shapes(interface),
             )
     except Exception as error:  # torch raises classes of many kinds for what it cannot translate
-        raise TickdslError(
-            f"ONNX cannot take the network {type(subject.network).__name__}: {_reason(error)}", "use `--format pt2`"
-        ) from error
+        raise TickdslError(f"ONNX cannot take the network {name}: {_reason(error)}", "use `--format pt2`") from error
     assert exported is not None  # since it is not written by `export` itself
     return exported
 

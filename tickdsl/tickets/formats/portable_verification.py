@@ -6,26 +6,33 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
+import attrs
 import numpy as np
 import torch
 from torch import Tensor
 
 from tickdsl.plurals import plural
 from tickdsl.results.formatting import percent
+from tickdsl.tickets import generators
 from tickdsl.tickets.errors import VerificationError
 from tickdsl.tickets.export_format import ExportOptions, Subject, TestConditions, Verified
 from tickdsl.tickets.float_preprocessing import FloatPreprocessing
+from tickdsl.tickets.formats.drawn_noise import RecordedDraws
+from tickdsl.tickets.formats.file_interface import interface_of
 from tickdsl.tickets.outputs import leaves, like
 from tickdsl.tickets.preprocessing import InputPreprocessing, Preprocessing
 from tickdsl.tickets.verification import compare_figures, network_outputs, not_judged, require_equal_outputs
-from tickdsl.training.tasks import CLASSIFY, Outputs, find_task
+from tickdsl.training.tasks import CLASSIFY, Generate, Outputs
 
 #: The largest difference of outputs, as a share of the largest output, or of 1 if that is larger.
 OUTPUT_TOLERANCE = 1e-4
 #: The largest difference of accuracies: 0.1 point.
 ACCURACY_TOLERANCE = 1e-3
+#: The images that a generator makes at once.
+_BATCH = 1000
 _SCRIPT = Path(__file__).with_name("run_portable.py")
 
 
@@ -41,25 +48,20 @@ def verify_portable(path: Path, subject: Subject, options: ExportOptions) -> Ver
 def verify_outputs(path: Path, subject: Subject, options: ExportOptions) -> tuple[Verified, Outputs]:
     """What `verify_portable` returns, and the outputs [N, …] of the file, in the form of the network's.
 
-    Raises VerificationError also for a network that draws random numbers, whose file cannot be compared.
+    Raises VerificationError.
     """
-    test, task = subject.test, find_task(subject.ticket.task)
-    expected = network_outputs(subject.network, subject.ticket.preprocessing, test.inputs, TestConditions(), task)
-    found = run_in_fresh_process(path, test.inputs, subject.ticket.preprocessing, raw=options.raw)
-    try:
-        difference = require_equal_outputs(path, found, leaves(expected), OUTPUT_TOLERANCE)
-    except VerificationError as error:
-        if task.draws_in_tests:
-            raise VerificationError(
-                f"{path.name} cannot be verified: the network draws random numbers, and files draw others",
-                "use --format ticket",
-            ) from error
-        raise
+    test, task = subject.test, subject.task
+    given = given_to(subject, raw=options.raw)
+    expected = given.outputs
+    found = run_in_fresh_process(path, given.inputs, subject.ticket.preprocessing, raw=options.raw, further=given.noise)
+    difference = require_equal_outputs(path, found, leaves(expected), OUTPUT_TOLERANCE)
     actual = like(expected, found)
     agreement = f"outputs differ by at most {difference:.1e}"
     if test.targets is None:
         return Verified(None, f"{not_judged(test)}: {agreement}"), actual
     count = plural(len(test.targets), f"test {subject.ticket.preprocessing.unit}")
+    if given.part:
+        return _verified_part(path, subject, given, actual, agreement, raw=options.raw), actual
     if task is not CLASSIFY:
         verified = compare_figures(path, subject, actual, exact=False)
         return Verified(verified.score, f"{verified.sentence}; {agreement}"), actual
@@ -67,6 +69,56 @@ def verify_outputs(path: Path, subject: Subject, options: ExportOptions) -> tupl
     compared = _require_stored_accuracy(path, subject, accuracy, share_right(expected, test.targets))
     sentence = f"verified in a fresh process on {count}: {percent(accuracy, 2)}, {compared}; {agreement}"
     return Verified(accuracy, sentence), actual
+
+
+@attrs.frozen(eq=False)
+class Given:
+    """What a file is given in its verification, and what it must return.
+
+    inputs: [N, …] as a data set stores them, or the noise [N, latent] of a generator; noise: the further inputs [N, …].
+    part: the part of the network that the file holds. network_outputs: those of all of the network for the test inputs.
+    """
+
+    inputs: Tensor
+    noise: tuple[Tensor, ...]
+    outputs: Outputs
+    part: str = ""
+    network_outputs: Outputs = None
+
+
+def given_to(subject: Subject, *, raw: bool = False) -> Given:
+    """What a file of a subject is given, with the outputs of its network on a CPU, in float32."""
+    interface = interface_of(subject.ticket, subject.network, raw=raw)
+    inputs, task = subject.test.inputs, subject.task
+    with RecordedDraws() as recorded:
+        outputs = network_outputs(subject.network, subject.ticket.preprocessing, inputs, TestConditions(), task)
+    if not interface.part:
+        count = len(interface.noise)
+        noise = tuple(torch.cat(recorded.drawn[index::count]) for index in range(count))
+        return Given(inputs, noise, outputs)
+    (latent,) = interface.inputs[0].shape
+    drawn = generators.test_noise(latent, len(inputs), task)
+    generator = generators.ImageGenerator(subject.network, raw=raw).eval()
+    with torch.no_grad():
+        images = torch.cat([generator(part) for part in torch.split(drawn, _BATCH)])
+    return Given(drawn, (), images, interface.part, outputs)
+
+
+def _verified_part(
+    path: Path, subject: Subject, given: Given, images: Tensor, agreement: str, *, raw: bool
+) -> Verified:
+    """How the images of a generator's file were verified: by the distance of the run, if it made the same images."""
+    count = plural(len(images), "image")
+    same = f"verified in a fresh process on the noise for {count}"
+    assert isinstance(subject.task, Generate)
+    made = generators.unscaled(images, raw=raw)
+    in_run = leaves(given.network_outputs)[0]
+    alike = in_run.shape == made.shape and bool(torch.allclose(in_run, made, atol=10 * OUTPUT_TOLERANCE))
+    if subject.test.targets is None or subject.task.known_features is None or not alike:
+        return Verified(None, f"{same}: {agreement}")
+    judged = attrs.evolve(subject, task=generators.judged_alone(subject.task))
+    verified = compare_figures(path, judged, made, exact=False)
+    return Verified(verified.score, f"{verified.sentence}; {agreement}")
 
 
 def share_right(outputs: Tensor, labels: Tensor) -> float:
@@ -80,12 +132,14 @@ def run_in_fresh_process(
     preprocessing: InputPreprocessing,
     *,
     raw: bool = False,
+    further: Sequence[Tensor] = (),
     python: Path | str = sys.executable,
 ) -> list[Tensor]:
     """The outputs [N, …] of a .pt2 or .onnx file for inputs [N, …] as a data set stores them, without tickdsl.
 
-    raw: the file leaves the normalisation to its user. python: the interpreter. Raises VerificationError if the file
-    does not run.
+    inputs: those of a generator are its noise [N, latent]. raw: the file leaves the normalisation to its user.
+    further: the inputs after the first, [N, …] as the file takes them. python: the interpreter. Raises
+    VerificationError if the file does not run.
     """
     with tempfile.TemporaryDirectory(prefix="tickdsl-") as name:
         folder = Path(name)
@@ -93,10 +147,11 @@ def run_in_fresh_process(
         given = inputs if isinstance(preprocessing, Preprocessing) else preprocessing.file_input(inputs)
         if raw and isinstance(preprocessing, FloatPreprocessing):
             given = preprocessing.normalize(given)
-        if uses_torch:
-            torch.save(given.contiguous(), folder / "inputs.pt")
-        else:
-            np.save(folder / "inputs.npy", given.numpy())
+        for index, tensor in enumerate((given, *further)):
+            if uses_torch:
+                torch.save(tensor.contiguous(), folder / f"input{index}.pt")
+            else:
+                np.save(folder / f"input{index}.npy", tensor.numpy())
         normalise = preprocessing if raw and isinstance(preprocessing, Preprocessing) else None
         statistics = [json.dumps(normalise.mean), json.dumps(normalise.std)] if normalise else []
         command = [str(python), "-P", str(_SCRIPT), str(path.resolve()), name, *statistics]

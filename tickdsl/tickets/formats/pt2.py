@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 
 from tickdsl.tickets.export_format import ExportFormat, ExportOptions, Subject
-from tickdsl.tickets.formats.exported_program import describe_file, export_program, quiet_torch
+from tickdsl.tickets.formats.exported_program import export_program, quiet_torch
+from tickdsl.tickets.formats.file_interface import interface_of
 from tickdsl.tickets.formats.metadata import file_metadata
 from tickdsl.tickets.formats.portable_verification import verify_portable
 
@@ -19,15 +20,16 @@ METADATA_FILE = "ticket.json"
 
 def write_pt2(subject: Subject, path: Path, options: ExportOptions) -> tuple[str, ...]:
     """Write a ticket and its metadata to `path`, and describe it. Raises TickdslError as `export_program` does."""
-    preprocessing = subject.ticket.preprocessing
-    program = export_program(subject.network, preprocessing, raw=options.raw, task=subject.ticket.task)
-    metadata = json.dumps(file_metadata(subject.ticket, raw=options.raw), indent=1)
+    ticket, network = subject.ticket, subject.network
+    interface = interface_of(ticket, network, raw=options.raw)
+    program = export_program(network, ticket.preprocessing, interface, raw=options.raw, task=ticket.task)
+    metadata = json.dumps(file_metadata(ticket, interface, raw=options.raw), indent=1)
     # Into memory: where a disk is full, torch's writer ends the process.
     content = io.BytesIO()
     with quiet_torch():
         torch.export.save(program, content, extra_files={METADATA_FILE: metadata})
     path.write_bytes(content.getbuffer())
-    return (describe_file(subject.ticket, subject.network, raw=options.raw),)
+    return (interface.in_words,)
 
 
 def read_pt2_metadata(path: Path) -> dict[str, str]:

@@ -2,10 +2,10 @@
 
     python run_portable.py FILE FOLDER [MEAN STD]
 
-FILE: a .pt2 or .onnx file. FOLDER: holds the inputs, images uint8 [N, C, H, W], numbers float32 of that shape or tokens
-int64 [N, T], in `inputs.pt` for a .pt2 file and in `inputs.npy` for an .onnx file; gets the file's outputs, float32
-[N, …], as a list in `outputs.pt` or as arrays in `outputs.npz`. MEAN, STD: JSON lists, for files that do not normalise
-images themselves.
+FILE: a .pt2 or .onnx file. FOLDER: holds the inputs in order, images uint8 [N, C, H, W], numbers or noise float32
+[N, …] or tokens int64 [N, T], in `input0.pt` and so on for a .pt2 file and in `input0.npy` for an .onnx file; gets the
+file's outputs, float32 [N, …], as a list in `outputs.pt` or as arrays in `outputs.npz`. MEAN, STD: JSON lists, for
+files that do not normalise images themselves.
 
 The first input is run alone, the others in batches: a network must work for both. This is a script, not a module.
 """
@@ -28,20 +28,26 @@ def batches(count: int) -> list[slice]:
     return [slice(0, 1), *(slice(first, min(first + BATCH, count)) for first in range(1, count, BATCH))]
 
 
+def input_files(folder: Path) -> list[Path]:
+    """The files of the inputs, in order."""
+    return sorted(folder.glob("input*.*"), key=lambda path: int(path.stem.removeprefix("input")))
+
+
 def run_pt2(file: str, folder: Path, mean: list[float], std: list[float]) -> None:
     """Run a program of torch.export."""
     import torch
 
-    inputs = torch.load(folder / "inputs.pt", weights_only=True, mmap=True)
+    inputs = [torch.load(path, weights_only=True, mmap=True) for path in input_files(folder)]
     network = torch.export.load(file).module()
     shift, scale = (torch.tensor(values).view(1, -1, 1, 1) for values in (mean, std))
 
-    def run(part: torch.Tensor) -> list[torch.Tensor]:
-        outputs = network((part / 255 - shift) / scale if part.dtype == torch.uint8 else part)
+    def run(part: slice) -> list[torch.Tensor]:
+        given = [tensor[part] for tensor in inputs]
+        outputs = network(*((each / 255 - shift) / scale if each.dtype == torch.uint8 else each for each in given))
         return [leaf for leaf in torch.utils._pytree.tree_leaves(outputs) if isinstance(leaf, torch.Tensor)]
 
     with torch.no_grad():
-        parts = [run(inputs[part]) for part in batches(len(inputs))]
+        parts = [run(part) for part in batches(len(inputs[0]))]
     torch.save([torch.cat(tensors).float() for tensors in zip(*parts, strict=True)], folder / "outputs.pt")
 
 
@@ -50,9 +56,9 @@ def run_onnx(file: str, folder: Path, mean: list[float], std: list[float]) -> No
     import numpy as np
     import onnxruntime
 
-    inputs = np.load(folder / "inputs.npy", mmap_mode="r")
+    inputs = [np.load(path, mmap_mode="r") for path in input_files(folder)]
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
+    names = [known.name for known in session.get_inputs()]
     shift, scale = (np.array(values, np.float32).reshape(1, -1, 1, 1) for values in (mean, std))
 
     def prepared(part: np.ndarray) -> np.ndarray:
@@ -60,7 +66,10 @@ def run_onnx(file: str, folder: Path, mean: list[float], std: list[float]) -> No
             return part
         return (part.astype(np.float32) / np.float32(255) - shift) / scale
 
-    parts = [session.run(None, {name: prepared(inputs[part])}) for part in batches(len(inputs))]
+    parts = [
+        session.run(None, {name: prepared(array[part]) for name, array in zip(names, inputs, strict=True)})
+        for part in batches(len(inputs[0]))
+    ]
     np.savez(
         folder / "outputs.npz", *(np.concatenate(arrays).astype(np.float32) for arrays in zip(*parts, strict=True))
     )

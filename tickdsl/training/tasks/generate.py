@@ -52,12 +52,17 @@ class Generate(Task):
         )
 
     @property
+    def known_features(self) -> Features | None:
+        """What images are judged by; None if there is nothing yet."""
+        return self._features
+
+    @property
     def features(self) -> Features:
         """What images are judged by. Raises TickdslError if there is nothing."""
         if self._features is None:
             raise TickdslError(
-                "generated images are judged in the features of a classifier, which is trained in a run of a plan only",
-                "use a plan whose `model` generates images",
+                "generated images are judged in the features of a classifier, and there is none here",
+                "judge them in a run, or with `tickdsl evaluate FILE --on DATA`",
             )
         return self._features
 

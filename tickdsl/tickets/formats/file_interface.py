@@ -1,0 +1,95 @@
+"""What a file that runs without tickdsl takes and returns."""
+
+from __future__ import annotations
+
+import attrs
+from torch import nn
+
+from tickdsl.tickets import generators
+from tickdsl.tickets.float_preprocessing import FloatPreprocessing
+from tickdsl.tickets.formats.drawn_noise import drawn_shapes
+from tickdsl.tickets.outputs import OutputInfo, describe_outputs
+from tickdsl.tickets.preprocessing import InputPreprocessing, Preprocessing
+from tickdsl.tickets.rebuilding import run_probe
+from tickdsl.tickets.ticket import Ticket
+from tickdsl.training.tasks import Generate, find_task
+
+#: What an input of noise holds.
+NOISE_MEANING = "numbers from a standard normal distribution"
+
+
+@attrs.frozen
+class InputInfo:
+    """A tensor that a file takes: its name, its type, its shape without the batch, and what it holds.
+
+    is_noise: whether it takes the place of random numbers.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    meaning: str
+    is_noise: bool = False
+
+    @property
+    def in_words(self) -> str:
+        """The name, the type, the shape and the meaning."""
+        return f"`{self.name}`, {self.dtype} [{', '.join(['N', *map(str, self.shape)])}], {self.meaning}"
+
+
+@attrs.frozen
+class FileInterface:
+    """The inputs and outputs of a file, in order. part: the part of the network that it holds; empty for all of it."""
+
+    inputs: tuple[InputInfo, ...]
+    outputs: tuple[OutputInfo, ...]
+    part: str = ""
+
+    @property
+    def noise(self) -> tuple[InputInfo, ...]:
+        """The inputs that take the place of random numbers."""
+        return tuple(known for known in self.inputs if known.is_noise)
+
+    @property
+    def in_words(self) -> str:
+        """What the file takes and returns."""
+        taken = ", and ".join(known.in_words for known in self.inputs)
+        returned = " and ".join(output.in_words for output in self.outputs)
+        holds = f"holds the part `{self.part}`: " if self.part else ""
+        return f"{holds}takes {taken}, and returns {returned}"
+
+
+def interface_of(ticket: Ticket, network: nn.Module, *, raw: bool = False) -> FileInterface:
+    """The inputs and outputs of a file of a ticket; tickets of earlier versions do not say: their network is run.
+
+    A network of the task `generate` is exported as its generator; every other one as it is, with inputs for the normal
+    random numbers that it draws. raw: whether the file leaves the normalisation to its user.
+
+    Raises TickdslError if the network draws other random numbers.
+    """
+    task, preprocessing = find_task(ticket.task), ticket.preprocessing
+    if isinstance(task, Generate):
+        noise = InputInfo(generators.NOISE, "float32", (generators.latent_of(network),), NOISE_MEANING, is_noise=True)
+        meaning = f"the images that are generated, with values from {-1 if raw else 0} to 1"
+        return FileInterface((noise,), (OutputInfo(generators.IMAGES, preprocessing.shape, meaning),), generators.PART)
+    outputs = ticket.outputs or describe_outputs(run_probe(network, preprocessing), task)
+    shapes = drawn_shapes(network, preprocessing)
+    names = ["z"] if len(shapes) == 1 else [f"z{index + 1}" for index in range(len(shapes))]
+    drawn = (
+        InputInfo(name, "float32", shape, NOISE_MEANING, is_noise=True)
+        for name, shape in zip(names, shapes, strict=True)
+    )
+    return FileInterface((_input(preprocessing, raw=raw), *drawn), outputs)
+
+
+def _input(preprocessing: InputPreprocessing, *, raw: bool) -> InputInfo:
+    name = preprocessing.input_name
+    if isinstance(preprocessing, FloatPreprocessing):
+        values = "standardised by its user" if raw else "as in the data, standardised inside"
+        return InputInfo(name, "float32", preprocessing.shape, values)
+    if not isinstance(preprocessing, Preprocessing):
+        values = f"whole numbers from 0 to {preprocessing.vocabulary - 1}"
+        return InputInfo(name, "int64", (preprocessing.length,), values)
+    return InputInfo(
+        name, "float32", preprocessing.shape, "normalised by its user" if raw else "in 0 to 1, normalised inside"
+    )
