@@ -285,3 +285,43 @@ def test_check_says_the_unit_of_a_drop(sandbox: Any) -> None:
     for bound, expected in (("1%", ["TD439"]), ("0.5", [])):
         report = sandbox.check(f"{plan}stop when drop > {bound}\n")
         assert [finding.code for finding in report.diagnostics if finding.severity == "error"] == expected
+
+
+OWN_HEAD = (
+    'model lenet-300-100\ndata "{module}:spots" train=96\ntrain 1ep lr=0.01 batch=32\nseeds 1\n'
+    "prune weights 50%; rewind lr\n"
+)
+
+
+def test_metrics_of_an_own_task_are_reported(sandbox: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the check, the table, the report and the results; they need no other steps."""
+    monkeypatch.chdir(tmp_path)
+    task = sandbox.module(HUBER)
+    plugin = PLUGIN.format(change="pass").replace('task="regress"', f'task="{task}:Huber"')
+    head = OWN_HEAD.format(module=sandbox.module(plugin))
+    text = f"{head}report rmse, r2, params\n"
+    assert not [f for f in sandbox.check(text).diagnostics if f.severity == "error"]
+    results = tickdsl.run(text, allow_code=True)
+    level = results.best()
+    assert level.arm.metric == "mae" and level.seed().metrics["r2"] is not None
+    report = (results.folder / "report.html").read_text("utf-8")
+    assert "R²" in report and "RMSE" in report
+
+
+@pytest.mark.parametrize(
+    ("written", "label", "help"),
+    [("rmes", "rmse", "use mae, rmse, r2 or loss"), ("latncy", "latency", ""), ("miou", "", "use mae, rmse")],
+)
+def test_metrics_that_an_own_task_lacks_are_one_finding(sandbox: Any, written: str, label: str, help: str) -> None:
+    task = sandbox.module(HUBER)
+    plugin = PLUGIN.format(change="pass").replace('task="regress"', f'task="{task}:Huber"')
+    text = f"{OWN_HEAD.format(module=sandbox.module(plugin))}report {written}\n"
+    (found,) = [f for f in sandbox.check(text).diagnostics if f.severity == "error"]
+    assert found.code == "TD473" and f"no arm has {written}" in found.message
+    assert label in (found.label or "") and help in (found.help or "")
+
+
+def test_metrics_of_own_tasks_need_data_of_ones_own(sandbox: Any) -> None:
+    text = "model small-cnn on digits\nprune filters 30%; rewind lr\nreport mae\n"
+    (found,) = [f for f in sandbox.check(text).diagnostics if f.severity == "error"]
+    assert found.code == "TD114"

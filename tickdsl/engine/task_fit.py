@@ -18,10 +18,11 @@ from tickdsl.lang.vocabulary import DROP, METRICS, is_test_result
 from tickdsl.lang.writing.unparse import condition as condition_text
 from tickdsl.plan.model import Arm, Condition, Data, Distill, Model, Options, Plan, Retrain
 from tickdsl.plan.step_builder import TaskOf
+from tickdsl.plugins import is_plugin
 from tickdsl.plurals import plural
 from tickdsl.training import catalogue
 from tickdsl.training.catalogue.input_shapes import InputShape, is_tokens
-from tickdsl.training.catalogue.tasks import TASK_INFOS, TASK_METRICS, TaskInfo
+from tickdsl.training.catalogue.tasks import TASK_INFOS, TaskInfo
 from tickdsl.training.recipes.losses import LOSSES, builtin_loss
 
 #: Examples of models that a message names.
@@ -216,7 +217,7 @@ def _check_report(plan: Plan, known: DataKnowledge) -> Iterator[Diagnostic]:
         return
     names = dict.fromkeys(name for task in tasks.values() if task is not None for name in task.metric_names)
     for metric in plan.metrics:
-        if metric in TASK_METRICS and metric not in (*METRICS, *names):
+        if metric not in (*METRICS, *names) and not is_plugin("metric", metric):
             of_data = "; ".join(
                 f"the task of {data} is {task.name}" for data, task in tasks.items() if task is not None
             )
@@ -224,7 +225,7 @@ def _check_report(plan: Plan, known: DataKnowledge) -> Iterator[Diagnostic]:
                 "TD473",
                 f"`report {metric}`: no arm has {metric}: {of_data}",
                 plan.report_span or plan.arms[0].span,
-                label=did_you_mean(metric, names) or "",
+                label=did_you_mean(metric, [*names, *METRICS]) or "",
                 help=f"use {join_or([*names], 8)}, or remove it",
             )
 

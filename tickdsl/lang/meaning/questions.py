@@ -32,11 +32,15 @@ def with_dependencies(arms: Iterable[model.Arm], names: set[str]) -> set[str]:
 
 @attrs.frozen
 class QuestionResolver:
-    """Resolves `compare`, `report` and `stop when`; findings are added to `diagnostics`, as are those of `reader`."""
+    """Resolves `compare`, `report` and `stop when`; findings are added to `diagnostics`, as are those of `reader`.
+
+    own_tasks: whether a task of the plan may be a plug-in's, whose metrics are known after reading the data only.
+    """
 
     statements: Sequence[syntax.Statement]
     reader: ValueReader
     diagnostics: list[Diagnostic]
+    own_tasks: bool = False
 
     def resolve_compare(
         self, declared: list[str], arms: Sequence[model.Arm]
@@ -135,10 +139,16 @@ class QuestionResolver:
                             yield origin, self.reader.word(origin, known, kind, code)
 
     def _task_metric(self, value: syntax.Value) -> str:
-        """The name of a metric that only some tasks have; empty for all others."""
+        """The name of a metric that only some tasks have; empty for all others.
+
+        With a task of a plug-in, this is any name that nothing else has; findings about the task say if it lacks it.
+        """
         resolved = self.reader.dereference(value)
         name = resolved.text if isinstance(resolved, syntax.Word | syntax.String) else ""
-        return name if name in TASK_METRICS and name not in vocabulary.METRICS else ""
+        if name in vocabulary.METRICS:
+            return ""
+        may_be_own = self.own_tasks and ":" not in name and name not in registries.REPORT_METRICS
+        return name if name in TASK_METRICS or may_be_own else ""
 
     def _add_control(self, word: syntax.Value, name: str, controls: dict[str, None]) -> None:
         if vocabulary.CONTROLS[name]:

@@ -27,6 +27,7 @@ from tickdsl.lang.meaning.questions import QuestionResolver, with_dependencies
 from tickdsl.lang.meaning.values import MAX_VALUES, InvalidValueError, ValueReader
 from tickdsl.lang.reading.include import LoadedPlan
 from tickdsl.plan import model
+from tickdsl.plugins import is_plugin
 
 T = TypeVar("T")
 
@@ -97,7 +98,8 @@ class _Resolver:
         expanded = (attempt(partial(self.arms.expand, statement), [], statement.span) for statement in declared)
         arms = tuple(itertools.chain.from_iterable(expanded))
         attempt(partial(self.arms.check_circular, arms), None)
-        questions = QuestionResolver(self.statements, self.constants, self.diagnostics)
+        own_tasks = any(is_plugin("data set", arm.judged_on.name) for arm in arms)
+        questions = QuestionResolver(self.statements, self.constants, self.diagnostics, own_tasks)
         named = [s.name.text for s in declared]
         compared, controls, options = attempt(partial(questions.resolve_compare, named, arms), (None, (), {}))
         metrics, measuring = attempt(questions.metrics, ((), model.MeasurementOptions()))
