@@ -149,6 +149,7 @@ def _check_resolved(
         arm_comparison,
         arm_design,
         arm_references,
+        coarsening,
         compared_metric,
         data_amounts,
         fresh_controls,
@@ -162,7 +163,8 @@ def _check_resolved(
     )
 
     modules = (
-        tasks, schedules, moments, retrainings, sparse_training, data_amounts, validation, arm_design, amounts,
+        tasks, schedules, moments, retrainings, sparse_training, coarsening, data_amounts, validation, arm_design,
+        amounts,
     )  # fmt: skip
     families = [module.diagnostics for module in modules]
     collected: list[Diagnostic] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import attrs
 import torch
 
 from tickdsl.engine.dense_networks import DenseNetwork, dense_network
@@ -15,10 +16,13 @@ from tickdsl.errors import TickdslError
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import slice_state_dict
 from tickdsl.plan.arm_lowering import is_one_level
-from tickdsl.plan.model import Arm, Matching, Prune
+from tickdsl.plan.coarsening import coarsening_args
+from tickdsl.plan.model import Arm, Matching, Prune, Refill, Regroup, Rounds
 from tickdsl.plan.prune_arguments import prune_args
 from tickdsl.plan.study import Study
 from tickdsl.pruning.criteria import ScoringContext, get_criterion
+from tickdsl.pruning.refill import refill_filters
+from tickdsl.pruning.regroup import regroup_masks
 from tickdsl.pruning.rounds import prune
 from tickdsl.records.canonical import canonical_json
 from tickdsl.training.catalogue import architecture_options
@@ -59,11 +63,25 @@ def _forecast_structures(study: Study, arm: Arm, data: Path) -> list[Structure]:
                 scoring_context = ScoringContext(network.graph, structure, state, torch.Generator().manual_seed(0))
                 target = matched[min(len(rows), len(matched)) - 1] if matched else None
                 structure = prune(scoring_context, {**args, "by": _forecast_criterion(args["by"])}, target)
+                structure = _coarsened(attrs.evolve(scoring_context, structure=structure), group)
             except TickdslError:
                 return rows
             if not group.joined and (not is_one_level(group) or index == (times or 1) - 1):
                 rows.append(structure)
     return rows
+
+
+def _coarsened(context: ScoringContext, group: Rounds) -> Structure:
+    """The structure of a scoring context after the `refill` or `regroup` of a round."""
+    structure = context.structure
+    for tail in group.tail:
+        match tail:
+            case Refill():
+                by = "l1" if tail.pictures else tail.by
+                structure = refill_filters(context, {**coarsening_args(tail), "by": by})
+            case Regroup():
+                structure = regroup_masks(context.graph, structure, coarsening_args(tail))
+    return structure
 
 
 def _matched_structures(study: Study, arm: Arm, group_prune: Prune, data: Path) -> list[Structure] | None:

@@ -14,6 +14,7 @@ import attrs
 import networkx as nx
 
 from tickdsl.moments import INIT, Moment
+from tickdsl.plan.coarsening import coarsening_args
 from tickdsl.plan.measurement_steps import MeasurementContext, measurement_steps
 from tickdsl.plan.model import (
     Arm,
@@ -28,6 +29,8 @@ from tickdsl.plan.model import (
     Plan,
     Prune,
     Recalibrate,
+    Refill,
+    Regroup,
     Retrain,
     Rewind,
     Rounds,
@@ -274,6 +277,8 @@ class ArmLowering:
                     before = self._arm.rounds[group_index].tail[:number]
                     trains = any(isinstance(earlier, Rewind | Retrain) for earlier in before)
                     states = [self._grow(state, tail, trains) for state in states]
+                case Refill() | Regroup():
+                    states = [self._coarsen(state, tail) for state in states]
                 case _:
                     states = [self._apply_tail(state, tail, recipe) for state in states]
         return states
@@ -288,6 +293,16 @@ class ArmLowering:
         seeded = tail.pictures or (tail.by == "random" and tail.amount is not None)
         key = self._steps.add("grow", args, roles, "grow", seeded=seeded)
         return attrs.evolve(state, structure=key, trained=False)
+
+    def _coarsen(self, state: _State, tail: Refill | Regroup) -> _State:
+        """Add a step that gives the masks of what was just pruned a coarser form."""
+        weights = state.weights if isinstance(tail, Refill) else None
+        seeded = isinstance(tail, Refill) and tail.pictures
+        args = {**coarsening_args(tail), **self._steps.network_args(state.part)}
+        roles = step_parents(weights=weights, structure=state.structure)
+        operation = type(tail).__name__.lower()
+        key = self._steps.add(operation, args, roles, operation, seeded=seeded)
+        return attrs.evolve(state, structure=key, pruned_structure=key, trained=False)
 
     def _with_own_recipe(self, state: _State, group_index: int) -> _State:
         """After the last prune before the arms, go on with a training that it interrupts by the arm's own recipe."""

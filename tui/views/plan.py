@@ -17,6 +17,8 @@ _STATEMENT_KEYWORDS = {
     "overlap": ("overlap",),
     "recalibrate": ("recalibrate",),
     "grow": ("grow",),
+    "refill": ("refill",),
+    "regroup": ("regroup",),
     "init": ("split", "model"),
     "random-structure": ("compare",),
     "evaluate": ("report",),

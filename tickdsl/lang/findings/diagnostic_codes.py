@@ -129,7 +129,12 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD478": ("transfer-mismatch", "error"),
     "TD479": ("no-effect-in-task", "warning"),
     "TD483": ("library-missing", "error"),
+    "TD488": ("nothing-to-coarsen", "error"),
+    "TD489": ("refilled-unit", "error"),
     "TD490": ("trained-in-turn", "error"),
+    "TD491": ("coarsened-parts", "error"),
+    "TD492": ("no-dense-blocks", "error"),
+    "TD493": ("refilled-from-zero", "warning"),
     # the experiment
     "TD501": ("overlap-without-split", "error"),
     "TD502": ("overlap-k-range", "error"),

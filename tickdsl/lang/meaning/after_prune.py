@@ -8,7 +8,7 @@ from typing import Any
 
 from tickdsl.lang import option_schemas, registries, syntax, vocabulary
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
-from tickdsl.lang.meaning import option_effects, settings, sparse_training
+from tickdsl.lang.meaning import coarsening, option_effects, settings, sparse_training
 from tickdsl.lang.meaning.arm_context import ArmContext
 from tickdsl.lang.meaning.default_notes import DefaultsReporter
 from tickdsl.lang.meaning.values import InvalidValueError, ValueReader
@@ -34,6 +34,10 @@ def tail(statement: syntax.Statement, context: ArmContext) -> model.Tail:
     match statement:
         case syntax.Overlap():
             return _overlap(statement, context)
+        case syntax.Refill():
+            return coarsening.refill(statement, context)
+        case syntax.Regroup():
+            return coarsening.regroup(statement, context)
         case syntax.Recalibrate():
             return model.Recalibrate(span=statement.span)
         case syntax.Rewind():
@@ -86,8 +90,11 @@ def check_order(earlier: Iterable[model.Tail], added: model.Tail, reader: ValueR
             Diagnostic("TD007", f"`overlap` must come before `{_keyword(earlier[0])}`", added.span, help=help)
         )
         raise InvalidValueError
-    if isinstance(added, model.Recalibrate) and any(not isinstance(other, model.Overlap) for other in earlier):
-        (first, *_) = (other for other in earlier if not isinstance(other, model.Overlap))
+    if isinstance(added, model.Refill | model.Regroup):
+        _check_coarsening(earlier, added, reader)
+    after_masks = [other for other in earlier if not isinstance(other, model.Overlap | model.Refill | model.Regroup)]
+    if isinstance(added, model.Recalibrate) and after_masks:
+        first = after_masks[0]
         message = f"`recalibrate` must come before `{_keyword(first)}`: it is the pruned network that it recalibrates"
         reader.report(Diagnostic("TD007", message, added.span, help="put it directly after the `prune`"))
         raise InvalidValueError
@@ -100,6 +107,20 @@ def check_order(earlier: Iterable[model.Tail], added: model.Tail, reader: ValueR
         message = f"`distill` must come after `{_keyword(added)}`"
         reader.report(Diagnostic("TD007", message, added.span, help="swap the two statements"))
         raise InvalidValueError
+
+
+def _check_coarsening(
+    earlier: Iterable[model.Tail], added: model.Refill | model.Regroup, reader: ValueReader
+) -> None:
+    """Raise InvalidValueError, after reporting it, if a `refill` or `regroup` does not come straight after the mask."""
+    for other in earlier:
+        if isinstance(other, model.Refill | model.Regroup):
+            message = f"`{_keyword(added)}` has nothing to do after `{_keyword(other)}`, which leaves no single weights"
+            raise _conflict_error(message, other, added, reader)
+        if not isinstance(other, model.Overlap):
+            message = f"`{_keyword(added)}` must come before `{_keyword(other)}`: it changes what the prune has left"
+            reader.report(Diagnostic("TD007", message, added.span, help="put it directly after the `prune`"))
+            raise InvalidValueError
 
 
 def _keyword(tail: model.Tail) -> str:
