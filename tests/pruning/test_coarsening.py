@@ -17,7 +17,9 @@ from torch.nn import functional as F
 from tickdsl.errors import TickdslError
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure
+from tickdsl.graph.surgery.dense_blocks import dense_blocks
 from tickdsl.pruning.criteria.protocol import ScoringContext
+from tickdsl.pruning.random_structure import random_structure
 from tickdsl.pruning.refill import filters_to_fill, refill_filters
 from tickdsl.pruning.regroup import dense_columns, find_blocks, partition, regroup_masks
 
@@ -173,6 +175,28 @@ def test_after_removed_channels_the_filters_that_are_left_are_filled(subject: tu
     assert np.array_equal(mask.all(1), mask.any(1))
     assert mask.all(1).sum() == int(structure.masks["conv2.weight"][8:].sum() / mask.shape[1] + 0.5)
     assert np.array_equal(after.kept[group], structure.kept[group])
+
+
+@pytest.mark.parametrize("kind", ["refill", "regroup"])
+def test_a_random_structure_has_filters_and_blocks_of_the_same_sizes(
+    subject: tuple[nn.Module, ModelGraph], kind: str
+) -> None:
+    module, graph = subject
+    before = _masked(graph, 0.3, 5, (*CONVOLUTIONS, "fc.weight"))
+    if kind == "refill":
+        after = refill_filters(make_subject(module, graph, before), {"by": "l1"})
+    else:
+        after = regroup_masks(graph, before, {"groups": 3, "ratio": 1.5, "min_rows": 2})
+    drawn = random_structure(graph, after, torch.Generator().manual_seed(1), in_blocks=True)
+    assert drawn.masks.keys() == after.masks.keys() and drawn != after
+
+    def shapes(structure: Structure, name: str) -> list[tuple[int, int]]:
+        mask = structure.masks[name].reshape(32, -1)
+        return sorted((len(block.rows), len(block.columns)) for block in dense_blocks(mask))
+
+    for name in CONVOLUTIONS:
+        assert shapes(drawn, name) == shapes(after, name)
+    assert drawn.masks["fc.weight"].sum() == after.masks["fc.weight"].sum()
 
 
 # -- regroup

@@ -14,7 +14,7 @@ import attrs
 import networkx as nx
 
 from tickdsl.moments import INIT, Moment
-from tickdsl.plan.coarsening import coarsening_args
+from tickdsl.plan.coarsening import coarsening_args, has_dense_blocks
 from tickdsl.plan.measurement_steps import MeasurementContext, measurement_steps
 from tickdsl.plan.model import (
     Arm,
@@ -534,6 +534,8 @@ class ArmLowering:
                 else equal_cost_args(groups, match, head=self._arm.protects_head)
             )
             args = {**steps.network_args(None), **scope}
+            if has_dense_blocks(structure, lambda key: self._context.graph.nodes[key]["step"]):
+                args["form"] = "blocks"
             other = steps.add("random-structure", args, roles, label, seeded=True)
             key = steps.train(steps.sliced_init(other), other, None, budget=budget, matched=matched)
             self._measure("random-structure", level, key, final_only)

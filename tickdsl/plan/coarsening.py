@@ -22,5 +22,13 @@ def coarsening_args(tail: Refill | Regroup) -> dict[str, Any]:
 
 
 def has_dense_blocks(structure: str | None, step_of: Callable[[str], Step]) -> bool:
-    """Whether the structure that a step holds was refilled or regrouped, and not pruned again since."""
-    return structure is not None and step_of(structure).operation in COARSENING_OPERATIONS
+    """Whether the structure that a step holds was refilled or regrouped, and not pruned again since.
+
+    So was one that was drawn at random in the form of such a structure.
+    """
+    if structure is None:
+        return False
+    step = step_of(structure)
+    return step.operation in COARSENING_OPERATIONS or (
+        step.operation == "random-structure" and step.args.get("form") == "blocks"
+    )

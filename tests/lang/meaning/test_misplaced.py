@@ -14,6 +14,7 @@ STATEMENTS = {
     "plan": "plan 1", "let": "let n = 2", "include": 'include "other.plan"', "seeds": "seeds 3",
     "sweep": "sweep s in [local, global]", "model": "model small-cnn", "data": "data digits",
     "split": "split classes 2", "train": "train 3ep", "prune": "prune weights 20%", "overlap": "overlap",
+    "refill": "refill filters", "regroup": "regroup groups=4",
     "recalibrate": "recalibrate", "grow": "grow weights all",
     "evolve": "evolve weights 30%", "rewind": "rewind lr", "retrain": "retrain linear", "distill": "distill from dense",
     "transfer": "transfer to digits", "cycle": "cycle 2 { prune weights 20%; rewind lr }",
@@ -22,7 +23,8 @@ STATEMENTS = {
 }  # fmt: skip
 #: What a cycle is made of.
 IN_CYCLES = {
-    "prune", "overlap", "recalibrate", "grow", "rewind", "retrain", "distill", "evolve", "transfer", "cycle",
+    "prune", "overlap", "refill", "regroup", "recalibrate", "grow", "rewind", "retrain", "distill", "evolve",
+    "transfer", "cycle",
 }  # fmt: skip
 PLACES = {
     "cycle": "cycle 2 {{ prune weights 20%; {}; rewind lr }}\n",

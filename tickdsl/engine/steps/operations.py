@@ -201,7 +201,8 @@ def _random_structure(step: Step, context: Context, folder: Path, prefixes: Mapp
     if "match" in step.args:
         drawn = equal_cost_structure(network.graph, structure, stream, step.args["scope"], step.args["match"], base)
         return _save_structure(drawn, context, step, folder)
-    drawn = random_structure(network.graph, structure, stream, step.args.get("layers", ()), base)
+    in_blocks = step.args.get("form") == "blocks"
+    drawn = random_structure(network.graph, structure, stream, step.args.get("layers", ()), base, in_blocks)
     return _save_structure(drawn, context, step, folder)
 
 

@@ -23,9 +23,6 @@ from tickdsl.graph.tracing.module_copy import replace_module
 
 #: A layer whose blocks have fewer filters on average stays as it is: single weights were pruned in it.
 _MIN_FILTERS = 4
-#: A block that has a smaller share of the weights of the kernels it touches gathers its inputs one by one. It is the
-#: share at which both ways take equally long on a CPU (benchmarks/coarsening.py).
-_GATHERED_SHARE = 0.3
 
 
 @attrs.frozen(eq=False)
@@ -94,7 +91,7 @@ class BlockConvolution(nn.Module):
         weight = layer.weight.detach()
         self.out_channels, self.in_channels = layer.out_channels, layer.in_channels
         self.bias = layer.bias
-        self.blocks = nn.ModuleList(_block_module(layer, weight, block) for block in blocks)
+        self.blocks = nn.ModuleList(_BlockKernel(layer, weight, block) for block in blocks)
         self._places_filters(blocks, layer.out_channels, weight.device)
 
     def _places_filters(self, blocks: Sequence[DenseBlock], filters: int, device: torch.device) -> None:
@@ -117,24 +114,17 @@ class BlockConvolution(nn.Module):
         return f"{self.in_channels}, {self.out_channels}, {len(self.blocks)} dense blocks"
 
 
-def _block_module(layer: nn.Conv2d, weight: Tensor, block: DenseBlock) -> nn.Module:
-    taps = int(np.prod(layer.kernel_size))
-    channels = np.unique(block.columns // taps)
-    if len(block.columns) < _GATHERED_SHARE * len(channels) * taps:
-        return _GatheredBlock(layer, weight, block)
-    return _ChannelBlock(layer, weight, block, channels)
+class _BlockKernel(nn.Module):
+    """A block as a convolution on the input channels that it reads, with zeros for the rest of their kernels.
 
+    Gathering what each single weight reads leaves these zeros out, but is slower on a CPU at every density.
+    """
 
-def _selected(weight: Tensor, rows: IntArray) -> Tensor:
-    return weight.index_select(0, torch.from_numpy(rows.copy()).to(weight.device))
-
-
-class _ChannelBlock(nn.Module):
-    """A block as a convolution on the input channels that it reads; weights outside it are zero."""
-
-    def __init__(self, layer: nn.Conv2d, weight: Tensor, block: DenseBlock, channels: IntArray) -> None:
+    def __init__(self, layer: nn.Conv2d, weight: Tensor, block: DenseBlock) -> None:
         super().__init__()
-        rows = _selected(weight, block.rows).reshape(len(block.rows), -1)
+        channels = np.unique(block.columns // int(np.prod(layer.kernel_size)))
+        chosen = torch.from_numpy(block.rows.copy()).to(weight.device)
+        rows = weight.index_select(0, chosen).reshape(len(block.rows), -1)
         kept = torch.zeros(rows.shape[1], dtype=torch.bool, device=weight.device)
         kept[torch.from_numpy(block.columns.copy())] = True
         whole = torch.where(kept, rows, torch.zeros_like(rows)).view(len(block.rows), *weight.shape[1:])
@@ -147,49 +137,6 @@ class _ChannelBlock(nn.Module):
     def forward(self, input: Tensor) -> Tensor:
         read = input if self.reads_all else input.index_select(1, self.channels)  # type: ignore[arg-type]
         return F.conv2d(read, self.weight, None, self.stride, self.padding, self.dilation)
-
-
-class _GatheredBlock(nn.Module):
-    """A block as a product: what each of its weights reads is gathered, kernel position by kernel position."""
-
-    def __init__(self, layer: nn.Conv2d, weight: Tensor, block: DenseBlock) -> None:
-        super().__init__()
-        height, width = layer.kernel_size
-        position = block.columns % (height * width)
-        order = np.argsort(position, kind="stable")
-        rows = _selected(weight, block.rows).reshape(len(block.rows), -1)
-        columns = torch.from_numpy(block.columns[order].copy()).to(weight.device)
-        self.weight = nn.Parameter(rows.index_select(1, columns)[:, :, None, None], requires_grad=False)
-        self.kernel, self.stride, self.dilation = layer.kernel_size, layer.stride, layer.dilation
-        self.padding = _padding(layer)
-        #: Per kernel position that the block uses: its row and column.
-        self.positions = [(int(p) // width, int(p) % width) for p in np.unique(position)]
-        for number, used in enumerate(np.unique(position)):
-            channels = block.columns[position == used] // (height * width)
-            self.register_buffer(f"channels{number}", torch.from_numpy(channels.copy()).to(weight.device), False)
-
-    def forward(self, input: Tensor) -> Tensor:
-        padded = F.pad(input, self.padding)
-        sizes = [
-            (padded.shape[2 + dim] - self.dilation[dim] * (self.kernel[dim] - 1) - 1) // self.stride[dim] + 1
-            for dim in (0, 1)
-        ]
-        read = []
-        for number, position in enumerate(self.positions):
-            (top, height), (left, width) = (
-                (self.dilation[dim] * position[dim], self.stride[dim] * (sizes[dim] - 1) + 1) for dim in (0, 1)
-            )
-            shifted = padded[:, :, top : top + height : self.stride[0], left : left + width : self.stride[1]]
-            read.append(shifted.index_select(1, getattr(self, f"channels{number}")))
-        return F.conv2d(torch.cat(read, dim=1), self.weight)
-
-
-def _padding(layer: nn.Conv2d) -> list[int]:
-    """The zeros around an input, as `F.pad` takes them: left, right, top, bottom."""
-    if isinstance(layer.padding, str):
-        return list(layer._reversed_padding_repeated_twice)  # what `same` and `valid` mean for this kernel
-    vertical, horizontal = layer.padding
-    return [horizontal, horizontal, vertical, vertical]
 
 
 def block_facts(module: nn.Module) -> dict[str, dict[str, Any]]:
