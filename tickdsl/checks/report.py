@@ -158,6 +158,7 @@ def _check_resolved(
         schedules,
         sparse_training,
         tasks,
+        unions,
         validation,
     )
 
@@ -205,6 +206,7 @@ def _check_resolved(
 
         collected += guarded(partial(stops, plan, data), span)
         collected += guarded(partial(arm_references.network_diagnostics, plan, data), span)
+        collected += guarded(partial(unions.network_diagnostics, plan, data), span)
     if whole:
         find = partial(compared_metric.diagnostics, plan, data, read_data=network and not traced_only)
         collected += guarded(find, span)
@@ -214,6 +216,7 @@ def _check_resolved(
         collected += guarded(partial(validation.plan_diagnostics, plan), span)
         collected += guarded(partial(arm_comparison.diagnostics, plan), span)
         collected += guarded(partial(arm_references.diagnostics, plan), span)
+        collected += guarded(partial(unions.diagnostics, plan), span)
     if whole and network and not traced_only and not any(d.severity == "error" for d in collected):
         from tickdsl.checks.training_reuse import shared_trainings
 

@@ -117,11 +117,16 @@ def _without_arm_names(group: model.Rounds, names: Collection[str]) -> model.Rou
     prune = group.prune
     if isinstance(prune.amount, model.Matching):
         prune = attrs.evolve(prune, amount=model.Matching(""))
-    tail = tuple(
-        attrs.evolve(action, teacher="") if isinstance(action, model.Distill) and action.teacher in names else action
-        for action in group.tail
-    )
-    return attrs.evolve(group, prune=prune, tail=tail)
+    return attrs.evolve(group, prune=prune, tail=tuple(_tail_without_names(action, names) for action in group.tail))
+
+
+def _tail_without_names(action: model.Tail, names: Collection[str]) -> model.Tail:
+    match action:
+        case model.Distill(teacher=teacher) if teacher in names:
+            return attrs.evolve(action, teacher="")
+        case model.Union(arms=arms):
+            return attrs.evolve(action, arms=("",) * len(arms))
+    return action
 
 
 class _PlanWriter:
@@ -174,17 +179,23 @@ class _PlanWriter:
             lines = [line for index in body for line in groups[index]]
             yield from lines if times is None else [f"cycle {times} {{", *lines, "}"]
         if arm.transfer is not None:
-            tails = [unparse.tail(tail, arm, "") for tail in arm.transfer.tail]
+            tails = [unparse.tail(tail, arm) for tail in arm.transfer.tail]
             yield unparse.transfer(arm.transfer) + (f" {{ {'; '.join(tails)} }}" if tails else "")
 
     def _round_lines(self, group: model.Rounds, arm: model.Arm) -> tuple[str, ...]:
         amount = group.prune.amount
         matched = self._name(amount.arm, arm) if isinstance(amount, model.Matching) else ""
-        tails = [
-            unparse.tail(tail, arm, self._name(tail.teacher, arm) if isinstance(tail, model.Distill) else "")
-            for tail in group.tail
-        ]
+        tails = [unparse.tail(tail, arm, self._names_in(tail, arm)) for tail in group.tail]
         return (unparse.prune(group.prune, matched), *tails)
+
+    def _names_in(self, tail: model.Tail, arm: model.Arm) -> list[str]:
+        """The names of the arms that a statement after a prune refers to."""
+        match tail:
+            case model.Distill(teacher=teacher):
+                return [self._name(teacher, arm)]
+            case model.Union(arms=arms):
+                return [self._name(name, arm) for name in arms]
+        return []
 
     def _name(self, name: str, referrer: model.Arm) -> str:
         other = None if name == "dense" else self.plan.find_arm(name, referrer)

@@ -233,6 +233,14 @@ class Overlap:
 
 
 @attrs.frozen
+class Union:
+    """Keep, too, what the tickets of other arms keep."""
+
+    arms: tuple[str, ...]
+    span: Any = _source_location()
+
+
+@attrs.frozen
 class Recalibrate:
     """Compute the statistics of batch norm anew, on the network that was pruned."""
 
@@ -307,7 +315,7 @@ class Evolve:
     span: Any = _source_location()
 
 
-Tail = Overlap | Recalibrate | Grow | Rewind | Retrain | Distill | Evolve
+Tail = Overlap | Union | Recalibrate | Grow | Rewind | Retrain | Distill | Evolve
 
 
 @attrs.frozen
@@ -395,11 +403,12 @@ class Arm:
 
     @property
     def referenced_arms(self) -> tuple[str, ...]:
-        """The names of the arms that this one distils from or matches."""
-        tails = (tail for group in self.rounds for tail in group.tail)
+        """The names of the arms that this one distils from, matches or unites its structure with."""
+        tails = [tail for group in self.rounds for tail in group.tail]
         teachers = [tail.teacher for tail in tails if isinstance(tail, Distill) and tail.teacher != "dense"]
         matched = [group.prune.amount.arm for group in self.rounds if isinstance(group.prune.amount, Matching)]
-        return tuple(dict.fromkeys([*teachers, *matched]))
+        united = [name for tail in tails if isinstance(tail, Union) for name in tail.arms]
+        return tuple(dict.fromkeys([*teachers, *matched, *united]))
 
 
 @attrs.frozen
@@ -456,7 +465,7 @@ class Plan:
 
 #: Types that share a field: their JSON names the type.
 _TAGGED_TYPES = (
-    Amount | Penalty | Zeroing | Overlap | Recalibrate | Grow | Rewind | Retrain | Distill | Evolve
+    Amount | Penalty | Zeroing | Overlap | Union | Recalibrate | Grow | Rewind | Retrain | Distill | Evolve
 )  # fmt: skip
 
 

@@ -117,6 +117,7 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD455": ("evolving-masks", "error"),
     "TD456": ("no-scales-to-penalise", "warning"),
     "TD457": ("nothing-to-grow", "error"),
+    "TD459": ("union-mismatch", "error"),
     "TD467": ("balanced-twice", "warning"),
     "TD468": ("class-weights-mismatch", "error"),
     "TD470": ("unknown-task-metric", "error"),
