@@ -29,6 +29,7 @@ from tickdsl.engine.graph_cache import DEFAULT_DATA_DIR, dense_graph, image_shap
 from tickdsl.engine.plan_tickets import is_ticket
 from tickdsl.errors import (
     NetworkTooLargeError,
+    PartMapError,
     TickdslError,
     TicketError,
     TooFewSamplesError,
@@ -101,6 +102,9 @@ def diagnostics(arm: Arm, data: Path | None, *, has_random_structure: bool = Fal
     except UnreadableDataError as error:
         yield Diagnostic("TD130", error.message, span, help=_way_out(error, span))
         return
+    except PartMapError as error:
+        yield Diagnostic("TD442", error.message, span, help=_way_out(error, span))
+        return
     except UnreadableWeightsError as error:
         yield Diagnostic("TD131", error.message, span, help=_way_out(error, span))
         return
@@ -137,7 +141,7 @@ def diagnostics(arm: Arm, data: Path | None, *, has_random_structure: bool = Fal
             if any(d.severity == "error" for d in result):
                 break  # later findings would only follow from this one
     yield from cost_targets.check_rounds(arm, graph)
-    grows = any(isinstance(tail, Grow) for group in arm.rounds for tail in group.tail)
+    grows = any(isinstance(tail, Grow) for tail in arm.tails)
     if len(arm.rounds) > 1 and not grows:
         yield from successive_prunes.diagnostics(arm, graph)
     yield from sparse_training.network_diagnostics(arm, graph)
@@ -191,17 +195,23 @@ def _check_recalibration(arm: Arm, graph: ModelGraph) -> Iterator[Diagnostic]:
 def _require_weights(arm: Arm) -> None:
     """Raise TickdslError if the initial weights of the arm's network cannot be loaded."""
     weights_file = arm.model.weights_file
-    try:
-        PartMap.of_model(arm.model.options)
-    except TickdslError as error:
-        raise UnreadableWeightsError(error.message, error.hint) from error
+    PartMap.of_model(arm.model.options)
     if weights_file is not None:
         weights_files.inspect(Path(weights_file))
     downloads = arm.model.options.get("weights") == catalogue.DEFAULT_WEIGHTS
-    if downloads and not catalogue.MODELS[arm.model.name].has_fetchable_weights:
+    info = catalogue.MODELS[arm.model.name]
+    if downloads and not info.has_fetchable_weights:
         raise UnreadableWeightsError(
             f"{arm.model.name} has no pretrained weights to download", "use a weights file, or a torchvision model"
         )
+    if downloads and info.family == catalogue.HF_FAMILY and not arm.model.options.get("config"):
+        raise UnreadableWeightsError(
+            f"{arm.model.name} is a type of networks, which has no weights of its own",
+            "add config= with the folder or the repository of the Hub that has them",
+        )
+    folder = arm.model.pretrained_folder
+    if folder is not None and not any(Path(folder).glob("*.safetensors")):
+        raise UnreadableWeightsError(f"{folder} has no .safetensors file", "save the network there, or drop weights=")
 
 
 def require_fitting_weights(arm: Arm, graph: ModelGraph) -> None:
@@ -223,6 +233,8 @@ def require_fitting_weights(arm: Arm, graph: ModelGraph) -> None:
     optional = {*graph.buffers, *graph.aliases}
     try:
         require_fit(weights_file, arm.model.name, found, expected, heads[0] if heads else "", optional, part)
+    except PartMapError:
+        raise
     except TickdslError as error:
         raise UnreadableWeightsError(error.message, error.hint) from error
 

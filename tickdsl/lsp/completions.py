@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -11,16 +12,22 @@ from tickdsl.lang import option_schemas, registries, vocabulary
 from tickdsl.lang.meaning.settings import ADAM_DEFAULTS, TRAIN_DEFAULTS
 from tickdsl.lang.option_schemas import OptionType
 from tickdsl.lsp.cursor import CursorContext
-from tickdsl.plugins import PluginError, Registry
+from tickdsl.plugins import LIBRARIES, PluginError, Registry
 from tickdsl.training import catalogue
 from tickdsl.training.catalogue.input_shapes import is_tokens
 from tickdsl.training.catalogue.purposes import data_purpose, fits, model_purpose
 from tickdsl.training.catalogue.tasks import TASK_INFOS, TASK_METRICS
+from tickdsl.training.recipes.augmentations import AUGMENTATIONS
 from tickdsl.training.recipes.losses import LOSSES
 from tickdsl.training.recipes.recipe import OPTIMISERS, SCHEDULES
 
 #: Kind of an option -> the names that it takes.
-_REGISTRIES: Mapping[str, Registry[Any]] = {"schedule": SCHEDULES, "loss": LOSSES, "optimiser": OPTIMISERS}
+_REGISTRIES: Mapping[str, Registry[Any]] = {
+    "schedule": SCHEDULES,
+    "loss": LOSSES,
+    "optimiser": OPTIMISERS,
+    "augmentations": AUGMENTATIONS,
+}
 _NOT_YET = "not supported in this version"
 
 
@@ -120,7 +127,7 @@ def _names(context: CursorContext, names: DefinedNames) -> Iterable[CompletionEn
         builtin = registries.SCHEDULES.builtin.items()
         known = [CompletionEntry(word, "EnumMember", meaning=schedule.summary) for word, schedule in builtin]
         return [*known, *_added(registries.SCHEDULES, "EnumMember")]
-    if before == "FROM":
+    if before == "FROM" or (statement == "report" and before in ("OF", "TO")):
         return [*_arms(names), *_meanings({"dense": True})]
     if before == "MATCHING":
         return _arms(names)
@@ -163,6 +170,20 @@ def _models(data: str) -> Iterator[CompletionEntry]:
         purpose = model_purpose(info)
         yield CompletionEntry(name, "Class", f"{name}  {purpose}", f"{info.summary}\n\nFor {purpose}.")
     yield from _added(catalogue.MODELS, "Class")
+    for prefix in LIBRARIES:
+        yield from _library_models(prefix)
+
+
+@functools.cache
+def _library_models(prefix: str) -> tuple[CompletionEntry, ...]:
+    """The networks of a library, if it is installed; remembered, since they are many."""
+    library, entries = LIBRARIES[prefix], []
+    for name in library.names():
+        known_as = f"{prefix}.{name}"
+        purpose = model_purpose(catalogue.MODELS[known_as])
+        origin = f"{library.package} {library.version}"
+        entries.append(CompletionEntry(known_as, "Class", f"{known_as}  {purpose}", f"{origin}\n\nFor {purpose}."))
+    return tuple(entries)
 
 
 def _datasets(model: str) -> Iterator[CompletionEntry]:
@@ -281,6 +302,7 @@ def _values(option: OptionType | catalogue.Option | None) -> list[CompletionEntr
             CompletionEntry(word, "EnumMember", meaning=getattr(value, "summary", value))
             for word, value in registry.builtin.items()
         ]
-        return [*known, *_added(registry, "EnumMember")]
+        others = [CompletionEntry("none", "EnumMember")] if "none" in option.words else []
+        return [*others, *known, *_added(registry, "EnumMember")]
     words = ("on", "off") if option.kind == "flag" else option.words
     return [CompletionEntry(word, "EnumMember", meaning=option.summary) for word in words]

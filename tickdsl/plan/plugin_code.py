@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tickdsl.plugins import call_name, code_identity, is_plugin, verify_identity
+from tickdsl.plugins import (
+    PluginError,
+    call_name,
+    code_identity,
+    has_foreign_code,
+    is_plugin,
+    network_identity,
+    verify_identity,
+)
 
 
 def plugin_identities(args: Mapping[str, Any]) -> dict[str, str]:
@@ -13,14 +21,24 @@ def plugin_identities(args: Mapping[str, Any]) -> dict[str, str]:
 
     Data sets are not included: they are identified by their content.
     """
-    return {key: code_identity(kind, name) for key, kind, name in named_plugins(args) if is_plugin(kind, name)}
+    identities: dict[str, str] = {}
+    for key, kind, name in named_plugins(args):
+        if kind == "model" and has_foreign_code(name):
+            identities[key] = network_identity(name, args["model"].get("options", {}))
+        elif is_plugin(kind, name):
+            identities[key] = code_identity(kind, name)
+    return identities
 
 
 def verify_plugin_code(args: Mapping[str, Any]) -> None:
     """Raise PluginError if the code in this process differs from the code in the step's key."""
     named = {key: (kind, name) for key, kind, name in named_plugins(args)}
     for key, known in args.get("code", {}).items():
-        verify_identity(*named[key], known)
+        kind, name = named[key]
+        if kind != "model":
+            verify_identity(kind, name, known)
+        elif network_identity(name, args["model"].get("options", {})) != known:
+            raise PluginError(f"the code of `{name}` was changed during the run", "run the plan again")
 
 
 def named_plugins(args: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:

@@ -17,15 +17,19 @@ from tickdsl.plugins.entry_points import (
     is_quoted_target,
     require_plugin,
 )
+from tickdsl.plugins.libraries import LIBRARIES, Library, library_of
 from tickdsl.plugins.loading import call_plugin, code_identity, load_plugin, type_in_words, verify_identity
+from tickdsl.plugins.network_code import has_foreign_code, network_identity
 from tickdsl.plugins.permission import allow_code, code_allowed
 from tickdsl.plugins.registry import Registry
 from tickdsl.plugins.static_description import PluginDescription
 
 __all__ = [
     "ENTRY_POINT_GROUPS",
+    "LIBRARIES",
     "Call",
     "CallError",
+    "Library",
     "Plugin",
     "PluginDescription",
     "PluginError",
@@ -37,10 +41,13 @@ __all__ = [
     "code_allowed",
     "code_identity",
     "find_plugin",
+    "has_foreign_code",
     "installed",
     "is_plugin",
     "is_quoted_target",
+    "library_of",
     "load_plugin",
+    "network_identity",
     "require_plugin",
     "type_in_words",
     "verify_identity",
