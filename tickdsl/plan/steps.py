@@ -28,6 +28,7 @@ OPERATIONS: dict[str, int] = {
     "memory": 2,
     "barrier": 2,
     "pruned": 1,
+    "candidate": 1,
     "metric": 2,
     "fid": 1,
 }

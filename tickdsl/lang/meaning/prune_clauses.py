@@ -75,6 +75,7 @@ def prune(statement: syntax.Prune, context: ArmContext) -> model.Prune:
         protect=tuple(pattern for pattern, _ in protect),
         order=options.get("order", "lowest"),
         multiple=options.get("multiple", 1),
+        evaluations=options.get("evaluations"),
         gradual=gradual,
         via=via,
         span=statement.span,
