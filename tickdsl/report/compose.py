@@ -18,6 +18,7 @@ from tickdsl.report.outcomes import answer_section
 from tickdsl.report.plan_text import plan_section
 from tickdsl.report.rounds import rounds_section
 from tickdsl.report.samples import samples_section
+from tickdsl.report.searches import searches_section
 from tickdsl.report.seeds import seeds_section
 from tickdsl.report.source import ReportSource, with_short_names
 from tickdsl.report.step_graph import steps_section
@@ -38,6 +39,7 @@ def build_document(sources: Sequence[ReportSource]) -> Document:
         rounds_section(sources, symbols),
         *extra_metrics_section(sources),
         *samples_section(sources),
+        *searches_section(sources),
         layers_section(sources),
         cost_section(sources, symbols),
         steps_section(sources),

@@ -61,6 +61,7 @@ class StepState:
     loss: float | None = None
     score: float | None = None
     lr: float | None = None
+    search: tuple[int, int] | None = None  # evaluations so far, and the most that there will be
     checkpoint: float | None = None  # the epoch of the last checkpoint on disk
     history: tuple[EpochMetrics, ...] = ()
     metrics: Mapping[str, Any] = attrs.field(factory=dict)

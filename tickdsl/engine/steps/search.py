@@ -57,12 +57,9 @@ def search_and_prune(
     return space.structure(found.counts), {
         "search_evaluations": evaluator.made + evaluator.reused,
         "search_reused": evaluator.reused,
-        "search": {
-            "metric": evaluator.data.task.primary.name,
-            "searched": evaluator.figure(found.counts),
-            **{name: evaluator.figure(counts) for name, counts in found.alternatives.items()},
-            "removed": {name: [count, size] for name, count, size in named},
-        },
+        "search_score": evaluator.figure(found.counts),
+        **{f"search_{name}": evaluator.figure(counts) for name, counts in found.alternatives.items()},
+        "search_removed": {name: [count, size] for name, count, size in named},
     }
 
 
