@@ -10,7 +10,7 @@ from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.moments import Moment
 from tickdsl.plan.model import Arm
 from tickdsl.plan.search_steps import SEARCHED
-from tickdsl.pruning.search_budget import searched_sizes, too_few
+from tickdsl.pruning.search_budget import searched_parts, too_few
 from tickdsl.training import catalogue
 
 
@@ -51,7 +51,7 @@ def check_evaluations(traced: TracedPrune) -> Iterator[Diagnostic]:
     if prune.scope != SEARCHED or prune.evaluations is None:
         return
     try:
-        reason = too_few(searched_sizes(traced.graph, traced.base, traced.raw_args()), prune.evaluations)
+        reason = too_few(searched_parts(traced.graph, traced.base, traced.raw_args())[1], prune.evaluations)
     except TickdslError:
         return  # has a finding of its own
     if reason is not None:

@@ -14,8 +14,8 @@ from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure
 from tickdsl.plurals import plural
 from tickdsl.pruning.amounts import round_half_up
-from tickdsl.pruning.removal_order import unranked_order
-from tickdsl.pruning.scope import LAYERS, find_scope
+from tickdsl.pruning.removal_order import Cell, layers_to_remove, unranked_order
+from tickdsl.pruning.scope import LAYERS, Pool, find_scope
 
 #: The shares of a layer that are removed alone, in the order in which evaluations are spent on them.
 RUNGS = (1 / 2, 3 / 4, 1 / 4, 7 / 8, 5 / 8, 3 / 8, 15 / 16, 1 / 8)
@@ -25,17 +25,32 @@ DEFAULT_RUNGS, DEFAULT_CANDIDATES = 4, 16
 CANDIDATE_SHARE = 0.2
 
 
-def searched_sizes(graph: ModelGraph, structure: Structure, args: Mapping[str, Any]) -> tuple[int, ...]:
-    """How many entries each part of a search can lose, for a prune with these arguments.
+def searched_parts(
+    graph: ModelGraph, structure: Structure, args: Mapping[str, Any]
+) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """The names of the parts of a search, and how many entries each can lose, for a prune with these arguments.
 
     Parts are layers, or coupled layers together. Raises TickdslError if nothing is in scope.
     """
-    if args["unit"] == "weights":
-        return tuple(pool.remaining - pool.minimum for pool in find_scope(graph, structure, args).pools)
-    order = unranked_order(graph, structure, args)
     if args["unit"] in LAYERS:
-        return (1,) * len(order.sequence)
-    return tuple(len(cell.entries) for cell in order.cells)
+        layers = layers_to_remove(graph, structure, args)
+        return tuple(block.name for block in layers), (1,) * len(layers)
+    pools = find_scope(graph, structure, args).pools
+    if args["unit"] == "weights":
+        return tuple(pool.name for pool in pools), tuple(pool.remaining - pool.minimum for pool in pools)
+    cells = unranked_order(graph, structure, args).cells
+    return names_of_cells(cells, pools), tuple(len(cell.entries) for cell in cells)
+
+
+def names_of_cells(cells: Sequence[Cell], pools: Sequence[Pool]) -> tuple[str, ...]:
+    """The names of the pools that cells belong to; the second cell of a pool and further ones have a number."""
+    seen: dict[int, int] = {}
+    names = []
+    for cell in cells:
+        seen[cell.pool] = seen.get(cell.pool, 0) + 1
+        name = pools[cell.pool].name
+        names.append(name if seen[cell.pool] == 1 else f"{name}#{seen[cell.pool]}")
+    return tuple(names)
 
 
 def evaluations_of(sizes: Sequence[int], requested: int | None) -> int:

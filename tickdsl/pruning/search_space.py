@@ -24,6 +24,7 @@ from tickdsl.pruning.removal_order import (
     layers_to_remove,
 )
 from tickdsl.pruning.scope import LAYERS, find_scope
+from tickdsl.pruning.search_budget import names_of_cells
 from tickdsl.pruning.selection import RankedWeights, rank_weights, without_weights
 
 #: How many entries each part of a search loses.
@@ -86,7 +87,7 @@ def search_space(
         names = tuple(block.name for block in layers_to_remove(context.graph, context.structure, args))
     else:
         pools = find_scope(context.graph, context.structure, args).pools
-        names = _unique([pools[cell.pool].name for cell in order.cells])
+        names = names_of_cells(order.cells, pools)
     space = UnitSpace(context.graph, names, order, by_score)
     space.cut(space.scores)  # raises an error if the amount is out of reach
     return space
@@ -207,12 +208,3 @@ def _layer_by_layer(order: RemovalOrder) -> RemovalOrder:
     cells = tuple(Cell(0, (np.array([position]),), np.array([positions[position]])) for position in sorted(positions))
     return RemovalOrder(order.structure, cells, np.arange(len(cells)), order.remove)
 
-
-def _unique(names: Sequence[str]) -> tuple[str, ...]:
-    """The names, with a number if there are several cells of a group."""
-    seen: dict[str, int] = {}
-    unique = []
-    for name in names:
-        seen[name] = seen.get(name, 0) + 1
-        unique.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
-    return tuple(unique)
