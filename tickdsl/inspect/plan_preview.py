@@ -166,7 +166,8 @@ def _print_levels(
         console.print("maximum number of levels: the actual number depends on the overlap of the parts", style="dim")
     if any(group.prune.scope in ("global", SEARCHED) and group.prune.unit == "filters" for group in arm.rounds):
         console.print(
-            "params and MACs are estimates: they depend on the layers that the ranking or the search prunes", style="dim"
+            "params and MACs are estimates: they depend on the layers that the ranking or the search prunes",
+            style="dim",
         )
 
 

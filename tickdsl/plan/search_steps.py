@@ -25,4 +25,6 @@ def candidate_step(prune: Step, removed: Mapping[str, int]) -> Step:
     """
     args = {name: value for name, value in prune.args.items() if name not in _AMOUNTS}
     parents = {role: key for role, key in prune.parents.items() if role != "matched"}
-    return Step("candidate", {**args, "removed": {n: count for n, count in removed.items() if count}}, parents, prune.seed)
+    return Step(
+        "candidate", {**args, "removed": {n: count for n, count in removed.items() if count}}, parents, prune.seed
+    )

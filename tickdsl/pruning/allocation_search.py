@@ -64,21 +64,21 @@ def search_allocation(
     """
     total = evaluations_of(space.sizes, requested)
     intact = (0,) * len(space.sizes)
-    base = evaluate(intact)
-    losses = {
-        (part, count): evaluate((*intact[:part], count, *intact[part + 1 :])).loss
-        for part, count in probes(space.sizes, total)
-    }
-    rises = finite_rises(losses, base.loss)
+    known = {intact: evaluate(intact)}
+    losses: dict[tuple[int, int], float] = {}
+    for part, count in probes(space.sizes, total):
+        alone = (*intact[:part], count, *intact[part + 1 :])
+        known[alone] = evaluate(alone)
+        losses[part, count] = known[alone].loss
+    rises = finite_rises(losses, known[intact].loss)
     judged: dict[Counts, Judgement] = {}
-    left = total - 1 - len(losses)
     alternatives = {"local": space.cut(_equal_shares(space)), "global": space.cut(space.scores)}
     for counts in _candidates(space, rises, alternatives, judged):
-        if left == 0:
-            break
-        if counts not in judged:
-            judged[counts] = evaluate(counts)
-            left -= 1
+        if counts not in known:
+            if len(known) == total:
+                break
+            known[counts] = evaluate(counts)
+        judged[counts] = known[counts]
     best = _best(judged)
     return FoundAllocation(best, {name: counts for name, counts in alternatives.items() if counts in judged})
 

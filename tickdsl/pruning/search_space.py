@@ -207,4 +207,3 @@ def _layer_by_layer(order: RemovalOrder) -> RemovalOrder:
     positions = {int(entry[0]): key for entry, key in zip(ranked.entries, ranked.keys, strict=True)}
     cells = tuple(Cell(0, (np.array([position]),), np.array([positions[position]])) for position in sorted(positions))
     return RemovalOrder(order.structure, cells, np.arange(len(cells)), order.remove)
-

@@ -1,9 +1,9 @@
 """Search what each layer loses: the step of a prune with the scope `searched`, and its evaluations.
 
-Every evaluation is stored as a result of its own as soon as it is made, so that an interrupted search goes on from there,
-and other searches on the same network take what they have in common. A candidate is evaluated without further training;
-the statistics of its batch norm are computed anew, since those of the whole network make pruned ones look worse than they
-are (EagleEye, Li et al. 2020).
+Every evaluation is stored as a result of its own as soon as it is made, so that an interrupted search goes on from
+there, and other searches on the same network take what they have in common. A candidate is evaluated without further
+training; the statistics of its batch norm are computed anew, since those of the whole network make pruned ones look
+worse than they are (EagleEye, Li et al. 2020).
 """
 
 from __future__ import annotations
@@ -11,10 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
-
-import attrs
 
 from tickdsl.engine.steps.context import Context, Metrics, required_seed
 from tickdsl.engine.steps.fixed_noise import fixed_noise
