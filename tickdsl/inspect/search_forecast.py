@@ -35,7 +35,8 @@ class SearchForecast:
 def forecast_searches(study: Study, to_run: Iterable[str], store: Store | None, data: Path) -> SearchForecast | None:
     """The searches among the steps of a run; None if there are none, or their networks are not known.
 
-    What they evaluate after earlier rounds depends on these, so it is counted for the network that the plan starts from.
+    What they evaluate after earlier rounds depends on these, so it is counted for the network that the plan starts
+    from until these are stored.
     """
     arms = {arm.id: arm for arm in (*study.plan.arms, *study.plan.helpers)}
     keys = [key for key in to_run if is_search(study.step(key))]

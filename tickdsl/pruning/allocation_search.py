@@ -1,12 +1,12 @@
 """Search how much each layer loses, so that the network is as good as it can be on validation data.
 
-A search spends its evaluations on two questions. First, how much worse is the network if one layer alone loses some share
-of its units? The answers do not depend on how much is to be removed, so searches with other targets share them. From
-their convex curves follow the amounts that lose the least per unit of cost saved; costs are products of widths, so the
-saving of a unit is computed again at the amounts found (successive linearisation). Then whole candidates are evaluated:
-equal shares, one ranking of all layers, the amounts by the curves, and steps from the best one that give a layer more or
-less (a pattern search, Hooke & Jeeves 1961). Every candidate ends at the amount that the prune requires. Nothing is drawn
-at random.
+A search spends its evaluations on two questions. First, how much worse is the network if one layer alone loses some
+share of its units? The answers do not depend on how much is to be removed, so searches with other targets share them.
+From their convex curves follow the amounts that lose the least per unit of cost saved; costs are products of widths, so
+the saving of a unit is computed again at the amounts found (successive linearisation). Then whole candidates are
+evaluated: the amounts by the curves, equal shares, one ranking of all layers, and steps from the best one that let a
+layer lose more or less (a pattern search, Hooke & Jeeves 1961). Every candidate ends at the amount that the prune
+requires. Nothing is drawn at random.
 """
 
 from __future__ import annotations

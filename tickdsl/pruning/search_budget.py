@@ -1,8 +1,8 @@
 """What a search of amounts evaluates, before its results are known: how often, and which layers alone. Needs no torch.
 
-Every layer loses some shares alone: the rungs. Which ones depends on the layers and on the number of evaluations, not on
-how much the prune removes, so that searches with other targets have them in common. More evaluations add rungs and leave
-those of fewer as they are.
+Every layer loses some shares alone: the rungs. Which ones depends on the layers and on the number of evaluations, not
+on how much the prune removes, so that searches with other targets have them in common. More evaluations add rungs and
+leave those of fewer as they are.
 """
 
 from __future__ import annotations

@@ -247,7 +247,7 @@ class StepProgress(Event):
 
 @attrs.frozen(kw_only=True, field_transformer=_printable_fields)
 class SearchProgress(Event):
-    """A step that searches amounts has `done` of at most `total` evaluations, those included that were stored before."""
+    """A search of amounts has `done` of at most `total` evaluations, those included that were stored before."""
 
     type: ClassVar[str] = "step.search"
     step: str
