@@ -75,11 +75,22 @@ def search_space(
     Raises TickdslError if the amount is out of reach, or the criterion cannot rank the units.
     """
     args = resolve_amounts(context.graph, context.structure, args, matched_structure)
+    space = parts_in_order(context, args)
+    if isinstance(space, WeightSpace):
+        return attrs.evolve(space, total=global_count(find_scope(context.graph, context.structure, args), args))
+    space.cut(space.scores)  # raises an error if the amount is out of reach
+    return space
+
+
+def parts_in_order(context: ScoringContext, args: Mapping[str, Any]) -> SearchSpace:
+    """The parts of a search with the order in which each loses its units; without an amount, nothing can be `cut`.
+
+    Raises TickdslError if the criterion cannot rank the units.
+    """
     if args["unit"] == "weights":
         pruning_scope = find_scope(context.graph, context.structure, args)
-        ranked = rank_weights(context, args, pruning_scope)
         minimum = [pool.minimum for pool in pruning_scope.pools]
-        return WeightSpace(context, ranked, minimum, global_count(pruning_scope, args))
+        return WeightSpace(context, rank_weights(context, args, pruning_scope), minimum)
     by_score = {**args, "scope": "global"}
     order = removal_order(context, by_score, args.get("multiple", 1))
     if args["unit"] in LAYERS:
@@ -88,9 +99,7 @@ def search_space(
     else:
         pools = find_scope(context.graph, context.structure, args).pools
         names = names_of_cells(order.cells, pools)
-    space = UnitSpace(context.graph, names, order, by_score)
-    space.cut(space.scores)  # raises an error if the amount is out of reach
-    return space
+    return UnitSpace(context.graph, names, order, by_score)
 
 
 @attrs.frozen(eq=False)
@@ -114,7 +123,8 @@ class UnitSpace:
 
     def grid(self, part: int) -> FloatArray:
         """The middle of every entry."""
-        return np.arange(self.sizes[part]) + 0.5
+        middles: FloatArray = np.arange(self.sizes[part], dtype=np.float64) + 0.5
+        return middles
 
     def cut(self, keys: Keys) -> Counts:
         """The counts at which the prune has removed its amount, if entries go in the order of their keys."""
@@ -151,7 +161,7 @@ class WeightSpace:
     context: ScoringContext
     ranked: Sequence[RankedWeights]
     minimum: Sequence[int]
-    total: int
+    total: int = 0
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from step_runner import StepRunner, step_runner
 
 from tickdsl.engine.messages import Stopped
 from tickdsl.engine.steps.context import Context
+from tickdsl.engine.steps.operations import run_step
 from tickdsl.errors import TickdslError
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import slice_state_dict
@@ -160,3 +161,16 @@ def test_without_validation_data_it_says_what_to_add(tmp_path: Path) -> None:
     found = step_runner(tmp_path, TWO, head=HEAD.replace(" validation=25%", ""))
     with pytest.raises(TickdslError, match="validation data, and synthetic has none"):
         found.run_step(prune_of(found, "first").key)
+
+
+@pytest.mark.parametrize("prune", ["filters searched to 40% of flops by l1", "weights searched to 80% by magnitude"])
+def test_an_evaluation_is_a_step_that_runs_by_itself(tmp_path: Path, prune: str) -> None:
+    found = step_runner(tmp_path, f"prune {prune}; rewind lr", head=HEAD)
+    found.run_step(prune_of(found, "ticket").key)
+    stored = next(iter(found.context.store.results("candidate")))
+    parts = stored.data["parts"]
+    again = step_runner(tmp_path / "elsewhere", f"prune {prune}; rewind lr", head=HEAD)
+    again.run_step(parts["parents"]["weights"])
+    step = Step(parts["operation"], parts["args"], parts["parents"], parts["seed"])
+    assert step.key == stored.key
+    assert run_step(step, again.context, {}) == stored.metrics

@@ -11,10 +11,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from tickdsl.engine.steps.context import Context, Metrics, required_seed
 from tickdsl.engine.steps.fixed_noise import fixed_noise
+from tickdsl.engine.steps.scoring_context import scoring_of_prune
 from tickdsl.errors import TickdslError
 from tickdsl.graph.structure import Structure
 from tickdsl.plan.search_steps import candidate_step
@@ -22,8 +24,9 @@ from tickdsl.plan.steps import Step
 from tickdsl.pruning.allocation_search import Judgement, search_allocation
 from tickdsl.pruning.criteria import ScoringContext
 from tickdsl.pruning.search_budget import evaluations_of, too_few
-from tickdsl.pruning.search_space import Counts, SearchSpace, search_space
+from tickdsl.pruning.search_space import Counts, SearchSpace, parts_in_order, search_space
 from tickdsl.training.batch_statistics import recompute_statistics
+from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.data.sample import sample_batches
 from tickdsl.training.evaluation import evaluate
 from tickdsl.training.rng import generator
@@ -65,16 +68,9 @@ class _Evaluator:
 
     def __init__(self, step: Step, context: Context, scoring: ScoringContext, space: SearchSpace, total: int) -> None:
         self._step, self._context, self._scoring, self._space, self._total = step, context, scoring, space, total
-        self.data = context.dataset(step.args["data"], step.seed)
+        self.data = _data_to_judge(step, context)
         self.made = self.reused = 0
         self._figures: dict[Counts, float] = {}
-        held_out = self.data.validation_set
-        if held_out is None:
-            raise TickdslError(
-                f"a search looks at validation data, and {step.args['data']['name']} has none",
-                "add `validation=10%` to `data`",
-            )
-        self._held_out = held_out
 
     def __call__(self, counts: Counts) -> Judgement:
         """Judge the network whose parts have lost so many entries."""
@@ -84,7 +80,9 @@ class _Evaluator:
         if metrics is None:
             structure = self._space.structure(counts)
             start_time = time.monotonic() - self._context.paused_seconds
-            metrics = self._context.store_result(candidate, lambda folder: self._measure(structure), start_time)
+            metrics = self._context.store_result(
+                candidate, lambda folder: _measure(candidate, self._context, self._scoring, structure), start_time
+            )
             self.made += 1
         else:
             self.reused += 1
@@ -100,23 +98,41 @@ class _Evaluator:
         """The primary metric of a candidate that was judged."""
         return self._figures[counts]
 
-    def _measure(self, structure: Structure) -> Metrics:
-        """The figures of a candidate on the validation data."""
-        device = self._context.device
-        with fixed_noise(self._step, self._context, "candidate"):
-            module = self._scoring.network(structure)
-            sample = sample_batches(
-                self.data,
-                generator(required_seed(self._step), "candidate"),
-                total=_STATISTICS_IMAGES,
-                batch=_STATISTICS_BATCH,
-                device=device,
-            )
-            recompute_statistics(module, (images for images, _ in sample))
-            result = evaluate(
-                module, *self._held_out, preprocess=self.data.preprocess(device), device=device, task=self.data.task
-            )
-        return {"validation": dict(result.figures)}
+
+def evaluate_candidate(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Step]) -> Metrics:
+    """Evaluate a candidate outside its search: the step of an evaluation."""
+    scoring = scoring_of_prune(step, context)
+    space = parts_in_order(scoring, step.args)
+    structure = space.structure(tuple(step.args["removed"].get(name, 0) for name in space.names))
+    return _measure(step, context, scoring, structure)
+
+
+def _measure(candidate: Step, context: Context, scoring: ScoringContext, structure: Structure) -> Metrics:
+    """The figures of a candidate on the validation data."""
+    data = _data_to_judge(candidate, context)
+    assert data.validation_set is not None
+    with fixed_noise(candidate, context, "candidate"):
+        module = scoring.network(structure)
+        sample = sample_batches(
+            data,
+            generator(required_seed(candidate), "candidate"),
+            total=_STATISTICS_IMAGES,
+            batch=_STATISTICS_BATCH,
+            device=context.device,
+        )
+        recompute_statistics(module, (images for images, _ in sample))
+        preprocess = data.preprocess(context.device)
+        result = evaluate(module, *data.validation_set, preprocess=preprocess, device=context.device, task=data.task)
+    return {"validation": dict(result.figures)}
+
+
+def _data_to_judge(step: Step, context: Context) -> Dataset:
+    """The data of a step, with a validation set. Raises TickdslError if it has none."""
+    data = context.dataset(step.args["data"], step.seed)
+    if data.validation_set is None:
+        message = f"a search looks at validation data, and {step.args['data']['name']} has none"
+        raise TickdslError(message, "add `validation=10%` to `data`")
+    return data
 
 
 def _finite(figures: Mapping[str, Any]) -> dict[str, float]:
