@@ -122,6 +122,8 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD456": ("no-scales-to-penalise", "warning"),
     "TD457": ("nothing-to-grow", "error"),
     "TD458": ("search-needs-judge", "error"),
+    "TD467": ("balanced-twice", "warning"),
+    "TD468": ("class-weights-mismatch", "error"),
     "TD470": ("unknown-task-metric", "error"),
     "TD472": ("task-mismatch", "error"),
     "TD473": ("metric-of-another-task", "error"),
@@ -131,6 +133,7 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD477": ("criterion-needs-classes", "error"),
     "TD478": ("transfer-mismatch", "error"),
     "TD479": ("no-effect-in-task", "warning"),
+    "TD483": ("library-missing", "error"),
     "TD490": ("trained-in-turn", "error"),
     # the experiment
     "TD501": ("overlap-without-split", "error"),
