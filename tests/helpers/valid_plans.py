@@ -58,7 +58,17 @@ def plans(draw: Any) -> str:
         rewind = f"rewind weights to {word('at', *MOMENTS, '$late')}"
         if split:
             return f"overlap; {rewind}" + pick(("", "; retrain linear 3ep"))
-        what = f"rewind {word('what', 'lr', 'weights')} to {pick(MOMENTS)}"
+        what = f"rewind {word('what', 'lr', 'weights', 'signs', 'magnitudes')} to {pick(MOMENTS)}"
+        of = pick(("of next seed", "of seed 7"))
+        donated = pick(
+            (
+                f"rewind mask {of}; rewind weights to {pick(MOMENTS)}",
+                f"rewind signs {of}{pick(('', ' align=current'))}",
+                f"rewind weights {of} to {pick(MOMENTS)}{pick(('', ' align=dense'))}; perturb 5%",
+            )
+        )
+        if pick((False, False, False, True)):
+            return donated
         then = pick((rewind, what, pick(RETRAIN), f"{rewind}; {pick(RETRAIN[:6])}", ""))
         teachers = ["dense", *others]
         then = pick(("", "", "recalibrate; ")) + then if then else pick(("", "recalibrate"))
@@ -98,6 +108,8 @@ def plans(draw: Any) -> str:
         for _ in range(pick((1, 1, 2, 3))):
             if pick((True, False)):
                 parts += [prune(others), tail(others)]
+                if not split and pick((False, False, True)):
+                    parts.append(f"cycle {pick((2, 3))} {{ {pick(('rewind lr', 'perturb 5%; rewind signs to 1ep'))} }}")
             else:
                 body = [part for _ in range(pick((1, 2, 3))) for part in (prune(others, once=True), tail(others))]
                 inner = "; ".join(part for part in body if part)

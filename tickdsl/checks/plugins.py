@@ -33,7 +33,7 @@ def diagnostics(arm: Arm, per_epoch: int | None, data: Path) -> Iterator[Diagnos
             span = group.prune.by_span or group.prune.span
             yield from _errors_of(partial(_try_criterion, group.prune.by, group.prune.unit, arm, data), span)
     transferred = arm.transfer.tail if arm.transfer is not None else ()
-    tails = [tail for group in arm.rounds for tail in group.tail] + list(transferred)
+    tails = [*arm.tails, *transferred]
     retrainings = [(tail.recipe, tail.span) for tail in tails if isinstance(tail, Retrain)]
     before = [(arm.fork.recipe, arm.fork.recipe_span)] if arm.fork is not None else []
     for fields, span in [(arm.recipe, arm.recipe_span), *before, *retrainings]:

@@ -64,7 +64,10 @@ def _print_all(
     forecasts: dict[bytes, list[dict[str, Any]]] = {}
     for arm in study.plan.arms:
         # Arms that differ only in how they rewind have the same networks.
-        prunes = [[plan_json(group.prune), is_one_level(group), group.joined] for group in arm.rounds]
+        prunes = [
+            [plan_json(group.prune), is_one_level(group), group.joined, [cycle.times for cycle in group.cycles]]
+            for group in arm.rounds
+        ]
         swept = dict(arm.sweep) if any(isinstance(group.prune.amount, Matching) for group in arm.rounds) else {}
         key = canonical_json([plan_json(arm.model), plan_json(arm.data), prunes, plan_json(arm.split), swept])
         if key not in forecasts:

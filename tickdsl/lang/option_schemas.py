@@ -278,6 +278,14 @@ EVOLVE_OPTIONS: dict[str, OptionType] = {
     "fan-in": OptionType("word", "`constant`: all outputs of a layer have equally many weights", ("free", "constant")),
 }
 SPLIT_OPTIONS: dict[str, OptionType] = {}
+REWIND_OPTIONS: dict[str, OptionType] = {
+    "align": OptionType(
+        "word",
+        "match the units of the other seed's network to this one's by their weights, in the dense networks at the end "
+        "of their training or in the current ones",
+        ("dense", "current"),
+    ),
+}
 DISTILL_OPTIONS: dict[str, OptionType] = {
     "temperature": OptionType("float", "softmax temperature of the distillation loss", above=0),
     "weight": OptionType("share", "weight of the distillation loss in the total loss", above=0),
@@ -292,6 +300,7 @@ STATEMENT_OPTIONS: dict[str, dict[str, OptionType]] = {
     "prune": PRUNE_OPTIONS,
     "retrain": RETRAIN_OPTIONS,
     "split": SPLIT_OPTIONS,
+    "rewind": REWIND_OPTIONS,
     "distill": DISTILL_OPTIONS,
     "evolve": EVOLVE_OPTIONS,
     "transfer": TRANSFER_OPTIONS,

@@ -121,7 +121,7 @@ def _names(context: CursorContext, names: DefinedNames) -> Iterable[CompletionEn
         builtin = registries.SCHEDULES.builtin.items()
         known = [CompletionEntry(word, "EnumMember", meaning=schedule.summary) for word, schedule in builtin]
         return [*known, *_added(registries.SCHEDULES, "EnumMember")]
-    if before == "FROM":
+    if before == "FROM" or (statement == "report" and before in ("OF", "TO")):
         return [*_arms(names), *_meanings({"dense": True})]
     if before == "MATCHING":
         return _arms(names)

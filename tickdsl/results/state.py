@@ -33,12 +33,16 @@ MeasureKey = tuple[MetricKey, str]  # and the metric named in `report`
 
 
 class EpochMetrics(NamedTuple):
-    """Training metrics after an epoch; `score` is the primary metric, None for a value that was not measured."""
+    """Training metrics after an epoch; `score` is the primary metric, None for a value that was not measured.
+
+    `penalty` is the factor of a growing penalty.
+    """
 
     epoch: float
     loss: float | None
     score: float | None
     lr: float | None
+    penalty: float | None = None
 
 
 @attrs.frozen
@@ -62,6 +66,7 @@ class StepState:
     score: float | None = None
     lr: float | None = None
     search: tuple[int, int] | None = None  # evaluations so far, and the most that there will be
+    penalty: float | None = None
     checkpoint: float | None = None  # the epoch of the last checkpoint on disk
     history: tuple[EpochMetrics, ...] = ()
     metrics: Mapping[str, Any] = attrs.field(factory=dict)

@@ -198,7 +198,7 @@ class StateBuilder:
         history = self._histories.setdefault(event.step, [])
         while history and history[-1].epoch >= event.epoch:  # resumed from a checkpoint
             history.pop()
-        history.append(EpochMetrics(event.epoch, event.loss, _score(event), event.lr))
+        history.append(EpochMetrics(event.epoch, event.loss, _score(event), event.lr, event.penalty))
         if len(history) > self._max_points:
             del history[-2::-2]
 
@@ -284,6 +284,7 @@ class StateBuilder:
             loss=event.loss,
             score=_score(event),
             lr=event.lr,
+            penalty=event.penalty,
             history=tuple(self._histories[name]),
         )
 

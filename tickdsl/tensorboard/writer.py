@@ -155,6 +155,8 @@ class _EventHandler:
         self._written[event.step] = event.epoch
         score = event.accuracy if event.metric is None else event.score
         values = {"train_loss": event.loss, event.metric or "accuracy": score, "learning_rate": event.lr}
+        if event.penalty is not None:
+            values["penalty"] = event.penalty
         for curve in self._training_curves(event.step):
             self._scalars(curve.series, {curve.tag(name): value for name, value in values.items()},
                           event.epoch, t)  # fmt: skip
@@ -168,10 +170,13 @@ class _EventHandler:
         epochs: Iterable[tuple[float, ...]] = result.metrics.get("epochs", ())
         score = result.metrics.get("metric", "accuracy")
         columns = [score if name == "accuracy" else name for name in _EPOCH_COLUMNS]
+        penalties: dict[float, float] = dict(result.metrics.get("penalty", ()))
         for epoch, *epoch_values in epochs:
             already_written = epoch <= written
             values = {name: value for name, value in zip(columns, epoch_values, strict=False)
                       if not already_written or name == "test_loss"}  # fmt: skip
+            if not already_written and epoch in penalties:
+                values["penalty"] = penalties[epoch]
             for curve in curves:
                 self._scalars(curve.series, {curve.tag(name): value for name, value in values.items()},
                               epoch, t)  # fmt: skip

@@ -111,6 +111,8 @@ class _Translator:
             return
         score = event.accuracy if event.metric is None else event.score
         values = {"train_loss": event.loss, event.metric or "accuracy": score, "learning_rate": event.lr}
+        if event.penalty is not None:
+            values["penalty"] = event.penalty
         for curve in self._layout.training_curves.get(event.step, ()):
             folder = curve.series.folder.as_posix()
             named = {f"training/{folder}/{curve.tag(name)}": value for name, value in values.items()}

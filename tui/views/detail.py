@@ -32,7 +32,7 @@ def step_lines(name: str, snapshot: Snapshot) -> list[str]:
         lines.append(f"epochs    {trained}{info.epochs:g}{checkpoint}")
     if step.search is not None:
         lines.append("search    {:,} of {:,} evaluations".format(*step.search))
-    for name_shown, value in (("loss", step.loss), ("rate", step.lr)):
+    for name_shown, value in (("loss", step.loss), ("rate", step.lr), ("penalty", step.penalty)):
         if value is not None:
             lines.append(f"{name_shown:9} {value:.4g}")
     if step.score is not None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tickdsl.engine.dense_networks import DenseNetwork
 from tickdsl.engine.machine.precision import precision_of
-from tickdsl.engine.steps import judging_features, measurements, trainings
+from tickdsl.engine.steps import alignment, changed_weights, judging_features, measurements, similarity, trainings
 from tickdsl.engine.steps.context import Context, Metrics, required_seed
 from tickdsl.engine.steps.early_bird import prune_when_settled
 from tickdsl.engine.steps.fixed_noise import fixed_noise
@@ -250,6 +250,9 @@ _OPERATIONS: dict[str, Operation] = {
     "prune": _prune,
     "overlap": _overlap,
     "grow": _grow,
+    "mix": changed_weights.mix,
+    "perturb": changed_weights.perturb,
+    "align": alignment.align,
     "random-structure": _random_structure,
     "ticket": _ticket,
     "recalibrate": _recalibrate,
@@ -260,6 +263,7 @@ _OPERATIONS: dict[str, Operation] = {
     "latency": measurements.latency,
     "memory": measurements.memory,
     "barrier": measurements.barrier,
+    "similarity": similarity.similarity,
     "pruned": measurements.pruned,
     "metric": measurements.plugin_metric,
     "fid": measurements.fid,

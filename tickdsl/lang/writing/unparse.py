@@ -190,7 +190,12 @@ def tail(node: model.Tail, arm: model.Arm, teacher: str) -> str:
         case model.Recalibrate():
             return "recalibrate"
         case model.Rewind(what, to):
-            return f"rewind {what} to {format_moment(to)}"
+            moment = [] if node.current else [f"to {format_moment(to)}"]
+            return " ".join([f"rewind {what}", *_donor(node), *moment, *_alignment(node)])
+        case model.MaskOf():
+            return " ".join(["rewind mask", *_donor(node), *_alignment(node)])
+        case model.Perturb(share):
+            return f"perturb {format_percentage(share)}"
         case model.Retrain():
             return _retrain(node, Recipe.from_dict(arm.recipe))
         case model.Grow(unit, amount, by):
@@ -208,6 +213,17 @@ def tail(node: model.Tail, arm: model.Arm, teacher: str) -> str:
         case model.Distill():
             values = {name: getattr(node, name) for name in option_schemas.DISTILL_OPTIONS}
             return _with(f"distill from {teacher}", values, option_schemas.DISTILL_OPTIONS)
+
+
+def _donor(node: model.FromSeed) -> list[str]:
+    """Which seed something is taken from, as a clause."""
+    if not node.of:
+        return []
+    return ["of next seed" if node.of == model.NEXT_SEED else f"of seed {node.of}"]
+
+
+def _alignment(node: model.FromSeed) -> list[str]:
+    return options({"align": node.align or None}, option_schemas.REWIND_OPTIONS)
 
 
 def _retrain(node: model.Retrain, base: Recipe) -> str:
