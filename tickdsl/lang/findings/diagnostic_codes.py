@@ -125,6 +125,7 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD458": ("search-needs-judge", "error"),
     "TD467": ("balanced-twice", "warning"),
     "TD468": ("class-weights-mismatch", "error"),
+    "TD469": ("unfit-augmentation", "error"),
     "TD470": ("unknown-task-metric", "error"),
     "TD472": ("task-mismatch", "error"),
     "TD473": ("metric-of-another-task", "error"),
