@@ -19,6 +19,7 @@ _STATEMENT_KEYWORDS = {
     "grow": ("grow",),
     "init": ("split", "model"),
     "random-structure": ("compare",),
+    "elastic": ("stretch", "squeeze"),
     "evaluate": ("report",),
 }
 

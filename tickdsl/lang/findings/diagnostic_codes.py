@@ -127,6 +127,10 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD478": ("transfer-mismatch", "error"),
     "TD479": ("no-effect-in-task", "warning"),
     "TD490": ("trained-in-turn", "error"),
+    "TD496": ("ticket-of-another-family", "error"),
+    "TD497": ("blocks-carried-over", "note"),
+    "TD498": ("control-without-dense-weights", "error"),
+    "TD499": ("control-of-other-units", "error"),
     # the experiment
     "TD501": ("overlap-without-split", "error"),
     "TD502": ("overlap-k-range", "error"),
