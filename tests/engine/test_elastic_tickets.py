@@ -1,4 +1,4 @@
-"""`stretch` and `squeeze` run for real: what is trained is the source's blocks, with the masks and the training of the ticket."""
+"""`stretch` and `squeeze` run for real: the source's blocks train, with the masks and the training of the ticket."""
 
 from __future__ import annotations
 

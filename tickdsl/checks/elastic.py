@@ -1,4 +1,4 @@
-"""Check `stretch` and `squeeze` on the two networks: can the ticket be carried (TD496), and which block goes where (TD497)."""
+"""Check `stretch` and `squeeze`: can the ticket be carried (TD496), and which block goes where (TD497)?"""
 
 from __future__ import annotations
 
@@ -40,4 +40,5 @@ def diagnostics(arm: Arm, graph: ModelGraph, data: Path | None) -> Iterator[Diag
     except TickdslError as error:  # the network does not fit the data, or cannot be built
         yield Diagnostic("TD413", error.message, elastic.model.span, help=error.hint)
         return
-    yield Diagnostic("TD497", f"`{verb} to {name}` fills its stages with blocks of {arm.model.name}: {mapping}", elastic.span)
+    message = f"`{verb} to {name}` fills its stages with blocks of {arm.model.name}: {mapping}"
+    yield Diagnostic("TD497", message, elastic.span)

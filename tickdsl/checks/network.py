@@ -123,7 +123,8 @@ def diagnostics(arm: Arm, data: Path | None, *, has_random_structure: bool = Fal
     yield from elastic_findings
     if arm.elastic is not None and not any(found.severity == "error" for found in elastic_findings):
         judged = attrs.evolve(arm, model=arm.judged_model)
-        yield from network_size.diagnostics(judged, dense_graph(judged, data), image_shape_and_classes(arm.data, root)[0])
+        shape, _ = image_shape_and_classes(arm.data, root)
+        yield from network_size.diagnostics(judged, dense_graph(judged, data), shape)
     yield from conditions.check_until(arm, graph)
     yield from plugins.diagnostics(arm, arm_steps_per_epoch(arm), root)
     yield from _check_recalibration(arm, graph)

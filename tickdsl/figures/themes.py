@@ -13,8 +13,8 @@ MARKERS = ("o", "s", "^", "D", "v", "P")
 LINES: tuple[tuple[float, ...] | None, ...] = (None, (6, 1.5), (4, 1.2, 1, 1.2), (8, 1.2, 2, 1.2), (3, 1.2), (1.2, 1))
 #: Controls: how the marker of their arm is filled, and their dashes.
 CONTROL_FILLS = {
-    "random-init": "none", "random-structure": "left", "early": "bottom", "shuffled-mask": "right", "by-magnitude": "top",
-    "by-snip": "top", "by-grasp": "top", "by-synflow": "top",
+    "random-init": "none", "random-structure": "left", "early": "bottom", "shuffled-mask": "right",
+    "by-magnitude": "top", "by-snip": "top", "by-grasp": "top", "by-synflow": "top",
 }  # fmt: skip
 CONTROL_DASHES = {
     "random-init": (1, 1.5), "random-structure": (1, 3), "early": (3, 1.5, 1, 1.5), "shuffled-mask": (4, 1.5),

@@ -17,8 +17,8 @@ class OptionType:
     """The type of an option: how its value is written and which values are allowed.
 
     kind: `int`, `float`, `share` (a percentage or a number in [0, 1]), `points` (a percentage), `moment`, `moments`,
-    `word` (one of `words`), `words` (a list of them), `blocks` (one of `words`, or a list of patterns), `schedule` (one of `words`, or a plug-in), `metric` (one of the
-    task), `flag` (on/off) or `text`.
+    `word` (one of `words`), `words` (a list of them), `blocks` (one of `words`, or a list of patterns), `schedule`
+    (one of `words`, or a plug-in), `metric` (one of the task), `flag` (on/off) or `text`.
     least, most: the smallest and the largest allowed value. above, below: every allowed value is greater, or less, than
     this. among: the only allowed values (empty: all).
     idle: the combinations of other settings with which the option does nothing.

@@ -14,6 +14,7 @@ import attrs
 import networkx as nx
 
 from tickdsl.moments import INIT, Moment
+from tickdsl.plan.criterion_controls import CRITERION_CONTROLS
 from tickdsl.plan.measurement_steps import MeasurementContext, measurement_steps
 from tickdsl.plan.model import (
     Arm,
@@ -37,7 +38,6 @@ from tickdsl.plan.model import (
     Zeroing,
     as_json,
 )
-from tickdsl.plan.criterion_controls import CRITERION_CONTROLS
 from tickdsl.plan.prune_arguments import equal_cost_args, layer_scopes, matching_args, prune_args
 from tickdsl.plan.sparse_training import (
     evolve_args,

@@ -56,7 +56,7 @@ Stages = Mapping[str, tuple[Block, ...]]
 
 @attrs.frozen
 class BlockMap:
-    """Which block of the source every block of the target comes from: by stage, (source, target) in the target's order."""
+    """Where every block of the target comes from: by stage, pairs of (source, target), in the target's order."""
 
     stages: Mapping[str, tuple[tuple[Block, Block], ...]]
 
@@ -205,10 +205,8 @@ def block_map(source: ModelGraph, target: ModelGraph, rule: Mapping[str, Any]) -
     or widths, no block to copy, or a direction that is not the rule's.
     """
     ours, theirs = stages_of(source), stages_of(target)
-    if "order" in rule:
-        mapping = stretch(ours, theirs, rule["order"])
-    else:
-        mapping = squeeze(ours, theirs, rule["drop"])
+    order = rule.get("order")
+    mapping = squeeze(ours, theirs, rule["drop"]) if order is None else stretch(ours, theirs, order)
     known = {**source.parameters, **source.buffers}
     for name, shape in {**target.parameters, **target.buffers}.items():
         other = mapping.source_of(name)
@@ -231,8 +229,9 @@ def carry_structure(structure: Structure, source: ModelGraph, target: ModelGraph
     for block in target.blocks:
         if mapping.source_of(block.name) in structure.removed_blocks:
             carried = carried.remove_block(block.name)
-    masks = {name: mapping.source_of(name) for name in target.parameters}
-    return carried.with_masks({name: structure.masks[other] for name, other in masks.items() if other in structure.masks})
+    origins = {name: mapping.source_of(name) for name in target.parameters}
+    masks = {name: structure.masks[origin] for name, origin in origins.items() if origin in structure.masks}
+    return carried.with_masks(masks)
 
 
 def carry_weights(state: Mapping[str, T], names: Iterable[str], mapping: BlockMap) -> dict[str, T]:

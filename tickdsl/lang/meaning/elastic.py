@@ -1,4 +1,4 @@
-"""Resolve `stretch` and `squeeze`: the network that every level is measured as, and which of its blocks come from where."""
+"""Resolve `stretch` and `squeeze`: the network that every level is measured as, and where its blocks come from."""
 
 from __future__ import annotations
 

@@ -44,8 +44,8 @@ def resolve(
     shared: the first of the statements, which are resolved with the settings of `shared_context` (default: `context`).
     """
     statements = list(statements)
-    end = next((n for n, s in enumerate(statements) if isinstance(s, syntax.Elastic | syntax.Transfer)), len(statements))
-    ending, before = statements[end:], statements[:end]
+    ends = [n for n, s in enumerate(statements) if isinstance(s, syntax.Elastic | syntax.Transfer)] or [len(statements)]
+    before, ending = statements[: ends[0]], statements[ends[0] :]
     _check_ending(ending, context.reader)
     transfer, elastic = None, None
     for statement in ending[:2]:
@@ -64,7 +64,7 @@ def resolve(
 
 
 def _check_ending(ending: Sequence[syntax.Statement], reader: ValueReader) -> None:
-    """Report what follows a `transfer`, or anything else than one after a `stretch` or `squeeze`: they end the pipeline."""
+    """Report what follows a `transfer`, or a `stretch` or `squeeze` except one: they end the pipeline."""
     for first, statement in itertools.pairwise(ending):
         if isinstance(first, syntax.Elastic) and isinstance(statement, syntax.Transfer):
             continue
