@@ -202,6 +202,10 @@ class FakeWorkers:
     def has_capacity(self) -> bool:
         return len(self._tasks) < 2
 
+    @property
+    def may_grow(self) -> bool:
+        return False
+
     def submit(self, tasks: Sequence[Task]) -> str:
         self._tasks.extend(tasks)
         return "fake"

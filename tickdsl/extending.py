@@ -1,9 +1,11 @@
-"""The public API for plug-ins: models, data sets, criteria, schedules, metrics, tasks (see docs/how-to/extending.md).
+"""The public API for plug-ins: models, data sets, criteria, recipes, metrics, tasks (see docs/how-to/extending.md).
 
 - model: a `ModelFactory`, `(classes, shape) -> network`; entry-point group `tickdsl.models`
 - data set: a `DataFactory`, `(root) -> RawDataset`; `tickdsl.datasets`
 - criterion: a `Criterion`, or a `RowScore`, `(rows) -> scores`; `tickdsl.criteria`
 - schedule: a `Schedule`, `(recipe, steps, per_epoch) -> rates`; `tickdsl.schedules`
+- loss: `(outputs, targets) -> mean`, or a class of such callables; `tickdsl.losses`
+- optimiser: `(parameters, lr) -> torch.optim.Optimizer`; `tickdsl.optimisers`
 - metric: a `Metric`, `(trained) -> number`; `tickdsl.metrics`
 - task: a `Task`, `() -> Task`; `tickdsl.tasks`
 """

@@ -59,6 +59,15 @@ def test_every_module_has_under_twenty_lines(name: str) -> None:
 
 
 @pytest.mark.slow
+def test_a_loss_and_an_optimiser_of_an_installed_package_train(installed: Path, tmp_path: Path) -> None:
+    (tmp_path / "recipes.plan").write_text(FILES["recipes.plan"])
+    results, steps, _ = run_plan(tmp_path, "recipes.plan", path=installed)
+    codes = [set(step["args"].get("code", {})) for step in steps if step["operation"] == "train"]
+    assert codes.count({"model", "loss", "optimiser"}) == 2 and codes.count({"model"}) == 1
+    assert {arm["id"] for arm in results["arms"]} == {"lion", "adam"}
+
+
+@pytest.mark.slow
 def test_plugins_of_an_installed_package_are_named_like_built_ins(installed: Path, tmp_path: Path) -> None:
     (tmp_path / "own.plan").write_text(FILES["own.plan"])
     results, steps, said = run_plan(tmp_path, "own.plan", "--jobs", 2, path=installed)

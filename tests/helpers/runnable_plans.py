@@ -18,7 +18,7 @@ from tickdsl.lang.option_schemas import OptionType
 #: Networks that train an epoch of digits in a moment, and what `train` runs for.
 MODELS = (
     "small-cnn width=0.25", "small-cnn width=0.4", "lenet-300-100 width=0.1", "conv2 width=0.05", "conv4 width=0.05",
-    "resnet20 width=0.25",
+    "resnet20 width=0.25", "vit layers=1 heads=2 dim=8",
 )  # fmt: skip
 LENGTHS = ("1ep", "2ep", "15it")
 SHARES = ("20%", "50%", "30% of original", "to 60%", "to 85%")
@@ -26,12 +26,13 @@ AMOUNTS = (*SHARES, "1", "3")
 #: Amounts that count what the layers cost, and rates by layer, which rank every layer by itself.
 BUDGETS = ("to 40% of flops", "to 50% of params", "to 30% of params x 2")
 RATES = ('["*1*": 20%, "**": 40%]', 'to ["**": 60%]', '["**": 30%] of original x 2')
+_HEADS = ("heads", "head-dims")
 ABSENT_UNITS = {
-    "small-cnn": ("neurons", "layers"),
-    "lenet-300-100": ("filters", "layers"),
-    "conv2": ("layers",),
-    "conv4": ("layers",),
-    "resnet20": ("neurons",),
+    "small-cnn": ("neurons", "layers", *_HEADS),
+    "lenet-300-100": ("filters", "layers", *_HEADS),
+    "conv2": ("layers", *_HEADS),
+    "conv4": ("layers", *_HEADS),
+    "resnet20": ("neurons", *_HEADS),
 }
 ENDS = ("x 2", "x 3", "until 70%", "until accuracy < 60%", "until sparsity > 40%", "until mask-distance < 20%")
 #: Statement option -> values that have different effects, for options whose type alone does not say what is sensible.
@@ -51,6 +52,8 @@ OPTION_VALUES: dict[str, tuple[str, ...]] = {
     "ema": ("0.5", "0.9"),
     "mixup": ("0.2", "1"),
     "cutmix": ("0.5", "1"),
+    "loss": ("focal", '"focal(gamma=1)"'),
+    "class-weights": ("balanced", "[1, 1, 1, 1, 2, 1, 1, 1, 1, 1]"),
     "warmup-start": ("0.1", "0.5"),
     "temperature": ("2", "5"),
     "milestones": ("[5it]", "[5it, 9it]"),

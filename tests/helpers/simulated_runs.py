@@ -206,6 +206,10 @@ class FakeWorkers:
     def has_capacity(self) -> bool:
         return len(self.groups) < self.jobs
 
+    @property
+    def may_grow(self) -> bool:
+        return False
+
     def submit(self, tasks: Sequence[Task]) -> str:
         running = {task.step.key for group in self.groups for task in group.tasks}
         assert self.has_capacity and not running & {task.step.key for task in tasks}

@@ -49,6 +49,9 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "ema": (0.0, 0.9),
     "accumulate": (1, 2, 4),
     "clip": (0.0, 1.0),
+    "loss": (None, "cross-entropy"),
+    "class-weights": ([], "balanced", [1.0, 2.0]),
+    "sampling": ("uniform", "balanced"),
 }
 #: `nesterov=on` is an error wherever it would do nothing.
 WITHOUT_RULES = {"nesterov"}
@@ -76,6 +79,9 @@ def what_is_trained(recipe: Recipe) -> Any:
         recipe.mixup,
         recipe.cutmix,
         stopping,
+        recipe.loss,
+        recipe.class_weights,
+        recipe.sampling,
     )
 
 

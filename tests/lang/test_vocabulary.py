@@ -11,7 +11,7 @@ from tickdsl.lang.syntax import Source
 from tickdsl.training.tasks import TASKS
 
 KEYWORD = re.compile(r"([a-z]+)\(\?!")
-CLOSED = re.compile(r"\(\?:\(\?:([a-z|]+)\)\)")
+CLOSED = re.compile(r"\(\?:\(\?:([a-z|\\-]+)\)\)")
 
 
 def terminals() -> dict[str, str]:
@@ -24,7 +24,8 @@ def test_keywords_are_statements_and_clauses() -> None:
 
 
 def test_closed_words_are_the_grammars() -> None:
-    found = {name: set(match[1].split("|")) for name, p in terminals().items() if (match := CLOSED.match(p))}
+    patterns = {name: pattern.replace("\\-", "-") for name, pattern in terminals().items()}
+    found = {name: set(match[1].split("|")) for name, p in patterns.items() if (match := CLOSED.match(p))}
     assert found == {name: set(words) for name, words in vocabulary.CLOSED_WORDS.items()}
 
 

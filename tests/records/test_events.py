@@ -31,7 +31,7 @@ from tickdsl.records.events import (
 )
 
 SURFACE = {
-    "run.start": "run plan path argv pid host boot versions jobs device store",
+    "run.start": "run plan path argv pid host boot versions jobs device store workers",
     "plan.resolved": "arms contestants seeds steps measurements notes within matched_by report asked open_ended stops "
     "data tasks metric",
     "phase": "doing",
@@ -41,7 +41,7 @@ SURFACE = {
     "step.end": "step status seconds metrics error",
     "metric": "arm contestant level seed step accuracy loss sparsity params macs filters seconds "
     "best_accuracy best_epoch test_images chance correct not_finite score metric best_score figures validation "
-    "best_validation",
+    "best_validation units",
     "measure": "arm contestant level seed step metric figures how host",
     "layers": "arm contestant level seed outputs weights",
     "checkpoint": "step epoch",

@@ -32,7 +32,7 @@ from tickdsl.plurals import plural
 from tickdsl.pruning.cost_targets import Target
 from tickdsl.pruning.criteria import Criterion, ScoringContext
 from tickdsl.pruning.ranked_order import removal_order
-from tickdsl.pruning.removal_order import prune_to_count, prune_to_target
+from tickdsl.pruning.removal_order import counted_step, prune_to_count, prune_to_target
 from tickdsl.pruning.scope import find_scope
 from tickdsl.pruning.selection import prune as prune_units
 from tickdsl.training.tasks import Task
@@ -97,6 +97,7 @@ def prune(
         exclude: Layers to keep whole: patterns of paths ("fc", "layer1.*.conv2", "**.downsample"), or modules. A layer
             is kept with all layers that are coupled with it.
         multiple: The widths of pruned layers are multiples of it, as far as they can be; PruningWarning names others.
+            With `heads`, the number of heads is; with `head-dims`, that of the dims in a head.
         rounds: The amount is removed in so many equal steps, each ranked anew.
         between: Called with the smaller network between two rounds, to train it. It changes the network in place, and
             returns it or None. Optimisers are made anew for each call, since the parameters are new ones.
@@ -216,11 +217,8 @@ def _warn_of_widths(subject: DenseSubject, structure: Structure, arguments: Prun
     """Warn of layers whose widths are no multiples, and of those that are too narrow to be pruned."""
     graph, multiple = subject.graph, arguments.multiple
     pools = find_scope(graph, subject.structure, arguments.scope_arguments()).pools
-    narrow = {
-        pool.name: pool.original * graph.group(pool.name).step
-        for pool in pools
-        if pool.name not in structure.kept and 1 < pool.original * graph.group(pool.name).step <= multiple
-    }
+    dense = {pool.name: pool.original * counted_step(graph.group(pool.name), arguments.unit) for pool in pools}
+    narrow = {name: width for name, width in dense.items() if name not in structure.kept and 1 < width <= multiple}
     reasons = (
         ("kept whole, being no wider", narrow),
         ("of another width, since a part of the channels cannot be pruned", _uneven_widths(graph, structure, multiple)),

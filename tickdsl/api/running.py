@@ -14,12 +14,14 @@ from tickdsl.api.results import Results
 from tickdsl.api.run_record import RunRecord
 from tickdsl.api.torch_state import neutral_torch
 from tickdsl.argument_types import require_path, require_whole
+from tickdsl.errors import TickdslError
 from tickdsl.plugins.permission import code_allowed_within
 from tickdsl.printable import printable
 from tickdsl.recorded_run import RecordedRun, require_compatible, run_and_record, write_final_report
 
 if TYPE_CHECKING:
     from tickdsl.checks import CheckReport
+    from tickdsl.engine.workers.ray_options import RayOptions
     from tickdsl.lang.syntax import Source
 
 
@@ -30,6 +32,9 @@ def run(
     only: str | Sequence[str] | None = None,
     seeds: int | None = None,
     jobs: int | None = None,
+    workers: str = "local",
+    gpus_per_step: float | None = None,
+    cpus_per_step: float | None = None,
     stack: int | Literal["auto"] = "auto",
     device: str = "auto",
     deterministic: bool = False,
@@ -56,6 +61,10 @@ def run(
         seeds: Run with this number of seeds: those of the plan, then the next numbers (default: the plan's seeds).
         jobs: Steps to run at the same time, each in a process of its own; 1 runs them in this process (default: the
             number of cores, at most 8; on a GPU at most 4).
+        workers: What runs the steps: "local" (processes of this machine), "ray" (the Ray cluster of this machine, or a
+            new one) or "ray:HOST:PORT".
+        gpus_per_step: With workers of Ray, the share of a GPU that each step gets (default: 1 on GPUs).
+        cpus_per_step: With workers of Ray, the CPUs of a node that each step gets, and its threads (default: 1).
         stack: Train up to this number of networks of equal shape as one stacked network ("auto": on a GPU up to 8 if
             that is measured to be faster, on a CPU 1).
         device: "auto" (every GPU, else the CPU), "cpu", "cuda", "cuda:1" or "cuda:0,2".
@@ -85,6 +94,7 @@ def run(
         if number is not None:
             require_whole(number, name, 1)
     store, out = require_path(store, "store"), require_path(out, "out")
+    cluster = _cluster(workers, gpus_per_step, cpus_per_step)
     from tickdsl.checks.plan_selection import select_arms, with_seeds
 
     trackers = [tracker] if isinstance(tracker, str) else list(tracker or ())
@@ -108,6 +118,7 @@ def run(
             out=out,
             data=folder,
             jobs=jobs,
+            workers=cluster,
             stack=stacked,
             device=device,
             deterministic=deterministic,
@@ -137,6 +148,21 @@ def _warn(message: str) -> None:
 
 def _ignore(message: str) -> None:
     """Say nothing."""
+
+
+def _cluster(workers: str, gpus: float | None, cpus: float | None) -> RayOptions | None:
+    """The workers of a cluster; None for processes of this machine. Raises TickdslError for what makes no sense."""
+    from tickdsl.engine.workers.ray_options import parse_workers, ray_options, require_ray
+
+    for name, number in (("gpus_per_step", gpus), ("cpus_per_step", cpus)):
+        if number is not None and not number > 0:
+            raise TickdslError(f"{name}={number!r} is no number above 0", "leave it out")
+    try:
+        cluster = ray_options(parse_workers(workers), gpus, cpus)
+    except ValueError as error:
+        raise TickdslError(str(error)) from None
+    require_ray(cluster)
+    return cluster
 
 
 def _checked(

@@ -206,10 +206,19 @@ def _require_weights(arm: Arm) -> None:
     if weights_file is not None:
         weights_files.inspect(Path(weights_file))
     downloads = arm.model.options.get("weights") == catalogue.DEFAULT_WEIGHTS
-    if downloads and not catalogue.MODELS[arm.model.name].has_fetchable_weights:
+    info = catalogue.MODELS[arm.model.name]
+    if downloads and not info.has_fetchable_weights:
         raise UnreadableWeightsError(
             f"{arm.model.name} has no pretrained weights to download", "use a weights file, or a torchvision model"
         )
+    if downloads and info.family == catalogue.HF_FAMILY and not arm.model.options.get("config"):
+        raise UnreadableWeightsError(
+            f"{arm.model.name} is a type of networks, which has no weights of its own",
+            "add config= with the folder or the repository of the Hub that has them",
+        )
+    folder = arm.model.pretrained_folder
+    if folder is not None and not any(Path(folder).glob("*.safetensors")):
+        raise UnreadableWeightsError(f"{folder} has no .safetensors file", "save the network there, or drop weights=")
 
 
 def require_fitting_weights(arm: Arm, graph: ModelGraph) -> None:

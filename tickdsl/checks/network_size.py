@@ -34,7 +34,7 @@ def diagnostics(arm: Arm, graph: ModelGraph, shape: tuple[int, ...]) -> Iterator
     known = {split: catalogue.known_size(arm.data.name, split, arm.data.options) or 0 for split in ("train", "test")}
     batch = min(recipe.batch, known["train"] or recipe.batch)
     dense = cost(graph, Structure.dense(graph))
-    weights = dense.params * _COPIES[recipe.optimizer] * _BYTES_PER_NUMBER
+    weights = dense.params * _COPIES.get(recipe.optimizer, 4) * _BYTES_PER_NUMBER
     activations = dense.activation_bytes // TRACE_BATCH_SIZE * batch
     inputs = sum(known.values()) * math.prod(shape[:1] if is_tokens(shape) else shape)
     size = plural(shape[0], "token") if is_tokens(shape) else "×".join(map(str, shape[1:]))

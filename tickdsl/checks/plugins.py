@@ -13,7 +13,7 @@ from tickdsl.errors import TickdslError
 from tickdsl.graph.structure import Structure
 from tickdsl.lang.findings.diagnostics import Diagnostic
 from tickdsl.plan.model import Arm, Options, Plan, Retrain
-from tickdsl.plugins import is_plugin, load_plugin, require_plugin
+from tickdsl.plugins import call_name, is_plugin, load_plugin, require_plugin
 from tickdsl.pruning.scope import GROUP_KINDS, LAYERS
 from tickdsl.records.canonical import canonical_json
 from tickdsl.training.catalogue import architecture_options
@@ -39,6 +39,10 @@ def diagnostics(arm: Arm, per_epoch: int | None, data: Path) -> Iterator[Diagnos
     for fields, span in [(arm.recipe, arm.recipe_span), *before, *retrainings]:
         if is_plugin("schedule", str(fields.get("schedule", ""))):
             yield from _errors_of(partial(_try_schedule, fields, per_epoch or _NOMINAL_EPOCH), span)
+        if is_plugin("loss", call_name(str(fields.get("loss") or ""))):
+            yield from _errors_of(partial(_try_loss, str(fields["loss"])), span)
+        if is_plugin("optimiser", call_name(str(fields.get("optimizer", "")))):
+            yield from _errors_of(partial(_try_optimiser, fields, arm, data), span)
 
 
 def metric_diagnostics(plan: Plan) -> Iterator[Diagnostic]:
@@ -74,6 +78,23 @@ def _try_criterion(name: str, unit: str, arm: Arm, data: Path) -> None:
 def _try_schedule(recipe: Options, per_epoch: int) -> None:
     with contextlib.suppress(ValueError):  # a wrong recipe has its own finding
         Recipe.from_dict(recipe).learning_rates(per_epoch)
+
+
+def _try_loss(text: str) -> None:
+    from tickdsl.training.step.losses import own_loss
+
+    own_loss(text)
+
+
+def _try_optimiser(recipe: Options, arm: Arm, data: Path) -> None:
+    """Take a few steps on copies of some weights of the initial network."""
+    from tickdsl.engine.dense_networks import dense_network
+    from tickdsl.training.step import own_optimisers
+
+    shape, classes = image_shape_and_classes(arm.data, data)
+    dense = dense_network(arm.model.name, canonical_json(architecture_options(arm.model.options)), classes, shape)
+    with contextlib.suppress(ValueError):  # a wrong recipe has its own finding
+        own_optimisers.build([p for p in dense.module.parameters() if p.requires_grad], Recipe.from_dict(recipe))
 
 
 def _try_metric(name: str) -> None:

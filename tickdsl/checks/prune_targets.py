@@ -26,9 +26,7 @@ def check_unit(traced: TracedPrune) -> Iterator[Diagnostic]:
     elif prune.unit in GROUP_KINDS:
         kind = GROUP_KINDS[prune.unit]
         if not any(group.kind == kind and group.reason is None for group in traced.graph.channels):
-            other = "neurons" if prune.unit == "filters" else "filters"
-            message = f"{model} has no {prune.unit} to prune"
-            yield Diagnostic("TD401", message, prune.span, help=f"try `prune {other}`")
+            yield _no_units(traced, kind)
     if prune.by == "bn-scale" and not catalogue.MODELS[model].batch_norm:
         yield Diagnostic(
             "TD312",
@@ -36,6 +34,20 @@ def check_unit(traced: TracedPrune) -> Iterator[Diagnostic]:
             prune.by_span or prune.span,
             help="use `by l2` or `by magnitude`",
         )
+
+
+def _no_units(traced: TracedPrune, kind: str) -> Diagnostic:
+    """The finding of a network without removable units of a kind: why those that it has stay, and what it has."""
+    groups = traced.graph.channels
+    fixed = [group for group in groups if group.kind == kind]
+    others = [unit for unit, other in GROUP_KINDS.items() if any(g.kind == other and g.reason is None for g in groups)]
+    return Diagnostic(
+        "TD401",
+        f"{traced.arm.model.name} has no {traced.prune.unit} to prune",
+        traced.prune.span,
+        notes=tuple(f"{group.name}: {group.reason}" for group in fixed[:3]),
+        help=f"try `prune {join_or(others or ['weights'])}`",
+    )
 
 
 def check_patterns(traced: TracedPrune) -> Iterator[Diagnostic]:

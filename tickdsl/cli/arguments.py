@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
+from tickdsl.engine.workers.ray_options import RayOptions, parse_workers
 from tickdsl.printable import printable
 from tickdsl.records.paths import default_data_folder
 
@@ -201,6 +202,25 @@ def proper_share(text: str) -> float:
     if not 0 < share < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a share between 0% and 100%")
     return share
+
+
+def positive_number(text: str) -> float:
+    """Parse a number above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return number
+
+
+def where_steps_run(text: str) -> RayOptions | None:
+    """Parse `local`, `ray` or `ray:HOST:PORT`."""
+    try:
+        return parse_workers(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def non_negative_seconds(text: str) -> float:

@@ -35,7 +35,13 @@ def add(verbs: Verbs) -> None:
         nargs="?",
         help="name of a model, or a plan or ticket file; required unless --list",
     )
-    graph.add_argument("--list", action="store_true", help="list all models and exit")
+    graph.add_argument(
+        "--list",
+        nargs="?",
+        const="",
+        metavar="LIBRARY",
+        help="list all models and exit; with timm or hf, the networks of that library",
+    )
     graph.add_argument(
         "--on",
         metavar="DATA",
@@ -70,8 +76,11 @@ def _graph(arguments: argparse.Namespace) -> int:
     from tickdsl.inspect import graph_drawing, graph_json, graph_text
     from tickdsl.inspect.uniform_pruning import uniform_preview
 
-    if arguments.list:
-        graph_text.print_models(SafeConsole())
+    if arguments.list is not None:
+        if arguments.list:
+            graph_text.print_library(arguments.list, SafeConsole())
+        else:
+            graph_text.print_models(SafeConsole())
         return OK
     if (ticket := _ticket(arguments)) is not None:
         return _print_ticket(arguments, ticket)

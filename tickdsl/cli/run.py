@@ -20,7 +20,9 @@ from tickdsl.cli.arguments import (
     device_names,
     non_negative_seconds,
     positive_int,
+    positive_number,
     stack_size,
+    where_steps_run,
 )
 from tickdsl.cli.closing import closing_message, reattach_hint, results_table
 from tickdsl.cli.engine import (
@@ -36,6 +38,7 @@ from tickdsl.cli.output import OK, PLAN_ERRORS, USAGE, echo, ignore_closed_outpu
 from tickdsl.cli.plan import show_plan
 from tickdsl.cli.plan_loading import CheckedPlan, load_plan
 from tickdsl.cli.terminal import wants_monitor
+from tickdsl.engine.workers.ray_options import ray_options, require_ray
 from tickdsl.errors import TickdslError
 from tickdsl.recorded_run import require_compatible, run_and_record, write_final_report
 from tickdsl.records.event_decode import EventRecord
@@ -66,6 +69,26 @@ def add(verbs: Verbs) -> None:
         metavar="N",
         type=positive_int,
         help="steps to run at the same time (default: the number of cores, at most 8; on each GPU at most 4)",
+    )
+    run.add_argument(
+        "--workers",
+        metavar="WHERE",
+        type=where_steps_run,
+        default=None,
+        help="what runs the steps: local (processes of this machine), ray (the Ray cluster of this machine, or a new "
+        "one) or ray:HOST:PORT (default: local)",
+    )
+    run.add_argument(
+        "--gpus-per-step",
+        metavar="SHARE",
+        type=positive_number,
+        help="with --workers ray: the share of a GPU that each step gets (default: 1 on GPUs)",
+    )
+    run.add_argument(
+        "--cpus-per-step",
+        metavar="N",
+        type=positive_number,
+        help="with --workers ray: the CPUs of a node that each step gets, and its threads (default: 1)",
     )
     run.add_argument(
         "--stack",
@@ -131,6 +154,8 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         arguments.json = False
         return show_plan(arguments)
+    # Before the engine starts in the background.
+    require_ray(ray_options(arguments.workers, arguments.gpus_per_step, arguments.cpus_per_step))
     require_compatible(deterministic=arguments.deterministic, stack=arguments.stack)
     if arguments.tracker:
         from tickdsl.trackers.backends import require_trackers
@@ -201,6 +226,7 @@ def _run_in_process(arguments: argparse.Namespace, checked: CheckedPlan) -> int:
         out=arguments.out,
         data=arguments.data,
         jobs=arguments.jobs,
+        workers=ray_options(arguments.workers, arguments.gpus_per_step, arguments.cpus_per_step),
         stack=arguments.stack,
         device=arguments.device,
         fresh=arguments.fresh > 0,

@@ -14,7 +14,7 @@ import tickdsl
 from tickdsl.graph.cache import cache_path, load_or_trace
 from tickdsl.graph.model import ModelGraph
 from tickdsl.plan.model import Arm, Data, Model
-from tickdsl.plugins import code_identity, is_plugin
+from tickdsl.plugins import is_plugin, network_identity
 from tickdsl.records.canonical import canonical_json
 from tickdsl.training import catalogue
 from tickdsl.training.catalogue.input_shapes import InputShape, is_tokens
@@ -58,8 +58,9 @@ def model_graph(name: str, options: bytes, classes: int, shape: InputShape) -> M
 
 
 def _cache_key(name: str, options: bytes, classes: int, shape: InputShape) -> str:
-    plugin_digest = code_identity("model", name) if is_plugin("model", name) else ""
-    return canonical_json([name, json.loads(options), classes, list(shape), _code_digest(), plugin_digest]).decode()
+    architecture = json.loads(options)
+    code = network_identity(name, architecture)
+    return canonical_json([name, architecture, classes, list(shape), _code_digest(), code]).decode()
 
 
 def is_cached(arm: Arm) -> bool:

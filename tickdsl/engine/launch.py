@@ -33,6 +33,8 @@ from tickdsl.engine.steps.measurements import require_equal_devices
 from tickdsl.engine.steps.settings import Settings
 from tickdsl.engine.workers.in_process import InProcessWorker
 from tickdsl.engine.workers.processes import ENDING_SIGNALS, WorkerPool
+from tickdsl.engine.workers.ray_options import RayOptions
+from tickdsl.engine.workers.ray_start import require_one_device, start_on_cluster
 from tickdsl.engine.workers.worker_group import WorkerGroup
 from tickdsl.errors import TickdslError
 from tickdsl.plan.model import Plan, as_json
@@ -60,7 +62,8 @@ _TURN = threading.RLock()
 class LaunchOptions:
     """How to run a plan; nothing here changes the key of a result.
 
-    `jobs` None uses the default of the machine. `stack` None stacks as many trainings as is measured to be faster.
+    `jobs` None uses the default of the machine, or what fits on the cluster. `workers` None: processes of this machine.
+    `stack` None stacks as many trainings as is measured to be faster.
     `deterministic` gives a run on CUDA the same bits each time, one training at a time in each job, since stacked ones
     differ in their last bits from single ones. `fresh` runs every step again, even if its result is stored, except
     those that an unfinished fresh run of the same steps has made; `start_over` runs these again too. `folder` is the
@@ -73,6 +76,7 @@ class LaunchOptions:
     out: Path = Path("runs")
     data: Path = DEFAULT_DATA_DIR
     jobs: int | None = None
+    workers: RayOptions | None = None
     stack: int | None = None
     device: str = "auto"
     fresh: bool = False
@@ -119,7 +123,11 @@ def _launch(
     for each in devices:
         require_precisions((study.step(key) for key in study.graph if key not in store), each)
     require_equal_devices(plan, devices)
-    jobs = options.jobs or default_jobs(device.type, study, options.data, len(devices))
+    if options.workers is None:
+        jobs = options.jobs or default_jobs(device.type, study, options.data, len(devices))
+    else:
+        require_one_device(options.workers, devices)
+        jobs = options.jobs or max(1, study.trainings)
     if options.deterministic:
         warnings += _undetermined_results(study, store)
     settings = Settings(
@@ -159,9 +167,14 @@ def _launch(
             stack=settings.stack or default_stack(device.type),
         )
 
+        def emit_phase(doing: str) -> None:
+            emit(events.Phase(doing=doing))
+
         def start_workers() -> WorkerGroup:
             store.prepare_writing()
-            emit(events.Phase(doing=f"starting {plural(jobs, 'worker')}"))
+            if options.workers is not None:
+                return start_on_cluster(settings, options.workers, study, jobs, emit_phase)
+            emit_phase(f"starting {plural(jobs, 'worker')}")
             if jobs > 1:
                 return WorkerPool(settings, jobs, [str(each) for each in devices])
             return InProcessWorker(settings, interpreter.poll_control, interpreter.handle_message)
@@ -247,6 +260,7 @@ def _run_start(plan: Plan, paths: RunPaths, options: LaunchOptions, jobs: int, d
         boot=process.boot,
         versions={"tickdsl": __version__, "torch": torch.__version__, "python": platform.python_version()},
         jobs=jobs,
+        workers="" if options.workers is None else "ray",
         device=device,
         store=str(options.store),
     )

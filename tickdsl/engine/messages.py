@@ -105,6 +105,14 @@ class WorkerLost:
     reason: str
 
 
+@attrs.frozen
+class NodeLost:
+    """The machine that a task ran on has left the cluster, through no fault of the task; `node` is its name."""
+
+    key: str
+    node: str
+
+
 Message = (
     Progress
     | StepWarning
@@ -115,6 +123,7 @@ Message = (
     | NotStackable
     | Outcome
     | WorkerLost
+    | NodeLost
 )
 
 

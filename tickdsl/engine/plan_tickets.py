@@ -14,7 +14,7 @@ from tickdsl.errors import TickdslError, TicketError
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure
 from tickdsl.plan.model import Arm, Model
-from tickdsl.plugins import code_identity, is_plugin
+from tickdsl.plugins import network_identity
 from tickdsl.pruning import ticket_header
 from tickdsl.pruning.transfer import transfer_part, transfer_structure
 from tickdsl.training.catalogue import MODELS, architecture_options
@@ -80,7 +80,7 @@ def base_structure(model: Model, graph: ModelGraph) -> Structure:
 def changed_code(arm: Arm, ticket: PlanTicket) -> bool:
     """Whether the code of an arm's own network is another one than when the ticket was written."""
     known = ticket.about["network"].get("code", "")
-    return is_plugin("model", arm.model.name) and bool(known) and known != code_identity("model", arm.model.name)
+    return bool(known) and known != network_identity(arm.model.name, architecture_options(arm.model.options))
 
 
 def _changed(path: Path, model: Model, what: str) -> TicketError:

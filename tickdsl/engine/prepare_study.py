@@ -90,7 +90,10 @@ def prepare_study(plan: Plan, data: Path | None = None, device: torch.device | N
 
 
 def _weights_digest(model: Model) -> str:
-    """A digest of the file with the initial weights of a model. Raises TickdslError if it cannot be used."""
+    """A digest of the files with the initial weights of a model. Raises TickdslError if they cannot be used."""
+    if model.pretrained_folder is not None:
+        folder = Path(model.pretrained_folder)
+        return files_digest(sorted([*folder.glob("*.safetensors"), folder / "config.json"]))
     path = Path(str(model.weights_file))
     weights_files.inspect(path)
     return files_digest([path])

@@ -18,30 +18,41 @@ from tickdsl.lang.vocabulary import DROP, METRICS, is_test_result
 from tickdsl.lang.writing.unparse import condition as condition_text
 from tickdsl.plan.model import Arm, Condition, Data, Distill, Model, Options, Plan, Retrain
 from tickdsl.plan.step_builder import TaskOf
+from tickdsl.plurals import plural
 from tickdsl.training import catalogue
 from tickdsl.training.catalogue.input_shapes import InputShape, is_tokens
 from tickdsl.training.catalogue.tasks import TASK_INFOS, TASK_METRICS, TaskInfo
+from tickdsl.training.recipes.losses import LOSSES, builtin_loss
 
 #: Examples of models that a message names.
 _MAX_MODELS = 4
 #: Tasks that judge by the features of a classifier, which is trained on the labels of the same images.
 _JUDGED_BY_CLASSES = ("generate",)
+#: Tasks whose losses weigh classes or labels.
+_WITH_CLASS_WEIGHTS = ("classify", "segment", "tag")
 
 
 @attrs.frozen
 class DataKnowledge:
-    """What is known of a data set: the task that a model learns from it, and the shape of its inputs.
+    """What is known of a data set: the task that a model learns from it, the shape of its inputs, and its classes.
+
+    classes: the number of classes or labels, to be asked for only if the task has them.
 
     Each function returns None for what is known only after reading the data.
     """
 
     task: Callable[[Model, Data], TaskInfo | None]
     shape: Callable[[Data], InputShape | None]
+    classes: Callable[[Data], int | None] = lambda data: None
 
     @classmethod
     def from_catalogue(cls) -> DataKnowledge:
         """What the catalogue says; torch is not loaded."""
-        return cls(_catalogue_task, lambda data: catalogue.DATASETS[data.name].shape)
+        return cls(
+            _catalogue_task,
+            lambda data: catalogue.DATASETS[data.name].shape,
+            lambda data: catalogue.known_classes(data.name, data.options),
+        )
 
     @classmethod
     def from_data(cls, root: Path) -> DataKnowledge:
@@ -49,6 +60,7 @@ class DataKnowledge:
         return cls(
             lambda model, data: task_info(task_of(model, data, root)),
             lambda data: image_shape_and_classes(data, root)[0],
+            lambda data: image_shape_and_classes(data, root)[1],
         )
 
 
@@ -106,7 +118,7 @@ def arm_findings(arm: Arm, known: DataKnowledge) -> Iterator[Diagnostic]:
     if other is not None:
         for tail in arm.transfer.tail:
             if isinstance(tail, Retrain):
-                yield from _check_recipe(tail.recipe, other, arm.transfer.data, tail.span)
+                yield from _check_recipe(tail.recipe, other, arm.transfer.data, known, tail.span)
         if task is not None and arm.transfer.head == "keep" and task.name != other.name:
             yield Diagnostic(
                 "TD478",
@@ -209,9 +221,9 @@ def _check_report(plan: Plan, known: DataKnowledge) -> Iterator[Diagnostic]:
 
 def _check_arm(arm: Arm, task: TaskInfo, known: DataKnowledge) -> Iterator[Diagnostic]:
     data = arm.data
-    yield from _check_recipe(arm.recipe, task, data, arm.recipe_span, arm.recipe_places)
+    yield from _check_recipe(arm.recipe, task, data, known, arm.recipe_span, arm.recipe_places)
     if arm.fork is not None:
-        yield from _check_recipe(arm.fork.recipe, task, data, arm.fork.recipe_span, arm.fork.recipe_places)
+        yield from _check_recipe(arm.fork.recipe, task, data, known, arm.fork.recipe_span, arm.fork.recipe_places)
     shape = known.shape(data)
     if shape is not None and is_tokens(shape):
         yield from _check_token_recipe(arm.recipe, task, data, arm.recipe_span, arm.recipe_places)
@@ -243,13 +255,13 @@ def _check_arm(arm: Arm, task: TaskInfo, known: DataKnowledge) -> Iterator[Diagn
             )
         for tail in group.tail:
             if isinstance(tail, Retrain):
-                yield from _check_recipe(tail.recipe, task, data, tail.span)
+                yield from _check_recipe(tail.recipe, task, data, known, tail.span)
             if isinstance(tail, Distill):
                 yield from _check_distillation(tail, task)
 
 
 def _check_recipe(
-    recipe: Options, task: TaskInfo, data: Data, span: object, places: object = None
+    recipe: Options, task: TaskInfo, data: Data, known: DataKnowledge, span: object, places: object = None
 ) -> Iterator[Diagnostic]:
     smoothing = float(recipe.get("label_smoothing", 0) or 0)
     if smoothing and not task.label_smoothing:
@@ -259,6 +271,8 @@ def _check_recipe(
         if recipe.get(name) and not task.probabilities:
             problem = f"`{name}=` mixes images of classes, but the task of {data.name} is {task.name}"
             yield _unfit_option(name, problem, f"remove `{name}=`", data, span, places)
+    yield from _check_loss(recipe, task, data, span, places)
+    yield from _check_classes(recipe, task, data, known, span, places)
     accumulate = int(recipe.get("accumulate", 1) or 1)
     if accumulate > 1 and task.parts_in_turn:
         problem = (
@@ -267,6 +281,47 @@ def _check_recipe(
         )
         help = "remove `accumulate=`, or use a smaller `batch=`"
         yield _unfit_option("accumulate", problem, help, data, span, places)
+
+
+def _check_loss(recipe: Options, task: TaskInfo, data: Data, span: object, places: object) -> Iterator[Diagnostic]:
+    """Check the loss, the weights of classes and the sampling of a recipe."""
+    text, subject = recipe.get("loss"), f"the task of {data.name} is {task.name}"
+    info = builtin_loss(text)
+    fitting = [name for name, known in LOSSES.builtin.items() if set(known.tasks) & set(task.alike)]
+    if text is not None and task.parts_in_turn:
+        problem = f"loss={text}: the task {task.name} trains parts of the network in turn, by losses of its own"
+        yield _unfit_option("loss", problem, "remove `loss=`", data, span, places)
+    elif info is not None and not set(info.tasks) & set(task.alike):
+        problem = f"loss={text} is for {join_or(info.tasks, 8)}, but {subject}"
+        help = f"use {join_or(fitting, 8)}, or remove `loss=`" if fitting else "remove `loss=`"
+        yield _unfit_option("loss", problem, help, data, span, places)
+
+
+def _check_classes(
+    recipe: Options, task: TaskInfo, data: Data, known: DataKnowledge, span: object, places: object
+) -> Iterator[Diagnostic]:
+    """Check the weights of classes and the sampling of a recipe."""
+    subject, weights = f"the task of {data.name} is {task.name}", recipe.get("class_weights", ())
+    balanced = recipe.get("sampling", "uniform") == "balanced"
+    if balanced and not task.has_classes:
+        problem = f"`sampling=balanced` draws classes alike, but {subject}"
+        yield _unfit_option("sampling", problem, "remove `sampling=`", data, span, places)
+    if weights and not set(task.alike) & set(_WITH_CLASS_WEIGHTS):
+        problem = f"`class-weights=` weighs classes or labels, but {subject}"
+        yield _unfit_option("class_weights", problem, "remove `class-weights=`", data, span, places)
+    elif weights == "balanced" and balanced:
+        problem = "`class-weights=balanced` and `sampling=balanced` both make up for rare classes: they count twice"
+        anywhere = attrs.evolve(data, span=None)
+        yield _unfit_option("sampling", problem, "remove one of them", anywhere, span, places, "TD467")
+    elif weights and weights != "balanced":
+        classes = known.classes(data)
+        if classes is not None and classes != len(weights):
+            noun = "label" if "tag" in task.alike else "class"
+            problem = (
+                f"`class-weights=` has {plural(len(weights), 'weight')}, but {data.name} has {plural(classes, noun)}"
+            )
+            help = "give one for each, in their order, or write `class-weights=balanced`"
+            yield _unfit_option("class_weights", problem, help, data, span, places, "TD468")
 
 
 def _check_token_recipe(
@@ -279,13 +334,15 @@ def _check_token_recipe(
             yield _unfit_option(name, problem, f"remove `{name}=`", data, span, places)
 
 
-def _unfit_option(name: str, problem: str, help: str, data: Data, span: object, places: object) -> Diagnostic:
-    """A finding (TD474) about an option of a recipe: at its place if that is known, else at the recipe."""
+def _unfit_option(
+    name: str, problem: str, help: str, data: Data, span: object, places: object, code: str = "TD474"
+) -> Diagnostic:
+    """A finding about an option of a recipe: at its place if that is known, else at the recipe."""
     place = places.get(name) if isinstance(places, dict) else None
     labels = () if data.span is None else (Label(data.span, "the data"),)
     if place is None:
-        return Diagnostic("TD474", problem, span, secondary=labels, help=help)  # type: ignore[arg-type]
-    return Diagnostic("TD474", problem, place.span, secondary=(*place.references, *labels), help=help)
+        return Diagnostic(code, problem, span, secondary=labels, help=help)  # type: ignore[arg-type]
+    return Diagnostic(code, problem, place.span, secondary=(*place.references, *labels), help=help)
 
 
 def _check_distillation(distill: Distill, task: TaskInfo) -> Iterator[Diagnostic]:

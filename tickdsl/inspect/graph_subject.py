@@ -11,10 +11,19 @@ from tickdsl.engine.graph_cache import DEFAULT_DATA_DIR, image_shape_and_classes
 from tickdsl.engine.network_specs import NetworkSpec
 from tickdsl.engine.task_fit import DataKnowledge, model_misfit
 from tickdsl.errors import TickdslError
-from tickdsl.lang.findings.suggestions import did_you_mean, join_or
+from tickdsl.lang.findings.suggestions import did_you_mean, join_or, suggest
 from tickdsl.plan.model import Data, Model
-from tickdsl.plugins import is_quoted_target, require_plugin
-from tickdsl.training.catalogue import DATASETS, MODELS, PLUGIN_FAMILY, TORCHVISION_FAMILY, Option
+from tickdsl.plugins import is_quoted_target, library_of, require_plugin
+from tickdsl.training.catalogue import (
+    DATASETS,
+    HF_FAMILY,
+    MODELS,
+    PLUGIN_FAMILY,
+    TIMM_FAMILY,
+    TORCHVISION_FAMILY,
+    ModelInfo,
+    Option,
+)
 from tickdsl.training.catalogue.input_shapes import InputShape
 from tickdsl.training.catalogue.purposes import fits
 
@@ -40,6 +49,17 @@ def spec_of_model(name: str, options: Iterable[tuple[str, str]], data: str | Non
     """
     if is_quoted_target(name):
         require_plugin("model", name)
+    library = library_of(name)
+    if library is not None and not library.is_installed:
+        raise library.missing
+    if library is not None and name not in MODELS:
+        close = suggest(library.base_name(name), library.names())
+        raise TickdslError(
+            f"{library.package} has no network `{name}`",
+            f"did you mean `{library.prefix}.{close}`?"
+            if close
+            else f"list its networks with `tickdsl graph --list {library.prefix}`",
+        )
     if name not in MODELS:
         suggestion = did_you_mean(name, MODELS)
         raise TickdslError(
@@ -48,13 +68,28 @@ def spec_of_model(name: str, options: Iterable[tuple[str, str]], data: str | Non
     parsed = _parse_options(name, options, MODELS[name].options)
     if data is not None:
         return _spec(name, parsed, data_of_text(data), data, root)
-    if MODELS[name].family == TORCHVISION_FAMILY:
-        return NetworkSpec(name, parsed, "ImageNet", *_IMAGENET)
-    default_data = _DEFAULT_DATA_BY_MODEL.get(name) or _DEFAULT_DATA_BY_FAMILY.get(MODELS[name].family)
+    made_for = _made_for(name, MODELS[name])
+    if made_for is not None:
+        return NetworkSpec(name, parsed, "ImageNet", *made_for)
+    if MODELS[name].family == HF_FAMILY:
+        default_data: str | None = "sentences" if "classify" in MODELS[name].tasks else "corpus"
+    else:
+        default_data = _DEFAULT_DATA_BY_MODEL.get(name)
+    default_data = default_data or _DEFAULT_DATA_BY_FAMILY.get(MODELS[name].family)
     if default_data is None:
         known = (each for each in DATASETS.builtin.values() if each.shape is not None)
         default_data = next((each.name for each in known if fits(MODELS[name], each)), "digits")
     return _spec(name, parsed, Data(default_data), default_data, root)
+
+
+def _made_for(name: str, info: ModelInfo) -> tuple[InputShape, int] | None:
+    """The images and the number of classes that networks of libraries are made for; None for tickdsl's own."""
+    if info.family == TIMM_FAMILY:
+        from tickdsl.training.models.timm_zoo import native_shape
+
+        return native_shape(name), _IMAGENET[1]
+    takes_images = info.family == HF_FAMILY and info.inputs != "tokens"
+    return _IMAGENET if info.family == TORCHVISION_FAMILY or takes_images else None
 
 
 def _spec(name: str, options: Mapping[str, Any], data: Data, text: str, root: Path | None) -> NetworkSpec:

@@ -6,15 +6,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from rich import box
+from rich.columns import Columns
 from rich.console import Console, Group, RenderableType
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from tickdsl.errors import TickdslError
 from tickdsl.graph.layer_tree import GraphView, Layer
 from tickdsl.graph.model import HEAD_DIMS, ChannelGroup
 from tickdsl.inspect.graph_tree import TreeLine, collapse_names, tree_lines
 from tickdsl.inspect.uniform_pruning import Preview
+from tickdsl.plugins import LIBRARIES
 from tickdsl.plurals import plural
 from tickdsl.results.formatting import percent
 from tickdsl.training import catalogue
@@ -73,6 +76,32 @@ def print_models(console: Console) -> None:
     hidden = [name.removeprefix(catalogue.TORCHVISION_PREFIX) for name in builtin if name not in names]
     shadowed = [name for name in hidden if catalogue.MODELS[name].is_builtin]
     console.print(f"models of torchvision, as {catalogue.TORCHVISION_PREFIX}NAME: {', '.join(shadowed)}", style="dim")
+    for library in LIBRARIES.values():
+        if library.is_installed:
+            count = plural(len(library.names()), "network")
+            text = f"{count} of {library.package} {library.version}, as {library.prefix}.NAME: --list {library.prefix}"
+        else:
+            text = f'networks of {library.package}, as {library.prefix}.NAME: pip install "tickdsl[{library.extra}]"'
+        console.print(text, style="dim")
+
+
+def print_library(prefix: str, console: Console) -> None:
+    """Print the names of the networks of a library, each with what it takes. Raises TickdslError if it is missing."""
+    library = LIBRARIES.get(prefix)
+    if library is None:
+        raise TickdslError(f"`--list {prefix}`: no such library", f"use {' or '.join(LIBRARIES)}, or `--list` alone")
+    if not library.is_installed:
+        raise library.missing
+    names = library.names()
+    if len({*names.values()}) == 1:
+        console.print(Columns([f"{prefix}.{name}" for name in names], padding=(0, 2)))
+        return
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold", style="dim")
+    for name in names:
+        table.add_row(f"{prefix}.{name}", model_purpose(catalogue.MODELS[f"{prefix}.{name}"]))
+    console.print(table)
 
 
 def _table(view: GraphView, tree: Sequence[TreeLine], preview: Preview | None, without: frozenset[str]) -> Table:

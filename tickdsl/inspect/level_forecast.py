@@ -45,10 +45,9 @@ def _judged_structures(study: Study, arm: Arm, data: Path) -> list[Structure]:
     structures = _forecast_structures(study, arm, data)
     if arm.elastic is None:
         return structures
-    graphs = [_network(arm, model, data).graph for model in (arm.model, arm.elastic.model)]
-    mapping = block_map(*graphs, arm.elastic.rule)
-    carried = [carry_structure(structure, *graphs, mapping) for structure in structures[1:]]
-    return [Structure.dense(graphs[1]), *carried]
+    source, target = (_network(arm, model, data).graph for model in (arm.model, arm.elastic.model))
+    mapping = block_map(source, target, arm.elastic.rule)
+    return [Structure.dense(target), *(carry_structure(each, source, target, mapping) for each in structures[1:])]
 
 
 def _forecast_structures(study: Study, arm: Arm, data: Path) -> list[Structure]:

@@ -15,11 +15,12 @@ from rich.text import Text
 
 from tickdsl.console import SafeConsole
 from tickdsl.engine.machine.job_limits import default_jobs
-from tickdsl.engine.scheduler.event_builders import short_step_names
+from tickdsl.engine.scheduler.event_builders import UNITS_LEFT, short_step_names
 from tickdsl.engine.scheduler.forecast import epochs, steps_to_run, unreached_steps
 from tickdsl.inspect.estimate import Estimate, NoEstimate, estimate_duration
 from tickdsl.inspect.level_forecast import forecast_levels
 from tickdsl.inspect.stored_results import stored_results
+from tickdsl.lang.vocabulary import CHANNEL_UNITS
 from tickdsl.moments import format_brief, format_duration
 from tickdsl.plan.arm_lowering import is_one_level
 from tickdsl.plan.model import Arm, Matching
@@ -131,7 +132,9 @@ def _print_levels(
 ) -> None:
     seed = study.plan.seeds[0]
     table = Table(title=Text(f"\n{arm.id}"), title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for name in ("level", "params", "MACs", "sparsity", "filters left", "epochs", "measured", "stored"):
+    units = _units_left(arm, forecast)
+    left = [f"{unit} left" for unit in units]
+    for name in ("level", "params", "MACs", "sparsity", *left, "epochs", "measured", "stored"):
         table.add_column(name, justify="right")
     levels = [level for level in study.levels if level.arm == arm.id and level.seed == seed]
     earlier: set[str] = set()
@@ -151,7 +154,7 @@ def _print_levels(
             f"{row['params']:,}",
             f"{row['macs']:,}",
             percent(row["sparsity"]),
-            percent(row["filters"]),
+            *(percent(row[unit]) for unit in units),
             format_brief(sum(length or 0 for length in new_epochs)) if is_reached else "–",
             str(len(steps)) if is_reached else "–",
             f"{stored_count}/{len(steps)}" if is_reached else "not reached",
@@ -159,10 +162,17 @@ def _print_levels(
     console.print(table)
     if any(level.until is not None for level in levels) and arm.split is not None:
         console.print("maximum number of levels: the actual number depends on the overlap of the parts", style="dim")
-    if any(group.prune.scope == "global" and group.prune.unit == "filters" for group in arm.rounds):
+    if any(group.prune.scope == "global" and group.prune.unit in CHANNEL_UNITS for group in arm.rounds):
         console.print(
             "params and MACs are estimates: they depend on the layers that the global ranking prunes", style="dim"
         )
+
+
+def _units_left(arm: Arm, forecast: list[dict[str, Any]]) -> list[str]:
+    """The units of which the table shows what is left: those that the arm prunes, and filters."""
+    pruned = dict.fromkeys(group.prune.unit for group in arm.rounds)
+    units = [unit for unit in pruned if unit in UNITS_LEFT and all(unit in row for row in forecast)]
+    return units if units and all(row["filters"] == 1 for row in forecast) else ["filters", *units]
 
 
 def _print_steps(study: Study, stored: set[str], console: Console) -> None:

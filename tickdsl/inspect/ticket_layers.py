@@ -74,7 +74,7 @@ def ticket_layers(path: Path) -> TicketLayers:
 
 def as_json(shown: TicketLayers) -> dict[str, Any]:
     """The JSON object of a ticket; costs are per image."""
-    ticket, sizes = shown.ticket, ("params", "macs", "sparsity", "filters", "neurons", "layers")
+    ticket, sizes = shown.ticket, ("params", "macs", "sparsity", "filters", "neurons", "heads", "head-dims", "layers")
     return {
         "ticket": str(shown.path),
         "model": ticket.source.name,
@@ -85,8 +85,8 @@ def as_json(shown: TicketLayers) -> dict[str, Any]:
         "accuracy": ticket.metrics.get("accuracy"),
         "score": ticket.metrics.get("score", ticket.metrics.get("accuracy")),
         "metric": ticket.metrics.get("metric", "accuracy" if "accuracy" in ticket.metrics else None),
-        "left": {name: shown.metrics[name] for name in sizes},
-        "dense": {name: shown.dense[name] for name in sizes},
+        "left": {name: shown.metrics[name] for name in sizes if name in shown.metrics},
+        "dense": {name: shown.dense[name] for name in sizes if name in shown.dense},
         "layers": [attrs.asdict(layer) for layer in shown.layers],
         "removed_blocks": sorted(ticket.structure.removed_blocks),
     }

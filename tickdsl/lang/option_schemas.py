@@ -9,7 +9,8 @@ import attrs
 
 from tickdsl.lang import no_effect
 from tickdsl.lang.no_effect import Is, NoEffect
-from tickdsl.training.recipes.recipe import Recipe
+from tickdsl.training.recipes.losses import LOSSES
+from tickdsl.training.recipes.recipe import OPTIMISERS, SAMPLINGS, Recipe
 
 
 @attrs.frozen
@@ -17,8 +18,10 @@ class OptionType:
     """The type of an option: how its value is written and which values are allowed.
 
     kind: `int`, `float`, `share` (a percentage or a number in [0, 1]), `points` (a percentage), `moment`, `moments`,
-    `word` (one of `words`), `words` (a list of them), `blocks` (one of `words`, or a list of patterns), `schedule`
-    (one of `words`, or a plug-in), `metric` (one of the task), `flag` (on/off) or `text`.
+    `word` (one of `words`), `words` (a list of them), `blocks` (one of `words`, or a list of patterns), `schedule` (one
+    of `words`, or a plug-in), `loss` and `optimiser`
+    (the same, with options: `"focal(gamma=1)"`), `weights` (`balanced`, `none` or a list of numbers), `metric` (one of
+    the task), `flag` (on/off) or `text`.
     least, most: the smallest and the largest allowed value. above, below: every allowed value is greater, or less, than
     this. among: the only allowed values (empty: all).
     idle: the combinations of other settings with which the option does nothing.
@@ -41,10 +44,10 @@ class OptionType:
 
 _ADAM_ONLY = NoEffect(
     "with `opt={opt}`, which has no betas", "use `opt=adam`, or remove it",
-    {"opt": Is(("sgd",)), "schedule": Is(no_effect.SCHEDULES)},
+    {"opt": Is(("adam", "adamw"), negated=True), "schedule": Is(no_effect.SCHEDULES)},
 )  # fmt: skip
 TRAIN_OPTIONS: dict[str, OptionType] = {
-    "opt": OptionType("word", "optimizer", ("sgd", "adam", "adamw")),
+    "opt": OptionType("optimiser", "optimizer", tuple(OPTIMISERS.builtin)),
     "lr": OptionType(
         "float", "initial learning rate", above=0,
         idle=(
@@ -118,6 +121,11 @@ TRAIN_OPTIONS: dict[str, OptionType] = {
         "word", "what `patience` looks at: the loss, or the metric of the task", ("loss", "metric"),
         idle=(no_effect.WITHOUT_PATIENCE,),
     ),
+    "loss": OptionType("loss", "what is minimised (default: the loss of the task)", tuple(LOSSES.builtin)),
+    "class-weights": OptionType(
+        "weights", "weights of the classes or labels in the loss: balanced, or one for each", ("balanced", "none")
+    ),
+    "sampling": OptionType("word", "how images are drawn: each once per epoch, or all classes alike", SAMPLINGS),
 }  # fmt: skip
 #: Options that every schedule of `retrain` accepts.
 _COMMON_RETRAIN_OPTIONS = (
@@ -140,6 +148,9 @@ _COMMON_RETRAIN_OPTIONS = (
     "cutmix",
     "patience",
     "monitor",
+    "loss",
+    "class-weights",
+    "sampling",
 )
 RETRAIN_OPTIONS: dict[str, OptionType] = {
     "lr": OptionType(

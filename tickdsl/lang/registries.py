@@ -22,7 +22,7 @@ class Criterion:
     needs: tuple[str, ...] = ()
 
 
-_CHANNELS, _LAYERS = ("filters", "neurons"), ("layers", "blocks")
+_CHANNELS, _HEADS, _LAYERS = ("filters", "neurons"), ("heads", "head-dims"), ("layers", "blocks")
 _CRITERIA = {
     "magnitude": Criterion("mean absolute weight", UNITS),
     "l1": Criterion("sum of absolute weights", UNITS),
@@ -43,9 +43,23 @@ _CRITERIA = {
     "grasp-halves": Criterion(
         "GraSP, with the images in two halves by class, as in its authors' code", UNITS, ("data", "gradients")
     ),
-    "synflow": Criterion("synaptic flow, computed without data (SynFlow)", ("weights", *_CHANNELS), ("network",)),
+    "synflow": Criterion(
+        "synaptic flow, computed without data (SynFlow)", ("weights", *_CHANNELS, *_HEADS), ("network",)
+    ),
     "taylor": Criterion(
-        "squared first-order change in the loss", ("weights", *_CHANNELS), ("data", "gradients", "training")
+        "squared first-order change in the loss",
+        ("weights", *_CHANNELS, *_HEADS),
+        ("data", "gradients", "training"),
+    ),
+    "gate": Criterion(
+        "mean absolute derivative of the loss by a gate on the unit, relative to its layer",
+        (*_CHANNELS, *_HEADS),
+        ("data", "gradients", "training"),
+    ),
+    "gate-signed": Criterion(
+        "`gate` with the sign of the derivative, as in the code of super tickets",
+        (*_CHANNELS, *_HEADS),
+        ("data", "gradients", "training"),
     ),
     "hrank": Criterion("mean rank of the feature maps (HRank)", ("filters", *_LAYERS), ("data",)),
     "expected-abs": Criterion("mean absolute activation", (*_CHANNELS, *_LAYERS), ("data",)),
@@ -78,7 +92,9 @@ CRITERIA: Registry[Criterion] = Registry("criterion", _CRITERIA, _plugin_criteri
 #: Unit -> the criterion of a `prune` without `by`. Filters are ranked by norm: under Kaiming initialisation norms are
 #: similar in all layers, while mean absolute weights shrink and sums grow with the fan-in, so that a global ranking by
 #: them would empty wide or narrow layers.
-DEFAULT_CRITERIA = {"weights": "magnitude", "filters": "l2", "neurons": "l2", "layers": "l1"}
+DEFAULT_CRITERIA = {
+    "weights": "magnitude", "filters": "l2", "neurons": "l2", "heads": "l2", "head-dims": "l2", "layers": "l1",
+}  # fmt: skip
 
 
 @attrs.frozen

@@ -6,7 +6,8 @@ from __future__ import annotations
 SYNONYMS: dict[str, str] = {
     # units
     "channels": "filters", "channel": "filters", "kernels": "filters", "connections": "weights", "edges": "weights",
-    "nodes": "neurons", "units": "neurons",
+    "nodes": "neurons", "units": "neurons", "hidden-units": "neurons", "head": "heads", "attention-heads": "heads",
+    "attention_heads": "heads", "head_dims": "head-dims", "head-dim": "head-dims", "head_dim": "head-dims",
     # options of a training
     "learning_rate": "lr", "learning-rate": "lr", "weight_decay": "decay", "weight-decay": "decay", "wd": "decay",
     "clip_norm": "clip", "grad_clip": "clip", "clip-norm": "clip", "grad-clip": "clip", "max_norm": "clip",

@@ -18,7 +18,9 @@ CLOSED_WORDS: dict[str, dict[str, str]] = {
     "UNIT": {
         "weights": "individual weights of convolutional and linear layers, set to zero by a mask",
         "filters": "output channels of convolutions; channels joined by an addition are removed together",
-        "neurons": "outputs of hidden linear layers",
+        "neurons": "outputs of hidden linear layers, such as the hidden units of a transformer's feed-forward layers",
+        "heads": "heads of attention, with their queries, keys and values",
+        "head-dims": "dimensions within heads: the same one of all heads, of queries and keys or of values",
         "layers": "whole residual blocks, or convolutions whose input and output shapes are equal",
         "blocks": "same as `layers`",
     },
@@ -47,8 +49,8 @@ CLOSED_WORDS: dict[str, dict[str, str]] = {
     },
 }
 UNITS = tuple(CLOSED_WORDS["UNIT"])
-#: The units that are channels of layers.
-CHANNEL_UNITS = ("filters", "neurons")
+#: The units of which a layer has a number that pruning makes smaller.
+CHANNEL_UNITS = ("filters", "neurons", "heads", "head-dims")
 SCOPES = tuple(CLOSED_WORDS["SCOPE"])
 #: The scopes that set the densities of layers, for weights only.
 DENSITY_SCOPES = ("erk", "balanced")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -11,13 +12,16 @@ from tickdsl.lang import option_schemas, registries, vocabulary
 from tickdsl.lang.meaning.settings import ADAM_DEFAULTS, TRAIN_DEFAULTS
 from tickdsl.lang.option_schemas import OptionType
 from tickdsl.lsp.cursor import CursorContext
-from tickdsl.plugins import PluginError, Registry
+from tickdsl.plugins import LIBRARIES, PluginError, Registry
 from tickdsl.training import catalogue
 from tickdsl.training.catalogue.input_shapes import is_tokens
 from tickdsl.training.catalogue.purposes import data_purpose, fits, model_purpose
 from tickdsl.training.catalogue.tasks import TASK_INFOS, TASK_METRICS
-from tickdsl.training.recipes.recipe import SCHEDULES
+from tickdsl.training.recipes.losses import LOSSES
+from tickdsl.training.recipes.recipe import OPTIMISERS, SCHEDULES
 
+#: Kind of an option -> the names that it takes.
+_REGISTRIES: Mapping[str, Registry[Any]] = {"schedule": SCHEDULES, "loss": LOSSES, "optimiser": OPTIMISERS}
 _NOT_YET = "not supported in this version"
 
 
@@ -160,6 +164,20 @@ def _models(data: str) -> Iterator[CompletionEntry]:
         purpose = model_purpose(info)
         yield CompletionEntry(name, "Class", f"{name}  {purpose}", f"{info.summary}\n\nFor {purpose}.")
     yield from _added(catalogue.MODELS, "Class")
+    for prefix in LIBRARIES:
+        yield from _library_models(prefix)
+
+
+@functools.cache
+def _library_models(prefix: str) -> tuple[CompletionEntry, ...]:
+    """The networks of a library, if it is installed; remembered, since they are many."""
+    library, entries = LIBRARIES[prefix], []
+    for name in library.names():
+        known_as = f"{prefix}.{name}"
+        purpose = model_purpose(catalogue.MODELS[known_as])
+        origin = f"{library.package} {library.version}"
+        entries.append(CompletionEntry(known_as, "Class", f"{known_as}  {purpose}", f"{origin}\n\nFor {purpose}."))
+    return tuple(entries)
 
 
 def _datasets(model: str) -> Iterator[CompletionEntry]:
@@ -277,8 +295,12 @@ def _values(option: OptionType | catalogue.Option | None) -> list[CompletionEntr
         return []
     if option.kind == "metric":
         return _meanings(dict.fromkeys(TASK_METRICS, True))
-    if option.kind == "schedule":
-        known = [CompletionEntry(word, "EnumMember", meaning=text) for word, text in SCHEDULES.builtin.items()]
-        return [*known, *_added(SCHEDULES, "EnumMember")]
+    if option.kind in _REGISTRIES:
+        registry = _REGISTRIES[option.kind]
+        known = [
+            CompletionEntry(word, "EnumMember", meaning=getattr(value, "summary", value))
+            for word, value in registry.builtin.items()
+        ]
+        return [*known, *_added(registry, "EnumMember")]
     words = ("on", "off") if option.kind == "flag" else option.words
     return [CompletionEntry(word, "EnumMember", meaning=option.summary) for word in words]

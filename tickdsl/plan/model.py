@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -34,6 +35,13 @@ class Model:
         """The file with its initial weights, if any."""
         weights = self.options.get("weights")
         return str(weights) if weights and weights != "default" else None
+
+    @property
+    def pretrained_folder(self) -> str | None:
+        """The local folder that its weights come from, by `config=` and `weights=default`, if any."""
+        folder = self.options.get("config")
+        is_taken = folder and self.options.get("weights") == "default" and Path(str(folder)).is_dir()
+        return str(folder) if is_taken else None
 
     @property
     def has_mapped_weights(self) -> bool:

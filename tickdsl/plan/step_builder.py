@@ -130,7 +130,7 @@ class StepBuilder:
         if part is not None and self.arm.split is not None:
             data["part"] = {"by": self.arm.split.by, "parts": self.arm.split.parts, "index": part}
         model = as_json(self.arm.model)
-        if self.arm.model.weights_file is not None:
+        if self.arm.model.weights_file is not None or self.arm.model.pretrained_folder is not None:
             model["fingerprint"] = self.fingerprint(self.arm.model)
         return {"model": model, "data": data}
 

@@ -20,6 +20,9 @@ ENTRY_POINT_GROUPS: dict[str, str] = {
     "schedule": "tickdsl.schedules",
     "metric": "tickdsl.metrics",
     "task": "tickdsl.tasks",
+    "loss": "tickdsl.losses",
+    "optimiser": "tickdsl.optimisers",
+    "augmentation": "tickdsl.augmentations",
 }
 _TARGET = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 

@@ -8,6 +8,7 @@ import importlib
 import inspect
 import traceback
 from collections.abc import Callable
+from importlib import metadata
 from typing import Any, TypeVar
 
 from tickdsl.errors import TickdslError, is_out_of_memory
@@ -17,6 +18,8 @@ from tickdsl.plugins.source_digest import source_digest
 from tickdsl.plugins.static_description import NoSuchName, PluginDescription
 
 T = TypeVar("T")
+#: Libraries whose code is identified by their version.
+_LIBRARIES = ("torch", "torchvision")
 _PLAIN_TYPES = (bool, int, float, str)
 
 
@@ -24,10 +27,14 @@ _PLAIN_TYPES = (bool, int, float, str)
 def code_identity(kind: str, name: str) -> str:
     """Identify the code of a plug-in by its target, package version and source digest.
 
+    What torch and torchvision offer is identified by their versions.
     Cached for the process, because an imported module stays loaded if its file changes. Raises PluginError if the
     plug-in cannot be found.
     """
     plugin = require_plugin(kind, name)
+    library = plugin.module.partition(".")[0]
+    if library in _LIBRARIES and not plugin.package:  # every module of it imports most of the others
+        return f"{plugin.target} {library} {metadata.version(library).partition('+')[0]}"
     digest = source_digest(plugin.module)
     if digest is None:
         _require_module(plugin)

@@ -63,7 +63,10 @@ def find_module(module: str) -> ModuleSpec | None:
 def _find_spec(name: str, path: Any) -> ModuleSpec | None:
     for finder in sys.meta_path:
         find = getattr(finder, "find_spec", None)
-        spec = find(name, path, None) if find is not None else None
+        try:
+            spec = find(name, path, None) if find is not None else None
+        except Exception:
+            spec = None
         if isinstance(spec, ModuleSpec):
             return spec
     return None

@@ -9,6 +9,7 @@ from tickdsl.pruning.criteria import ScoringContext
 from tickdsl.pruning.removal_order import (
     RankedUnits,
     RemovalOrder,
+    counted_step,
     layers_to_remove,
     order_of_channels,
     order_of_layers,
@@ -31,7 +32,13 @@ def removal_order(context: ScoringContext, args: Mapping[str, Any], multiple: in
             context.structure, layers, rank_layers(context, args["by"], layers, highest=highest).numpy()
         )
     ranked = [
-        RankedUnits(pool.group.name, pool.units, pool.guarded_scores.numpy(), pool.parts, pool.group.step)
+        RankedUnits(
+            pool.group.name,
+            pool.units,
+            pool.guarded_scores.numpy(),
+            pool.parts,
+            counted_step(pool.group, args["unit"]),
+        )
         for pool in rank_channels(context, args["by"], pruning_scope, highest=highest)
     ]
     return order_of_channels(context.structure, ranked, multiple, by_score=args["scope"] == "global")

@@ -15,12 +15,12 @@ from typing import Any
 import attrs
 import numpy as np
 
-from tickdsl.graph.model import Block, ModelGraph
+from tickdsl.graph.model import Block, ChannelGroup, ModelGraph
 from tickdsl.graph.structure import Structure
 from tickdsl.pruning.amounts import global_count, local_count
 from tickdsl.pruning.cost_targets import TOLERANCE, Count, multiply_adds, stored_params, unreachable
 from tickdsl.pruning.remaining_units import remaining_groups, remaining_parts, remaining_units
-from tickdsl.pruning.scope import LAYERS, Scope, find_scope, layers_in_scope
+from tickdsl.pruning.scope import COUNTED_UNITS, LAYERS, Scope, find_scope, layers_in_scope
 
 
 @attrs.frozen(eq=False)
@@ -68,7 +68,7 @@ class RankedUnits:
     """The units of a channel group that are left, as indices in the dense network, and their scores.
 
     Those that stay whatever is removed have infinite scores. `parts` are the positions among the units of each part
-    that keeps one; `step` is the number of channels of a unit.
+    that keeps one; `step` is the number of channels of a unit, or 1 if `multiple` counts units.
     """
 
     group: str
@@ -122,8 +122,13 @@ def unranked_order(graph: ModelGraph, structure: Structure, args: Mapping[str, A
         others = [position for position in range(len(units)) if position not in kept]
         kept.update(others[: max(0, pool.minimum - len(kept))])
         scores[sorted(kept)] = np.inf
-        ranked.append(RankedUnits(pool.name, units, scores, parts, groups[pool.name].step))
+        ranked.append(RankedUnits(pool.name, units, scores, parts, counted_step(groups[pool.name], args["unit"])))
     return order_of_channels(structure, ranked, args.get("multiple", 1), by_score=False)
+
+
+def counted_step(group: ChannelGroup, unit: str) -> int:
+    """How much one unit of a group counts for `multiple`: its channels, or 1 for heads and their dims."""
+    return 1 if unit in COUNTED_UNITS else group.step
 
 
 def layers_to_remove(graph: ModelGraph, structure: Structure, args: Mapping[str, Any]) -> list[Block]:

@@ -9,26 +9,28 @@ import attrs
 
 from tickdsl.errors import TickdslError
 from tickdsl.graph.indexing import remaining_weights
-from tickdsl.graph.model import Block, ModelGraph
+from tickdsl.graph.model import HEAD_DIMS, Block, ModelGraph
 from tickdsl.graph.structure import Structure
 from tickdsl.pruning.patterns import matches
 from tickdsl.pruning.remaining_units import remaining_groups, remaining_units
 
 #: The kind of channel group that each unit refers to.
-GROUP_KINDS = {"filters": "filters", "neurons": "neurons"}
+GROUP_KINDS = {"filters": "filters", "neurons": "neurons", "heads": "heads", "head-dims": HEAD_DIMS}
 
-#: The kinds of channel groups by unit, with the units that only Python has: heads of attention, the channels within
-#: heads, and all channels (whole heads are left out, since their channels are counted already).
+#: The kinds of channel groups by unit, with the one that only Python has: all channels (whole heads are left out, since
+#: their channels are counted already).
 CHANNEL_KINDS: dict[str, frozenset[str]] = {
     **{unit: frozenset({kind}) for unit, kind in GROUP_KINDS.items()},
-    "heads": frozenset({"heads"}),
-    "head-dims": frozenset({"head-dims", "qk-dims", "v-dims"}),
-    "channels": frozenset({"filters", "neurons", "head-dims", "qk-dims", "v-dims"}),
+    "channels": frozenset({"filters", "neurons", HEAD_DIMS}),
 }
 
 
 #: The units that are whole layers; `blocks` is a synonym.
 LAYERS = ("layers", "blocks")
+
+
+#: The units that `multiple` counts themselves, and not the channels in them.
+COUNTED_UNITS = ("heads", "head-dims")
 
 
 @attrs.frozen
@@ -149,7 +151,7 @@ def layers_in_scope(graph: ModelGraph, within: Iterable[str] | None, protect: It
 
 
 def remaining_unit_share(graph: ModelGraph, structure: Structure, unit: str) -> float:
-    """The remaining share (0 to 1) of the network's filters, neurons or layers; 1 if it has none."""
+    """The remaining share (0 to 1) of the network's filters, heads, layers or other units; 1 if it has none."""
     if unit in LAYERS:
         whole_scope = _layer_scope(graph, structure, None, ())
     else:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import attrs
 
+from tickdsl.plurals import plural
 from tickdsl.printable import printable, printable_value
 
 VERSION = 1
@@ -47,7 +48,7 @@ class ArmInfo:
     """An arm of the resolved plan; `levels` is the number of rounds, without the dense level 0.
 
     `target` maps `flops` or `params` to the share of the dense network's that is to be gone after the last round, if
-    the arm prunes to such a target.
+    the arm prunes to such a target. `units` are those that its prunes remove; events of earlier versions have none.
     """
 
     id: str
@@ -55,6 +56,7 @@ class ArmInfo:
     sweep: Mapping[str, Any]
     levels: int
     target: Mapping[str, Any] = attrs.field(factory=dict)
+    units: tuple[str, ...] = ()
 
 
 @attrs.frozen(kw_only=True, field_transformer=_printable_fields)
@@ -143,7 +145,11 @@ class LayerInfo:
 
 @attrs.frozen(kw_only=True, field_transformer=_printable_fields)
 class RunStart(Event):
-    """An engine started or resumed a run; `versions` are the versions of the libraries that affect results."""
+    """An engine started or resumed a run; `versions` are the versions of the libraries that affect results.
+
+    `jobs` is how many steps it runs at the same time, at most that on the cluster that `workers` names ("ray"; "" for
+    processes of its own machine, as in earlier versions).
+    """
 
     type: ClassVar[str] = "run.start"
     run: str
@@ -157,6 +163,13 @@ class RunStart(Event):
     jobs: int
     device: str
     store: str = attrs.field(metadata=_RAW)
+    workers: str = ""
+
+    @property
+    def jobs_in_words(self) -> str:
+        """How many steps the run does at the same time: `2 jobs`, `a Ray cluster, up to 30 jobs`."""
+        jobs = plural(self.jobs, "job")
+        return f"a Ray cluster, up to {jobs}" if self.workers == "ray" else jobs
 
 
 @attrs.frozen(kw_only=True, field_transformer=_printable_fields)
@@ -267,7 +280,9 @@ class Metric(Event):
 
     `accuracy` is the accuracy of the last epoch as a share in [0, 1], `best_accuracy` that of the best epoch
     (`best_epoch`). `sparsity` is the share of the weights that are removed, `filters` the share of the filters that are
-    left, `seconds` the wall time of the training (for stacked trainings an equal share of it).
+    left, `seconds` the wall time of the training (for stacked trainings an equal share of it). `units` are the shares
+    that are left of other units, by name: `neurons`, `layers`, and those that the network has of `heads` and
+    `head-dims`.
 
     `test_images` is the size of the test set, `chance` the primary metric of the best answer that ignores the input
     (for a classifier the share of the most frequent class), if there is such a thing, `correct` which of its images are
@@ -306,6 +321,7 @@ class Metric(Event):
     figures: Mapping[str, Any] = attrs.field(factory=dict)
     validation: Mapping[str, Any] = attrs.field(factory=dict)
     best_validation: float | None = None
+    units: Mapping[str, Any] = attrs.field(factory=dict)
 
 
 @attrs.frozen(kw_only=True, field_transformer=_printable_fields)

@@ -32,7 +32,7 @@ def _environment_facts(source: ReportSource) -> dict[str, str]:
         "plan": run.path,
         "command": " ".join(run.argv),
         "device": run.device,
-        "jobs": str(run.jobs),
+        "jobs": str(run.jobs) if not run.workers else run.jobs_in_words,
         "host": run.host,
         "store": printable(run.store),
     }

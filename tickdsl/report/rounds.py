@@ -15,6 +15,7 @@ from tickdsl.results import formatting, scores
 from tickdsl.results.budgets import Budget, budgets
 from tickdsl.results.standings import Standing, compute_standings
 from tickdsl.results.state import RunState
+from tickdsl.results.table_columns import unit_left, units_left
 
 _MAX_OPEN_TABLES = 6  # tables of more arms are collapsed
 
@@ -54,12 +55,12 @@ def rounds_table(
     controls = [name for name in controls if name not in ("ticket", "dense")]
     levels = sorted({level for owner, _, level in standings if owner == arm.id})
     main = [(level, standings.get((arm.id, "dense" if level == 0 else "ticket", level))) for level in levels]
-    filters = any(standing is not None and standing.filters not in (None, 1.0) for _, standing in main)
+    units = units_left(arm, [standing for _, standing in main])
     spent = {key: budget for key, budget in budgets(state).items() if key[0] == arm.id}
     rows = []
     for level, standing in main:
         if standing is None:
-            row: list[str | Cell] = ["dense" if level == 0 else str(level), *["–"] * (8 + filters + 2 * bool(spent))]
+            row: list[str | Cell] = ["dense" if level == 0 else str(level), *["–"] * (8 + len(units) + 2 * bool(spent))]
         else:
             row = [
                 "dense" if level == 0 else str(level),
@@ -68,7 +69,7 @@ def rounds_table(
                 scores.score(metric, standing.score),
                 "" if level == 0 else scores.difference(metric, standing.to_dense, scale=standing.scale),
                 Cell("" if level == 0 else standing.verdict or f"none: {standing.no_verdict}", standing.verdict or ""),
-                *([formatting.percent(standing.filters)] if filters else []),
+                *(unit_left(standing, unit) for unit in units),
                 formatting.count(standing.params),
                 formatting.count(standing.macs),
                 *_training_cells(standing, spent.get((arm.id, standing.contestant, level)), bool(spent)),
@@ -85,7 +86,7 @@ def rounds_table(
         "verdict",
         *(f"{name} %" if metric.is_share else name for name in controls),
     )
-    costs = (*(("filters left",) if filters else ()), "params", "MACs", "train time")
+    costs = (*(f"{unit} left" for unit in units), "params", "MACs", "train time")
     budget = ("epochs in all", f"{state.sample_of(arm.id)}s in all") if spent else ()
     return Table(f"Rounds of {caption}", (*columns, *costs, *budget), tuple(rows), frozenset({0, 5}))
 

@@ -163,6 +163,7 @@ def _contestant(
             {
                 "seed": seed,
                 **{name: getattr(metric, name) for name in _METRIC_FIELDS},
+                "units": dict(metric.units),
                 **_scores(state, (*key, seed)),
                 "scores": _task_figures(state, (*key, seed)),
                 "trained": _budget(seed_budgets(state).get((*key, seed))),
@@ -180,6 +181,7 @@ def _contestant(
         "params": standing.params,
         "macs": standing.macs,
         "filters": standing.filters,
+        "units": dict(standing.units),
         "seconds": standing.seconds,
         "trained": _budget(budgets(state).get(key)),
         "to_dense": _estimate(standing.to_dense),

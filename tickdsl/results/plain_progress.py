@@ -93,7 +93,7 @@ class PlainProgress:
         match event:
             case RunStart():
                 verb = "resumed run" if self._state().attempts > 1 else "run"
-                return f"{verb} {event.run} on {event.device}, {plural(event.jobs, 'job')}"
+                return f"{verb} {event.run} on {event.device}, {event.jobs_in_words}"
             case PlanResolved():
                 return self._plan_line(event)
             case Phase():

@@ -47,7 +47,7 @@ def has_possible_values(event: Metric | Measure | Layers) -> bool:
     """Whether the values of a measurement can have been measured."""
     if not isinstance(event, Metric):
         return True
-    shares = (event.accuracy, event.best_accuracy, event.sparsity, event.filters)
+    shares = (event.accuracy, event.best_accuracy, event.sparsity, event.filters, *event.units.values())
     sizes = (event.params, event.macs, event.seconds)
     scores = (event.score, event.best_score, event.loss, *event.figures.values())
     return (

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import attrs
 
-from tickdsl.records.events import MetricInfo
+from tickdsl.records.events import Metric, MetricInfo
 from tickdsl.results.comparison import (
     UNDECIDED as UNDECIDED,
 )
@@ -46,6 +46,7 @@ class Standing:
     `verdict` is winning, losing, undecided, or None, and then `no_verdict` says why; it follows from `p_winning` and
     `p_losing`, which are corrected over the levels. `lead_verdict` is ahead, behind, undecided or None in the same way.
     `of_seeds` is the number of seeds that the run has, `spread` the standard deviation of one seed's `to_dense`.
+    `units` are the shares that are left of units other than filters, by name.
     `validation` is the metric on data that are held out for validation, None without them: networks are chosen by it.
     """
 
@@ -72,6 +73,7 @@ class Standing:
     p_behind: float | None = None
     metric: MetricInfo = ACCURACY
     validation: Estimate | None = None
+    units: Mapping[str, float] = attrs.field(factory=dict)
 
     @property
     def density(self) -> float | None:
@@ -150,6 +152,7 @@ class _Standings:
             of_seeds=len(self._measurements.seeds),
             metric=self._state.metric_of(key[0]),
             validation=estimate(self._measurements.validation_scores(key)),
+            units=_units_left(metrics),
         )
 
     def _compare_with_dense(self, arm: str, contestant: str, levels: Sequence[int]) -> None:
@@ -204,6 +207,16 @@ class _Standings:
     def _no_verdict(self, keys: Sequence[StandingKey], pair: Pair) -> str | None:
         """Why the comparison of two networks at a level gets no verdict; None if it gets one."""
         return self._doubts.first_reason(keys) or self._measurements.too_few_seeds(pair)
+
+
+def _units_left(metrics: Collection[Metric]) -> dict[str, float]:
+    """The mean share that is left of each unit that all measurements know."""
+    names = [metric.units for metric in metrics]
+    return {
+        unit: statistics.fmean(units[unit] for units in names)
+        for unit in (names[0] if names else ())
+        if all(unit in units for units in names)
+    }
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -24,11 +24,11 @@ from tickdsl.results.state import RunState
 from tickdsl.results.table_columns import (
     BEST_MARK,
     BUDGET_COLUMNS,
-    FILTERS_HEADING,
     LAYOUTS,
     ShownParts,
     control_cell,
     round_columns,
+    units_left,
     verdict_cell,
 )
 from tickdsl.results.table_style import AsciiOnly, new_table, table_width
@@ -99,9 +99,8 @@ def _arm_table(
     ]
     best_ticket = _best_ticket([standing for _, standing in rows if standing is not None])
     table = new_table()
-    columns = round_columns(shown, best_ticket, state.report, state.metric_of(arm.id))
-    if all(standing is None or standing.filters in (None, 1.0) for _, standing in rows):
-        columns = [column for column in columns if column[0] != FILTERS_HEADING]
+    units = units_left(arm, [standing for _, standing in rows])
+    columns = round_columns(shown, best_ticket, state.report, state.metric_of(arm.id), units)
     for heading, _ in columns:
         table.add_column(heading, justify="right", no_wrap=True)
     spent = budgets(state) if "budget" in shown else {}

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import attrs
 from rich.text import Text
 
-from tickdsl.records.events import MetricInfo
+from tickdsl.records.events import ArmInfo, MetricInfo
 from tickdsl.results import formatting, scores
 from tickdsl.results.budgets import Budget
 from tickdsl.results.scores import ACCURACY
 from tickdsl.results.standings import LOSING, UNDECIDED, WINNING, Standing
 
 BEST_MARK = "*"
-FILTERS_HEADING = "filters\nleft"
 #: Longer names of metrics are wrapped.
 _HEADING_WIDTH = 18
 _COLOURS = {WINNING: "green", LOSING: "red", UNDECIDED: "yellow"}
@@ -54,10 +53,33 @@ BUDGET_COLUMNS = (
 )
 
 
+def units_left(arm: ArmInfo, standings: Iterable[Standing | None]) -> list[str]:
+    """The units of which the table of an arm shows what is left, besides weights: filters, and those that it prunes."""
+    known = [standing for standing in standings if standing is not None]
+    filters = ["filters"] if any(standing.filters not in (None, 1.0) for standing in known) else []
+    return filters + [unit for unit in arm.units if any(unit in standing.units for standing in known)]
+
+
+def unit_left(standing: Standing, unit: str) -> str:
+    """The share that is left of a unit."""
+    return formatting.percent(standing.filters if unit == "filters" else standing.units.get(unit))
+
+
+def _left(unit: str) -> tuple[bool, str, CellFormat]:
+    return True, f"{unit}\nleft", lambda standing: unit_left(standing, unit)
+
+
 def round_columns(
-    shown: ShownParts, best_ticket: Standing | None, report: Sequence[str], metric: MetricInfo = ACCURACY
+    shown: ShownParts,
+    best_ticket: Standing | None,
+    report: Sequence[str],
+    metric: MetricInfo = ACCURACY,
+    units: Sequence[str] = (),
 ) -> list[tuple[str, CellFormat]]:
-    """The (heading, cell format) pairs that are shown; without `report`, all but loss and training time."""
+    """The (heading, cell format) pairs that are shown; without `report`, all but loss and training time.
+
+    `units` are those of which the table shows what is left, besides weights.
+    """
     metrics = report or ("sparsity", "params", "flops")
 
     def score(standing: Standing) -> str:
@@ -70,7 +92,7 @@ def round_columns(
         ("seeds" in shown, "n", lambda s: formatting.seeds(s.n, s.of_seeds)),
         ("sparsity" in shown and "sparsity" in metrics, "sparsity", lambda s: formatting.percent(s.sparsity)),
         (True, "weights\nleft", lambda s: formatting.percent(s.density)),
-        (True, FILTERS_HEADING, lambda s: formatting.percent(s.filters)),
+        *map(_left, units),
         ("params" in shown and "params" in metrics, "params", lambda s: formatting.count(s.params)),
         ("MACs" in shown and "flops" in metrics, "MACs", lambda s: formatting.count(s.macs)),
         (

@@ -20,7 +20,7 @@ from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import compact, compact_masks
 from tickdsl.plan.step_builder import DEFAULT_TASK
 from tickdsl.plan.steps import structure_of
-from tickdsl.plugins import code_allowed, code_identity, is_plugin
+from tickdsl.plugins import code_allowed, network_identity
 from tickdsl.pruning.transfer import transfer_structure
 from tickdsl.records.paths import RunPaths
 from tickdsl.records.store import Result, Store
@@ -43,8 +43,8 @@ from tickdsl.training.tasks import find_task
 
 #: The metrics of a result that a ticket keeps.
 _KEPT_METRICS = (
-    "accuracy", "loss", "params", "macs", "sparsity", "filters", "neurons", "layers", "test_images", "chance",
-    "correct", "score", "metric", "figures",
+    "accuracy", "loss", "params", "macs", "sparsity", "filters", "neurons", "heads", "head-dims",
+    "layers", "test_images", "chance", "correct", "score", "metric", "figures",
 )  # fmt: skip
 _DENSE_METRICS = ("accuracy", "loss", "params", "macs")
 #: Those that only tasks other than classification have.
@@ -182,15 +182,13 @@ def _data_description(result: Result, found: FoundData, name: str) -> tuple[Inpu
 
 def _source(model: Mapping[str, Any], classes: int, shape: InputShape) -> NetworkSource:
     name = model["name"]
-    code = ""
-    if is_plugin("model", name):
-        try:
-            code = code_identity("model", name)
-        except Exception as error:
-            message = getattr(error, "message", str(error))
-            raise TicketError(
-                f"the network of this run cannot be built: {message}", getattr(error, "hint", None)
-            ) from error
+    try:
+        code = network_identity(name, model["options"])
+    except Exception as error:
+        message = getattr(error, "message", str(error))
+        raise TicketError(
+            f"the network of this run cannot be built: {message}", getattr(error, "hint", None)
+        ) from error
     return NetworkSource(name, architecture_options(model["options"]), classes, shape, code)
 
 

@@ -33,6 +33,7 @@ from tickdsl.training.memory_layouts import (
 from tickdsl.training.sparsifiers.protocol import ActiveSparsifier, SparseNetwork
 from tickdsl.training.step.average import WeightAverage
 from tickdsl.training.step.distillation import Distiller
+from tickdsl.training.step.losses import class_weights, training_loss
 from tickdsl.training.step.masks import Masks
 from tickdsl.training.step.optimiser_step import OptimiserStep
 from tickdsl.training.step.phased_step import PhasedStep
@@ -117,7 +118,8 @@ class TrainingRun:
         self.job, self.dataset, self.device = job, dataset, device
         recipe = self.recipe = job.recipe
         self.task = dataset.task
-        self.task.bind(label_smoothing=recipe.label_smoothing)  # raises if the recipe does not fit
+        self.class_weights = class_weights(self.task, recipe, dataset.targets, dataset.classes)
+        training_loss(self.task, recipe, self.class_weights)  # raises if the recipe does not fit
         if recipe.mixes and not self.task.takes_probabilities:
             option = "mixup" if recipe.mixup else "cutmix"
             raise TickdslError(
@@ -134,7 +136,8 @@ class TrainingRun:
         except ValueError as error:
             raise TickdslError(f"the recipe does not fit {dataset.name}: {error}", "change `train`") from error
         momenta = recipe.momenta(self.steps_per_epoch)
-        self.momenta = momenta.tolist() if recipe.schedule == "one-cycle" else None
+        cycles_momentum = recipe.schedule == "one-cycle" and not recipe.has_own_optimiser
+        self.momenta = momenta.tolist() if cycles_momentum else None
         if dataset.validation_set is None:
             require_validation(recipe, job.measure_every, dataset.name)
         self.autocast = autocast_type(recipe.precision, device)
@@ -250,8 +253,9 @@ class TrainingRun:
         if self.task.phases:
             return PhasedStep(self.model, self.recipe, masks, self.device, self.autocast, self.compile, self.task)
         return OptimiserStep(
-            self.model, self.recipe, masks, distiller, self.device, self.autocast, self.compile, self.task
-        )
+            self.model, self.recipe, masks, distiller, self.device, self.autocast, self.compile, self.task,
+            self.class_weights,
+        )  # fmt: skip
 
     def _masks_with_sparsified(self) -> dict[str, Tensor]:
         """The masks, with one that keeps everything for each parameter that the sparsifier will prune."""
@@ -265,6 +269,8 @@ class TrainingRun:
     def choose_sparse_layers(self, choices: MeasuredChoices) -> tuple[str, ...]:
         """The names of the layers to train as sparse matrices in a training that is not resumed."""
         if self.device.type != "cpu" or self.autocast is not None or self.compile or self.job.sparsifier is not None:
+            return ()
+        if self.recipe.has_own_optimiser:  # which may look at whole layers
             return ()
         images = self.dataset.preprocess(self.dataset.inputs[: self.recipe.batch])
         return choose_sparse_layers(self.model, self.masks, images, choices)
@@ -398,7 +404,8 @@ class TrainingRun:
         if not math.isfinite(train_loss):
             raise TickdslError(
                 f"the training diverged: the loss is {train_loss} in epoch {epoch + 1} (lr {lr:g})",
-                "lower lr, add a warmup, or use precision=fp32",
+                "lower lr, add a warmup, or use precision=fp32"
+                + ("" if self.recipe.loss is None else f"; or look at loss={self.recipe.loss}"),
             )
         result = evaluation_from_sums(self.task, sums, len(self.dataset.watched_set[1]))
         is_test = self.dataset.validation_set is None

@@ -52,7 +52,7 @@ def log_row(record: EventRecord, snapshot: Snapshot) -> LogRow:
     event, t = record.event, record.t
     match event:
         case RunStart():
-            return LogRow(t, "run", f"{event.run} on {event.device}, {plural(event.jobs, 'job')}, process {event.pid}")
+            return LogRow(t, "run", f"{event.run} on {event.device}, {event.jobs_in_words}, process {event.pid}")
         case StepStart():
             attempt = f", attempt {event.attempt}" if event.attempt > 1 else ""
             return LogRow(t, "step", f"{step_description(event.step, snapshot)}{attempt}", event.step)

@@ -50,6 +50,10 @@ class Idle:
     def has_capacity(self) -> bool:
         return len(self.tasks) < self.jobs
 
+    @property
+    def may_grow(self) -> bool:
+        return False
+
     def submit(self, tasks: Sequence[Task]) -> str:
         self.tasks += tasks
         return "nobody"

@@ -53,6 +53,10 @@ class Worker:
     def has_capacity(self) -> bool:
         return not self.messages
 
+    @property
+    def may_grow(self) -> bool:
+        return False
+
     def submit(self, tasks: Sequence[Task]) -> str:
         (task,) = tasks
         step, total = task.step, EPOCHS * PER_EPOCH

@@ -166,6 +166,40 @@ def test_sizes_that_do_not_fit_are_refused() -> None:
         create("bert")(tokens(length=9))
 
 
+@pytest.mark.parametrize(("shape", "patch"), [((1, 8, 8), 4), ((3, 6, 9), 3), ((2, 4, 4), 1)])
+def test_a_vision_transformer_answers_for_every_image_by_itself(shape: tuple[int, int, int], patch: int) -> None:
+    options = {"layers": 2, "heads": 2, "dim": 8, "patch": patch}
+    model = models.create("vit", classes=5, shape=shape, seed=0, options=options).double().eval()
+    images = torch.randn(4, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    answers = model(images)
+    assert answers.shape == (4, 5)
+    torch.testing.assert_close(torch.cat([model(image[None]) for image in images]), answers)
+    # A patch is moved as a whole: within the sums of the network, only its position changes.
+    model.positions.weight.data.zero_()
+    columns = images.split(patch, 3)
+    torch.testing.assert_close(model(torch.cat(columns[::-1], 3)), model(images))
+
+
+def test_every_kind_of_unit_of_a_vision_transformer_can_be_removed() -> None:
+    options = {"layers": 2, "heads": 4, "dim": 16}
+    model = make_weights_distinct(models.create("vit", classes=5, shape=(1, 8, 8), seed=0, options=options).double())
+    images = torch.randn(3, 1, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    graph = trace(model.eval(), images)
+    assert graph.unknown == () and len(graph.layers) == 4
+    assert {group.kind for group in graph.channels if group.reason is None} == {
+        "filters", "neurons", "heads", "head-dims",
+    }  # fmt: skip
+    for group in graph.channels:
+        if group.reason is None:
+            check_exact(model, graph, random_thinning(graph, 0.5, only=[group.name]), images)
+
+
+def test_patches_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(TickdslError, match="images of 8x8 cannot be cut into patches of 3x3") as caught:
+        models.create("vit", classes=5, shape=(1, 8, 8), seed=0, options={"patch": 3})
+    assert "size=9" in (caught.value.hint or "")
+
+
 def test_dropout_is_off_in_evaluation() -> None:
     model = create("gpt", dropout=0.5)
     torch.manual_seed(0)

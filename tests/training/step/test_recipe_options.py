@@ -48,6 +48,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "ema": {"ema": 0.7},
     "mixup": {"mixup": 0.4},
     "cutmix": {"cutmix": 1.0},
+    "loss": {"loss": "focal(gamma=1)"},
+    "class-weights": {"class_weights": "balanced"},
+    "sampling": {"sampling": "balanced"},
+    "weighted parts": {"class_weights": (1, 4, 1, 2), "loss": "focal", "accumulate": 2, "clip": 0.3},
     "both": {"mixup": 0.4, "cutmix": 1.0, "label_smoothing": 0.1, "accumulate": 2},
 }
 

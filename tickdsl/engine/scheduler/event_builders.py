@@ -63,7 +63,12 @@ def plan_resolved_event(
     return events.PlanResolved(
         arms=tuple(
             events.ArmInfo(
-                id=arm.id, name=arm.name, sweep=dict(arm.sweep), levels=last_level[arm.id], target=_target(arm)
+                id=arm.id,
+                name=arm.name,
+                sweep=dict(arm.sweep),
+                levels=last_level[arm.id],
+                target=_target(arm),
+                units=tuple(dict.fromkeys(group.prune.unit for group in arm.rounds)),
             )
             for arm in study.plan.arms
         ),
@@ -84,6 +89,10 @@ def plan_resolved_event(
             arm: task_info(find_task(spec.get("task", DEFAULT_TASK)), nouns[arm]) for arm, spec in test_data.items()
         },
     )
+
+
+#: The units of which measurements say what is left, besides filters.
+UNITS_LEFT = ("neurons", "heads", "head-dims", "layers")
 
 
 def _target(arm: Arm) -> dict[str, float]:
@@ -163,6 +172,7 @@ def metric_event(m: Measurement, metrics: Mapping[str, Any], step_name: str) -> 
         figures=metrics.get("figures", {}),
         validation=metrics.get("validation", {}),
         best_validation=metrics.get("best_validation"),
+        units={unit: metrics[unit] for unit in UNITS_LEFT if unit in metrics},
     )
 
 

@@ -11,6 +11,7 @@ from tickdsl.engine.messages import (
     CheckpointSaved,
     LogMessage,
     Message,
+    NodeLost,
     NotStackable,
     Outcome,
     Paused,
@@ -117,10 +118,10 @@ class Interpreter:
                     self.emit(events.Log(message=f"trainings like {self.names[key]} are not stacked: {reason}"))
             case Paused(key):
                 self._run_control.step_paused(key)
-            case Outcome() | WorkerLost():
+            case Outcome() | WorkerLost() | NodeLost():
                 self._running.end(message.key)
                 self._run_control.step_ended(message.key)
-                self._handle_outcome(message) if isinstance(message, Outcome) else self._handle_worker_lost(message)
+                self._handle_end(message)
                 self.store.claims.release(message.key)
                 self._run_control.acknowledge_pause()
 
@@ -139,7 +140,7 @@ class Interpreter:
                     return None
                 if exit_code is not None:
                     return exit_code
-                if not self._run_control.is_pausing and not self._peers.keys:
+                if not self._run_control.is_pausing and not self._peers.keys and not workers.may_grow:
                     raise RuntimeError("steps are needed, but none of them can start")
             for message in workers.poll(_POLL_SECONDS):
                 self.handle_message(message)
@@ -212,6 +213,19 @@ class Interpreter:
             self._scheduler.requeue(key)
         else:
             self._fail(key, "its result was damaged as soon as it was stored, twice", "check the disk", seconds)
+
+    def _handle_end(self, end: Outcome | WorkerLost | NodeLost) -> None:
+        match end:
+            case Outcome():
+                self._handle_outcome(end)
+            case WorkerLost():
+                self._handle_worker_lost(end)
+            case NodeLost():
+                self._running.discount(end.key)
+                self._scheduler.requeue(end.key)
+                self.emit(events.StepEnd(step=self.names[end.key], status="waiting"))
+                told = f"{self.names[end.key]}: node {end.node} is lost; the step goes on elsewhere"
+                self.emit(events.Warn(message=told))
 
     def _handle_outcome(self, outcome: Outcome) -> None:
         match outcome.status:

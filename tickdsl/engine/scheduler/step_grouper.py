@@ -91,6 +91,7 @@ class StackingKeys:
             or _UNSTACKABLE_ARGS & step.args.keys()
             or step.args["recipe"].get("compile") == "on"
             or any(step.args["recipe"].get(field) for field in _UNSTACKABLE_FIELDS)
+            or "optimiser" in step.args.get("code", {})
         ):
             return None
         args = {name: value for name, value in step.args.items() if name not in _SEED_ARGS}

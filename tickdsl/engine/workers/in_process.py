@@ -29,6 +29,10 @@ class InProcessWorker:
     def has_capacity(self) -> bool:
         return not self._tasks
 
+    @property
+    def may_grow(self) -> bool:
+        return False
+
     def submit(self, tasks: Sequence[Task]) -> str:
         self._tasks = tasks
         return "this process"

@@ -71,6 +71,10 @@ class WorkerPool:
     def _at_work(self) -> int:
         return sum(bool(worker.keys) for worker in self._workers)
 
+    @property
+    def may_grow(self) -> bool:
+        return False
+
     def submit(self, tasks: Sequence[Task]) -> str:
         """Give tasks to an idle worker; returns its name."""
         while True:

@@ -16,6 +16,11 @@ class WorkerGroup(Protocol):
         """Whether a task can start now."""
         ...
 
+    @property
+    def may_grow(self) -> bool:
+        """Whether workers may appear although none is running a task."""
+        ...
+
     def submit(self, tasks: Sequence[Task]) -> str:
         """Start a task, or several trainings that may be stacked; returns the name of the worker.
 

@@ -102,7 +102,7 @@ def _rates(
         message = (
             f"rates by layer cannot be combined with `{scope}`, which sets what each layer loses"
             if scope != "local"
-            else "rates by layer work with filters, neurons and weights, not with layers"
+            else "rates by layer work with every unit but whole layers"
         )
         help = 'leave out the scope: `prune weights ["conv*": 10%, fc: 20%]`'
         raise reader.report_error("TD435", message, statement.scope or written.value, help=help)
@@ -209,7 +209,7 @@ def _count(
     value: syntax.Number, written: syntax.RoundAmount | syntax.TargetAmount, unit: str, reader: ValueReader
 ) -> model.Count:
     if unit == "weights" or not isinstance(value.value, int):
-        reason = "counts work with filters, neurons, layers and blocks" if unit == "weights" else (
+        reason = "counts work with every unit but weights" if unit == "weights" else (
             "a count must be a whole number"
         )  # fmt: skip
         raise reader.report_error(

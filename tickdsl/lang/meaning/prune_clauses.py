@@ -153,9 +153,10 @@ def _options(statement: syntax.Prune, unit: str, reader: ValueReader) -> dict[st
         (option,) = (option for option in statement.options if option.key.text == "multiple")
         raise reader.report_error(
             "TD436",
-            f"`multiple=` is about the number of channels of a layer, which pruning {unit} does not change",
+            f"`multiple=` is about the number of {', '.join(vocabulary.CHANNEL_UNITS[:-1])} or "
+            f"{vocabulary.CHANNEL_UNITS[-1]} of a layer, which pruning {unit} does not change",
             option.value,
-            help="remove it, or prune filters or neurons",
+            help=f"remove it, or prune {join_or(vocabulary.CHANNEL_UNITS)}",
         )
     return values
 

@@ -12,6 +12,7 @@ from tickdsl.lang import option_schemas, syntax, vocabulary
 from tickdsl.lang.findings.diagnostics import Diagnostic
 from tickdsl.lang.meaning import option_effects
 from tickdsl.lang.meaning.default_notes import DefaultsReporter
+from tickdsl.lang.meaning.library_names import require_library
 from tickdsl.lang.meaning.values import InvalidValueError, ValueLocation, ValueReader
 from tickdsl.lang.option_schemas import option_schema, recipe_field
 from tickdsl.moments import Moment
@@ -103,6 +104,7 @@ def _model(statement: syntax.Model | None, data: Data | None, reader: ValueReade
             )
         )
         return Model(DEFAULT_MODEL, span=start)
+    require_library(statement.name, reader)
     name = reader.table_name(statement.name, catalogue.MODELS, "TD101")
     known_options = catalogue.MODELS[name].options
     options = non_default(reader.options(statement.options, option_schema(known_options), name), known_options)
@@ -165,7 +167,7 @@ def _recipe(
     if statement.length is not None and length is not None:
         check_length(length, statement.length, reader)
     recipe = {recipe_field(name): value for name, value in written_options.items()}
-    defaults = ADAM_DEFAULTS if recipe.get("optimizer") in ("adam", "adamw") else TRAIN_DEFAULTS
+    defaults = TRAIN_DEFAULTS if recipe.get("optimizer", "sgd") == "sgd" else ADAM_DEFAULTS
     if "milestones" in recipe:
         recipe.setdefault("schedule", "milestones")
     if "max_lr" in recipe:

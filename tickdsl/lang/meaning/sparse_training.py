@@ -23,7 +23,7 @@ from tickdsl.training.recipes.recipe import Recipe
 DEFAULT_GROWTH, DEFAULT_EVERY, DEFAULT_UNTIL = "gradient", Moment.parse("100it"), Moment.parse("75%")
 _UNITS_BY_KIND = {
     "gradual": ("weights",),
-    "penalty": ("weights", "filters", "neurons"),
+    "penalty": ("weights", "filters", "neurons", "heads", "head-dims"),
     "zeroing": ("filters", "neurons"),
 }
 

@@ -18,9 +18,10 @@ from tickdsl.lang.option_schemas import OptionType
 from tickdsl.lang.synonyms import SAID_ELSEWHERE
 from tickdsl.lang.writing.literals import format_value, percent
 from tickdsl.moments import Moment
-from tickdsl.plugins import PluginError, Registry, check_target, code_allowed
+from tickdsl.plugins import Call, CallError, PluginError, Registry, check_target, code_allowed
 from tickdsl.training.catalogue.options import format_number, requirement_missed_by
-from tickdsl.training.recipes.recipe import SCHEDULES
+from tickdsl.training.recipes.losses import LOSSES
+from tickdsl.training.recipes.recipe import OPTIMISERS, SCHEDULES
 
 N = TypeVar("N", int, float)
 DiagnosticSink = Callable[[Diagnostic], None]
@@ -160,6 +161,35 @@ class ValueReader:
             raise self.report_error("TD118", error.message, value, help=error.hint) from None
         return name
 
+    def call(self, value: syntax.Value, known: Registry[Any], option: str) -> str:
+        """Read a name of a registry, with options of its own: `focal`, or `"focal(gamma=1)"`.
+
+        `option` is what it is the value of. Returns the canonical text.
+        """
+        resolved = self.dereference(value)
+        if not isinstance(resolved, syntax.String) or "(" not in resolved.text:
+            return self.table_name(value, known, "TD105", f"value for {option}:")
+        try:
+            call = Call.parse(resolved.text)
+        except CallError as error:
+            help = f'write e.g. {option.strip("`")}"NAME(option=1)"'
+            raise self.report_bad_value(value, f"value for {option}: {error}", help=help) from None
+        self.table_name(attrs.evolve(resolved, text=call.name), known, "TD105", f"value for {option}:")
+        return str(call)
+
+    def _weights(self, value: syntax.Value, kind: OptionType, option: str) -> str | list[float]:
+        """Read `balanced`, or a list of numbers above 0; `none` is an empty list."""
+        if not isinstance(self.dereference(value), syntax.ListValue):
+            word = self.word(value, kind.words, f"value for {option}:", "TD105")
+            return [] if word == "none" else word
+        weights = []
+        for item in self.items(value):
+            weight = float(self.number(item, f"a weight of {option}"))
+            if weight <= 0:
+                raise self.report_bad_value(item, f"a weight of {option} must be above 0; found {weight:g}")
+            weights.append(weight)
+        return weights
+
     def integer(self, value: syntax.Value, subject: str, least: float | None = None) -> int:
         """Read a whole number of at least `least`; `subject` begins the error message."""
         resolved = self.dereference(value)
@@ -296,6 +326,12 @@ class ValueReader:
                 return self.word(value, kind.words, words_kind, "TD105")
             case "schedule":
                 return self.table_name(value, SCHEDULES, "TD105", words_kind)
+            case "loss":
+                return self.call(value, LOSSES, option)
+            case "optimiser":
+                return self.call(value, OPTIMISERS, option)
+            case "weights":
+                return self._weights(value, kind, option)
             case "words":
                 return self._words(value, kind, option)
             case "blocks":

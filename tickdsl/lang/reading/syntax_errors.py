@@ -18,7 +18,7 @@ _TOKEN_AT = re.compile(r'"(?:[^"\\\n]|\\.)*"?|[A-Za-z0-9_]+(?:[-.][A-Za-z0-9_]+)
 
 #: Grammar terminal -> its description in messages.
 _TERMINAL_LABELS = {
-    "UNIT": "a unit (weights, filters, neurons, layers or blocks)",
+    "UNIT": f"a unit ({join_or(vocabulary.UNITS)})",
     "SCOPE": "a scope (global, local or uniform)",
     "BASE": "a base (remaining or original)",
     "WHAT": "what to rewind (lr or weights)",

@@ -29,6 +29,8 @@ def _format_value(value: Any, kind: OptionType) -> str:
             return format_moment(value)
         case "moments":
             return f"[{', '.join(map(format_moment, value))}]"
+        case "weights":
+            return value if isinstance(value, str) else f"[{', '.join(map(format_number, value))}]"
         case "words":
             return str(value[0]) if len(value) == 1 else f"[{', '.join(map(format_name, value))}]"
         case "flag":
@@ -86,6 +88,8 @@ def recipe_options(recipe: Recipe, names: Iterable[str]) -> dict[str, Any]:
     values = {name: getattr(recipe, recipe_field(name)) for name in names}
     if "augment" in values:
         values["augment"] = values["augment"] or ("none",)
+    if "class-weights" in values:
+        values["class-weights"] = values["class-weights"] or "none"
     return values
 
 

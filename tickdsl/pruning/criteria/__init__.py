@@ -1,9 +1,9 @@
 """Pruning criteria by name.
 
 `protocol` defines the interface, `Criterion`. There is one module per family: `norms` (weights alone), `saliency` and
-`taylor` (both with the gradients of `backpropagation`), `activations` (feature maps), `similarity` (the network with
-and without a layer) and `plugin` (criteria that users add). `score_aggregation` aggregates the scores of weights to
-filters and layers.
+`taylor` (both with the gradients of `backpropagation`, the latter those of `gates` on units), `activations` (feature
+maps), `similarity` (the network with and without a layer) and `plugin` (criteria that users add). `score_aggregation`
+aggregates the scores of weights to filters and layers.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ CRITERIA: dict[str, Criterion] = {
         norms.Magnitude(), norms.L1(), norms.L2(), norms.BatchNormScale(), norms.GeometricMedian(), norms.Delta(),
         norms.Movement(), norms.Random(),
         saliency.Snip(), saliency.Grasp(), saliency.GraspHalves(), saliency.SynFlow(), taylor.Taylor(),
+        taylor.Gate(), taylor.SignedGate(),
         activations.HRank(), activations.ExpectedAbs(), similarity.Cka(), similarity.KlDivergence(),
     )
 }  # fmt: skip

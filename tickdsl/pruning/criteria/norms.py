@@ -17,7 +17,7 @@ from tickdsl.pruning.remaining_units import remaining_units
 class _NormCriterion(Criterion):
     """A norm of a unit's weights; for filters, averaged over the coupled layers."""
 
-    units = ("weights", "filters", "neurons", "layers", "blocks")
+    units = ("weights", "filters", "neurons", "heads", "head-dims", "layers", "blocks")
 
     def weights(self, context: ScoringContext, names: Sequence[str]) -> list[Tensor]:
         """The magnitudes: for a single weight, all norms agree (Han et al. 2015; Frankle & Carbin 2019)."""
@@ -184,7 +184,7 @@ class Random(Criterion):
     """Uniform random scores."""
 
     name = "random"
-    units = ("weights", "filters", "neurons", "layers", "blocks")
+    units = ("weights", "filters", "neurons", "heads", "head-dims", "layers", "blocks")
 
     def weights(self, context: ScoringContext, names: Sequence[str]) -> list[Tensor]:
         return [self._draw(context, context.state[name].numel()) for name in names]

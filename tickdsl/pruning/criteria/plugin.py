@@ -62,7 +62,7 @@ def _checked_criterion(plugin: Plugin, loaded: Any) -> Criterion:
 class _RowScoreCriterion(Criterion):
     """A criterion that wraps a function on weights."""
 
-    units = ("weights", "filters", "neurons", "layers", "blocks")
+    units = ("weights", "filters", "neurons", "heads", "head-dims", "layers", "blocks")
 
     def __init__(self, score: RowScore) -> None:
         self._score = score

@@ -94,7 +94,7 @@ class Snip(Saliency):
     """
 
     name = "snip"
-    units = ("weights", "filters", "neurons", "layers", "blocks")
+    units = ("weights", "filters", "neurons", "heads", "head-dims", "layers", "blocks")
     needs = ("data", "gradients")
 
     def saliency(self, context: ScoringContext) -> ByName:
@@ -190,7 +190,7 @@ class SynFlow(Saliency):
     """
 
     name = "synflow"
-    units = ("weights", "filters", "neurons")
+    units = ("weights", "filters", "neurons", "heads", "head-dims")
     needs = ("network",)
 
     def saliency(self, context: ScoringContext) -> ByName:

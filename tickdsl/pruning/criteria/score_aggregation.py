@@ -25,10 +25,15 @@ def flatten_rows(tensor: Tensor, dim: int) -> Tensor:
 
 
 def _compact_positions(context: ScoringContext, group_slice: Slice, kept: np.ndarray) -> tuple[Tensor, Tensor]:
-    """The kept entries of a slice: their indices in the compact dimension, and their units."""
+    """The kept entries of a slice: their indices in the compact dimension, and their units.
+
+    Entries of a unit that is left may be gone with those of another group: heads and their dims share them.
+    """
     is_kept = np.isin(group_slice.unit, kept)
-    index, unit = group_slice.index[is_kept], group_slice.unit[is_kept]
     remaining = kept_indices(context.graph, context.structure, group_slice.parameter)[group_slice.dim]
+    if remaining is not None:
+        is_kept &= np.isin(group_slice.index, remaining)
+    index, unit = group_slice.index[is_kept], group_slice.unit[is_kept]
     position = index if remaining is None else np.searchsorted(remaining, index)
     return torch.from_numpy(np.ascontiguousarray(position)), torch.from_numpy(np.ascontiguousarray(unit))
 

@@ -1,29 +1,56 @@
-"""The criterion of Molchanov et al. (2019)."""
+"""Criteria on the gradients of gates: those of Molchanov et al. (2019), and of Michel, Levy & Neubig (2019)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from tickdsl.graph.model import ChannelGroup
-from tickdsl.pruning.criteria.backpropagation import ByName, mean_gradients, prunable_weights, require_scores
+from tickdsl.pruning.criteria.backpropagation import ByName, mean_gradients, require_scores
+from tickdsl.pruning.criteria.gates import gate_gradients, gated_parameters
 from tickdsl.pruning.criteria.protocol import Criterion, Sample, ScoringContext
-from tickdsl.pruning.criteria.score_aggregation import flatten_rows, sum_scores
 
 
-class Taylor(Criterion):
+class GateCriterion(Criterion):
+    """Scores units by the derivatives of the loss by gates on them, batch by batch."""
+
+    sample: Sample
+
+    def channels(self, context: ScoringContext, groups: Sequence[ChannelGroup]) -> list[Tensor]:
+        totals: list[Tensor] = []
+        count = 0
+        for first_order in self._first_order(context, groups):
+            scores = [self.score(gate_gradients(context, group, first_order, self)) for group in groups]
+            totals = [total + score for total, score in zip(totals, scores, strict=True)] if totals else scores
+            count += 1
+        return [total / count for total in totals]
+
+    def score(self, gradients: Tensor) -> Tensor:
+        """The scores of units for one batch, from the derivatives by their gates, [units]."""
+        raise NotImplementedError
+
+    def _first_order(self, context: ScoringContext, groups: Sequence[ChannelGroup] = ()) -> Iterator[ByName]:
+        """p · dL/dp of the gated parameters, for each batch."""
+        module = context.network(context.structure).eval()
+        parameters = gated_parameters(context, module, groups)
+        for batch in context.batches(self.sample):
+            found = mean_gradients(context, module, parameters, [batch])
+            yield {name: (parameters[name] * gradient).detach() for name, gradient in found.items()}
+
+
+class Taylor(GateCriterion):
     """The squared first-order change of the loss when a unit is removed, averaged over batches.
 
     A weight's score is (w · dL/dw)². A filter's score is that of a gate on its channel: (sum of w · dL/dw over the
     weights that read it)². This is the paper's gate after batch norm and activation, and is exactly what is removed
-    here; coupled layers share one gate. Batch norm uses its running statistics. Only the sums over the batches so far
-    are kept in memory. Source: Molchanov et al. 2019, section 3.
+    here; coupled layers share one gate. So do all dims of a head. Batch norm uses its running statistics. Only the sums
+    over the batches so far are kept in memory. Source: Molchanov et al. 2019, section 3.
     """
 
     name = "taylor"
-    units = ("weights", "filters", "neurons")
+    units = ("weights", "filters", "neurons", "heads", "head-dims")
     needs = ("data", "gradients", "training")
     sample = Sample(total=30 * 128, batch=128)
 
@@ -37,27 +64,39 @@ class Taylor(Criterion):
             count += 1
         return [total / count for total in totals]
 
+    def score(self, gradients: Tensor) -> Tensor:
+        return gradients.square()
+
+
+class Gate(GateCriterion):
+    """The mean absolute derivative of the loss by a gate on the unit, relative to the Euclidean norm of its layer's.
+
+    Michel, Levy & Neubig 2019, section 4.1: the importance of a head of attention, E |dL/dg|, normalised by layer. The
+    mean is over batches of 32, as in their code, where the paper takes it over samples.
+    """
+
+    name = "gate"
+    units = ("filters", "neurons", "heads", "head-dims")
+    needs = ("data", "gradients", "training")
+    sample = Sample(total=64 * 32, batch=32)
+
     def channels(self, context: ScoringContext, groups: Sequence[ChannelGroup]) -> list[Tensor]:
-        totals: list[Tensor] = []
-        count = 0
-        for first_order in self._first_order(context):
-            squares = [self._gate_scores(context, group, first_order).square() for group in groups]
-            totals = [total + square for total, square in zip(totals, squares, strict=True)] if totals else squares
-            count += 1
-        return [total / count for total in totals]
+        means = super().channels(context, groups)
+        return [mean / mean.norm().clamp_min(torch.finfo(mean.dtype).tiny) for mean in means]
 
-    def _gate_scores(self, context: ScoringContext, group: ChannelGroup, first_order: Mapping[str, Tensor]) -> Tensor:
-        readers = [
-            (group_slice, flatten_rows(first_order[group_slice.parameter], group_slice.dim).sum(1))
-            for group_slice in group.slices
-            if group_slice.role == "consumer" and group_slice.parameter in first_order
-        ]
-        return sum_scores(context, group, readers, self.name, "weights that read it")
+    def score(self, gradients: Tensor) -> Tensor:
+        return gradients.abs()
 
-    def _first_order(self, context: ScoringContext) -> Iterator[ByName]:
-        """w · dL/dw for each batch."""
-        module = context.network(context.structure).eval()
-        weights = prunable_weights(context, module)
-        for batch in context.batches(self.sample):
-            found = mean_gradients(context, module, weights, [batch])
-            yield {name: (weights[name] * gradient).detach() for name, gradient in found.items()}
+
+class SignedGate(Gate):
+    """The same with its sign, as in the code of super tickets (Liang et al. 2021), `calculate_importance`.
+
+    A gate with a positive derivative lowers the loss if it is closed a little, one with a negative derivative raises
+    it. The lowest scores, which go first, are of units whose removal raises the loss the most to first order: the
+    paper defines the absolute value, its code sums signed gradients up.
+    """
+
+    name = "gate-signed"
+
+    def score(self, gradients: Tensor) -> Tensor:
+        return gradients

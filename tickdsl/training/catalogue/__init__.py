@@ -10,10 +10,12 @@ from tickdsl.training.catalogue.datasets import (
     known_size,
     noun,
 )
+from tickdsl.training.catalogue.library_models import MODELS
 from tickdsl.training.catalogue.models import (
     DEFAULT_WEIGHTS,
-    MODELS,
+    HF_FAMILY,
     PLUGIN_FAMILY,
+    TIMM_FAMILY,
     TORCHVISION_FAMILY,
     TORCHVISION_MODELS,
     TORCHVISION_PREFIX,
@@ -25,8 +27,10 @@ from tickdsl.training.catalogue.options import Option
 __all__ = [
     "DATASETS",
     "DEFAULT_WEIGHTS",
+    "HF_FAMILY",
     "MODELS",
     "PLUGIN_FAMILY",
+    "TIMM_FAMILY",
     "TORCHVISION_FAMILY",
     "TORCHVISION_MODELS",
     "TORCHVISION_PREFIX",

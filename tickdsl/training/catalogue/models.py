@@ -7,11 +7,13 @@ from typing import Any
 
 import attrs
 
-from tickdsl.plugins import Plugin, PluginDescription, Registry
+from tickdsl.plugins import Plugin, PluginDescription
 from tickdsl.training.catalogue.options import Option, plugin_options
 
 #: The families of models that tickdsl does not define: torchvision's, and users' plug-ins.
 TORCHVISION_FAMILY, PLUGIN_FAMILY = "torchvision", "own"
+#: The families of libraries that are installed by an extra; they are also the prefixes of the names of their networks.
+TIMM_FAMILY, HF_FAMILY = "timm", "hf"
 TORCHVISION_PREFIX = "torchvision."
 #: The largest factor of `width=`; every layer of a network this much wider has thousands of channels.
 MAX_WIDTH = 32
@@ -50,12 +52,12 @@ class ModelInfo:
     @property
     def is_builtin(self) -> bool:
         """Whether tickdsl defines the model and its initialisation."""
-        return self.family not in (TORCHVISION_FAMILY, PLUGIN_FAMILY)
+        return self.family not in (TORCHVISION_FAMILY, PLUGIN_FAMILY, TIMM_FAMILY, HF_FAMILY)
 
     @property
     def has_fetchable_weights(self) -> bool:
         """Whether pretrained weights can be downloaded."""
-        return self.family == TORCHVISION_FAMILY
+        return self.family in (TORCHVISION_FAMILY, TIMM_FAMILY, HF_FAMILY)
 
 
 _BUILTIN_OPTIONS = {
@@ -106,7 +108,10 @@ _GENERATIVE_MODELS = (
 MAX_LAYERS, MAX_HEADS, MAX_DIM = 64, 64, 4096
 
 
-def _transformer(name: str, summary: str, **fields: Any) -> ModelInfo:
+def _transformer(
+    name: str, summary: str, inputs: str = "tokens", further: Mapping[str, Option] | None = None, **fields: Any
+) -> ModelInfo:
+    """A transformer; further: its options besides those that all have."""
     options = {
         "layers": Option(
             int, 2, "number of layers, each of attention and a feed-forward network", least=1, most=MAX_LAYERS
@@ -116,10 +121,11 @@ def _transformer(name: str, summary: str, **fields: Any) -> ModelInfo:
             int, 64, "channels per token; feed-forward networks have four times as many", least=1, most=MAX_DIM
         ),
         "dropout": Option(float, 0.0, "the share of values that dropout zeroes in training", least=0.0, most=0.95),
+        **(further or {}),
         "weights": _BUILTIN_OPTIONS["weights"],
     }
     return ModelInfo(
-        name, summary, "transformer", batch_norm=False, residual=True, inputs="tokens", options=options, **fields
+        name, summary, "transformer", batch_norm=False, residual=True, inputs=inputs, options=options, **fields
     )
 
 
@@ -160,6 +166,12 @@ _BUILTIN_MODELS = (
     *_GENERATIVE_MODELS,
     _transformer("gpt", "decoder that predicts the next token (GPT-2: Radford 2019)", tasks=("language",)),
     _transformer("bert", "encoder with one answer for a text (BERT: Devlin 2019)"),
+    _transformer(
+        "vit",
+        "encoder of images in patches (ViT: Dosovitskiy 2021)",
+        "images",
+        {"patch": Option(int, 4, "pixels per side of a patch; they divide those of the images", least=1, most=64)},
+    ),
 )
 
 #: torchvision's classification models, by their names in its registry (a test compares the two lists).
@@ -206,8 +218,8 @@ def _torchvision_model(name: str) -> ModelInfo:
     )
 
 
-def _models() -> dict[str, ModelInfo]:
-    """All models by name: tickdsl's own take precedence, and each of torchvision's is also `torchvision.NAME`."""
+def models() -> dict[str, ModelInfo]:
+    """All built-in models by name: tickdsl's own come first; torchvision's are also called `torchvision.NAME`."""
     torchvision_models = [_torchvision_model(name) for name in TORCHVISION_MODELS]
     builtin_models = {info.name: info for info in _BUILTIN_MODELS}
     return {
@@ -217,14 +229,12 @@ def _models() -> dict[str, ModelInfo]:
     }
 
 
-def _plugin_model(plugin: Plugin, description: PluginDescription) -> ModelInfo:
+def plugin_model(plugin: Plugin, description: PluginDescription) -> ModelInfo:
+    """A model of a plug-in."""
     options = plugin_options(description, ("classes", "shape")) | {"weights": _BUILTIN_OPTIONS["weights"]}
     return ModelInfo(
         plugin.name, description.summary or plugin.origin, PLUGIN_FAMILY, inputs="any", tasks=(), options=options
     )
-
-
-MODELS: Registry[ModelInfo] = Registry("model", _models(), _plugin_model)
 
 
 def architecture_options(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tickdsl.training.data.device_dataset import DeviceDataset
 from tickdsl.training.data.mixing import BatchMixer
+from tickdsl.training.data.sampling import BalancedSampler
 from tickdsl.training.data.streaming.images import PendingBatch, StreamedImages
 from tickdsl.training.devices import to_device
 from tickdsl.training.rng import generator
@@ -46,6 +47,9 @@ class BatchStream:
         if dataset.recipe.mixes:
             (seed,) = self._seeds  # trainings whose images are mixed are not stacked
             self._mixer = BatchMixer(dataset.recipe, seed, dataset.steps_per_epoch)
+        self._sampler: BalancedSampler | None = None
+        if dataset.recipe.sampling == "balanced":
+            self._sampler = BalancedSampler(dataset.targets, dataset.task)
         self._order, self._epoch = torch.empty(0), -1
         inputs: Any = dataset.inputs
         self._streamed: StreamedImages | None = inputs if isinstance(inputs, StreamedImages) else None
@@ -97,7 +101,10 @@ class BatchStream:
         """The order of an epoch, on the CPU; that of K trainings is interleaved."""
         if epoch not in self._orders:
             count = len(self._dataset.targets)
-            orders = [torch.randperm(count, generator=generator(seed, "order", epoch)) for seed in self._seeds]
+            if self._sampler is not None:
+                orders = [self._sampler.order(seed, epoch) for seed in self._seeds]
+            else:
+                orders = [torch.randperm(count, generator=generator(seed, "order", epoch)) for seed in self._seeds]
             self._orders[epoch] = orders[0] if len(orders) == 1 else torch.stack(orders, 1).flatten()
         return self._orders[epoch]
 

@@ -11,15 +11,25 @@ from torch import nn
 
 from tickdsl.errors import TickdslError
 from tickdsl.plurals import plural
-from tickdsl.training.catalogue import DEFAULT_WEIGHTS, MODELS, PLUGIN_FAMILY, ModelInfo, architecture_options
+from tickdsl.training.catalogue import (
+    DEFAULT_WEIGHTS,
+    HF_FAMILY,
+    MODELS,
+    PLUGIN_FAMILY,
+    TIMM_FAMILY,
+    ModelInfo,
+    architecture_options,
+)
 from tickdsl.training.catalogue.input_shapes import InputShape, is_tokens, shape_in_words
 from tickdsl.training.models import (
     conv_n,
     generative,
+    hf_zoo,
     lenet,
     plain_cnns,
     plugin,
     resnet,
+    timm_zoo,
     torchvision_zoo,
     transformers,
     unet,
@@ -51,6 +61,7 @@ _BUILDERS: dict[str, Builder] = {
     "dcgan": generative.dcgan,
     "gpt": transformers.gpt,
     "bert": transformers.bert,
+    "vit": transformers.vit,
 }
 
 
@@ -73,12 +84,8 @@ def create(
             "set weights= to a file, or use a torchvision model",
         )
     if not info.is_builtin:
-        if info.family == PLUGIN_FAMILY:
-            module = plugin.build(name, classes, shape, seed, architecture_options(options or {}))
-        else:
-            module = torchvision_zoo.build(info.name, shape, seed)
-            replace_classifier(module, classes=classes, seed=seed, name=name)
-        if weights:
+        module = _foreign_network(info, name, classes, shape, seed, options or {})
+        if weights and not (weights == DEFAULT_WEIGHTS and info.family in (TIMM_FAMILY, HF_FAMILY)):
             load_pretrained(module, classifier_path(module), name, weights)
         return module
     module = _builtin_architecture(info, classes, shape, options or {})
@@ -88,15 +95,33 @@ def create(
     return module
 
 
+def _foreign_network(
+    info: ModelInfo, name: str, classes: int, shape: InputShape, seed: int, options: Mapping[str, Any]
+) -> nn.Module:
+    """A network that tickdsl does not define, with the weights that its own code draws, or a library's pretrained."""
+    if info.family == PLUGIN_FAMILY:
+        return plugin.build(name, classes, shape, seed, architecture_options(options))
+    if info.family == TIMM_FAMILY:
+        return timm_zoo.build(name, classes, shape, seed, options)
+    if info.family == HF_FAMILY:
+        module = hf_zoo.build(name, classes, shape, seed, options)
+        if not hf_zoo.has_replaceable_head(classes, shape, name, options):
+            return module
+    else:
+        module = torchvision_zoo.build(info.name, shape, seed)
+    return replace_classifier(module, classes=classes, seed=seed, name=name)
+
+
 def create_on_meta(
     name: str, *, classes: int, shape: InputShape, options: Mapping[str, Any] | None = None
 ) -> nn.Module | None:
     """Build what `create` builds on the meta device, where tensors have shapes but take no memory.
 
-    None for plug-ins, whose code may need the values of its tensors. Raises TickdslError as `create` does.
+    None for plug-ins and libraries, whose code may need the values of its tensors. Raises TickdslError as `create`
+    does.
     """
     info = _checked_info(name, shape, options or {})
-    if info.family == PLUGIN_FAMILY:
+    if info.family in (PLUGIN_FAMILY, TIMM_FAMILY, HF_FAMILY):
         return None
     with WithoutMemory():
         if info.is_builtin:

@@ -1,6 +1,7 @@
-"""Small transformers on tokens: a decoder like GPT-2 (Radford et al. 2019), an encoder like BERT (Devlin et al. 2019).
+"""Small transformers: a decoder like GPT-2 (Radford et al. 2019), an encoder like BERT (Devlin et al. 2019), and one of
+images like ViT (Dosovitskiy et al. 2021).
 
-Both are pre-norm, with learned positions. Queries, keys and values have layers of their own, so that heads and the dims
+All are pre-norm, with learned positions. Queries, keys and values have layers of their own, so that heads and the dims
 of heads can be removed one kind at a time; the output layer shares no weights with the embedding, so that masks of
 either leave the other alone.
 """
@@ -84,20 +85,25 @@ class Layer(nn.Module):
         return y
 
 
+def _layers(layers: int, heads: int, dim: int, dropout: float, *, causal: bool) -> nn.ModuleList:
+    """The layers of a transformer. Raises TickdslError if the number of heads does not divide the channels."""
+    if dim % heads:
+        raise TickdslError(
+            f"dim={dim} is not a multiple of heads={heads}", f"use dim={-(-dim // heads) * heads}, or other heads"
+        )
+    return nn.ModuleList(Layer(dim, heads, dropout, causal=causal) for _ in range(layers))
+
+
 class _Transformer(nn.Module):
     """Embeddings of tokens and positions, layers, and a norm."""
 
     def __init__(self, shape: InputShape, layers: int, heads: int, dim: int, dropout: float, *, causal: bool) -> None:
         super().__init__()
         length, vocabulary = shape
-        if dim % heads:
-            raise TickdslError(
-                f"dim={dim} is not a multiple of heads={heads}", f"use dim={-(-dim // heads) * heads}, or other heads"
-            )
         self.tokens = nn.Embedding(vocabulary, dim)
         self.positions = nn.Embedding(length, dim)
         self.dropout = nn.Dropout(dropout)
-        self.layers = nn.ModuleList(Layer(dim, heads, dropout, causal=causal) for _ in range(layers))
+        self.layers = _layers(layers, heads, dim, dropout, causal=causal)
         self.norm = nn.LayerNorm(dim)
 
     def encode(self, tokens: Tensor, visible: Tensor | None = None) -> Tensor:
@@ -146,6 +152,35 @@ class Bert(_Transformer):
         return logits
 
 
+class Vit(nn.Module):
+    """An encoder of images [N, C, H, W]: outputs [N, outputs] from the mean of the features of all patches."""
+
+    def __init__(
+        self, outputs: int, shape: InputShape, layers: int, heads: int, dim: int, dropout: float, patch: int
+    ) -> None:
+        super().__init__()
+        channels, height, width = shape
+        if height % patch or width % patch:
+            raise TickdslError(
+                f"images of {height}x{width} cannot be cut into patches of {patch}x{patch}",
+                f"use another patch=, or data with size={-(-max(height, width) // patch) * patch}",
+            )
+        self.patches = nn.Conv2d(channels, dim, patch, stride=patch)
+        self.positions = nn.Embedding(height // patch * (width // patch), dim)
+        self.dropout = nn.Dropout(dropout)
+        self.layers = _layers(layers, heads, dim, dropout, causal=False)
+        self.norm = nn.LayerNorm(dim)
+        self.head = nn.Linear(dim, outputs)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.patches(images).flatten(2).transpose(1, 2)
+        x = self.dropout(x + self.positions(torch.arange(x.shape[1], device=images.device)))
+        for layer in self.layers:
+            x = layer(x)
+        logits: Tensor = self.head(self.norm(x).mean(1))
+        return logits
+
+
 def gpt(outputs: int, shape: InputShape, layers: int, heads: int, dim: int, dropout: float) -> nn.Module:
     """A decoder for `outputs` tokens, with the shape (T, V) of its inputs. Raises TickdslError if `heads` does not fit.
 
@@ -163,6 +198,15 @@ def bert(outputs: int, shape: InputShape, layers: int, heads: int, dim: int, dro
     Raises TickdslError if `heads` does not fit.
     """
     return _with_deviations(Bert(outputs, shape, layers, heads, dim, dropout), residual=TRANSFORMER_STD)
+
+
+def vit(outputs: int, shape: InputShape, layers: int, heads: int, dim: int, dropout: float, patch: int) -> nn.Module:
+    """An encoder of images with `outputs` numbers for each; `patch`: pixels per side of what becomes a token.
+
+    Positions are learned, without a class token (as in Beyer et al. 2022). The patches are embedded by a convolution
+    with Kaiming's initial weights, all else as in BERT. Raises TickdslError if `heads` or `patch` does not fit.
+    """
+    return _with_deviations(Vit(outputs, shape, layers, heads, dim, dropout, patch), residual=TRANSFORMER_STD)
 
 
 def _with_deviations(network: nn.Module, *, residual: float) -> nn.Module:

@@ -7,7 +7,7 @@ rate reads the table from an earlier row.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from fractions import Fraction
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 import attrs
 
 from tickdsl.moments import INIT, Moment
-from tickdsl.plugins import Registry
+from tickdsl.plugins import Call, Registry, call_name
+from tickdsl.training.recipes.losses import LOSSES, builtin_loss, unknown_option
 from tickdsl.training.recipes.plugin_schedules import learning_rates as plugin_learning_rates
 
 if TYPE_CHECKING:
@@ -24,7 +25,20 @@ if TYPE_CHECKING:
 
     Rates: TypeAlias = NDArray[np.float64]
 
-OPTIMIZERS = ("sgd", "adam", "adamw")
+#: Optimisers and their descriptions; plug-ins add more.
+OPTIMISERS: Registry[str] = Registry(
+    "optimiser",
+    {
+        "sgd": "stochastic gradient descent with momentum",
+        "adam": "Adam, with L2 weight decay",
+        "adamw": "Adam with decoupled weight decay",
+    },
+    lambda plugin, description: description.summary or plugin.origin,
+)
+#: How the images of an epoch are drawn: each once, or every class equally often.
+SAMPLINGS = ("uniform", "balanced")
+#: The class weights that follow from how often classes occur.
+BALANCED = "balanced"
 #: Learning-rate schedules and their descriptions; plug-ins add more (see `Schedule`).
 SCHEDULES: Registry[str] = Registry(
     "schedule",
@@ -82,6 +96,10 @@ def _string_tuple(value: str | Iterable[str]) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(value)
 
 
+def _class_weights(value: str | Iterable[float | str]) -> str | tuple[float, ...]:
+    return value if isinstance(value, str) and value else tuple(map(float, value))
+
+
 def _optional_float(value: float | None) -> float | None:
     return None if value is None else float(value)
 
@@ -114,6 +132,10 @@ class Recipe:
     caller of `train` decides.
     patience: the training stops once the validation data have shown no improvement for so many epochs (0: it never
     does), of the loss or of the metric as `monitor` says.
+    optimizer: a name in OPTIMISERS, or of a plug-in with options, `lion(betas=(0.9, 0.99))`.
+    loss: a name in LOSSES, which can have options too (None: that of the task).
+    class_weights: of the classes or labels in the loss; `balanced`: from how often they occur (empty: all alike).
+    sampling: `balanced` draws every class equally often, with replacement.
 
     Raises ValueError if a value is out of range.
     """
@@ -151,17 +173,23 @@ class Recipe:
     beta2: float = attrs.field(default=0.999, converter=float)
     patience: Moment = attrs.field(default=NO_PATIENCE, converter=_patience)
     monitor: str = "loss"
+    loss: str | None = None
+    class_weights: str | tuple[float, ...] = attrs.field(default=(), converter=_class_weights)
+    sampling: str = "uniform"
 
     def __attrs_post_init__(self) -> None:
-        for name, value, known in (
-            ("optimizer", self.optimizer, OPTIMIZERS),
+        words: list[tuple[str, str, Collection[str]]] = [
+            ("optimizer", call_name(self.optimizer), OPTIMISERS),
+            *([] if self.loss is None else [("loss", call_name(self.loss), LOSSES)]),
+            ("sampling", self.sampling, SAMPLINGS),
             ("schedule", self.schedule, SCHEDULES),
             ("precision", self.precision, PRECISIONS),
             ("compile", self.compile, COMPILE_MODES),
             ("rise", self.rise, WARMUP_FORMS),
             ("monitor", self.monitor, MONITORED),
             *(("augment", word, AUGMENTATIONS) for word in self.augment),
-        ):
+        ]
+        for name, value, known in words:
             _require(value in known, f"{name}={value}: must be one of {', '.join(known)}")
         _require(self.length.unit != "%", f"length={self.length}: must be in epochs or steps, such as 160ep")
         _require(self.length.amount > 0, f"length={self.length}: must be above 0")
@@ -205,9 +233,39 @@ class Recipe:
             "nesterov needs optimizer=sgd and a momentum above 0",
         )
         _require(self.schedule != "milestones" or bool(self.milestones), "schedule=milestones needs milestones=[…]")
+        self._require_loss_fits()
         same_unit = len({moment.unit for moment in self.milestones}) <= 1
         if same_unit:
             self._require_increasing([float(moment.amount) for moment in self.milestones])
+
+    def _require_loss_fits(self) -> None:
+        loss = builtin_loss(self.loss)
+        builtin = call_name(self.optimizer) in OPTIMISERS.builtin
+        _require(not builtin or not self.has_own_optimiser, f"optimizer={self.optimizer}: it has no options")
+        if self.loss is not None and loss is not None:
+            option = unknown_option(self.loss, loss)
+            known = ", ".join(loss.options) or "none"
+            _require(not option, f"loss={self.loss}: it has no option {option}; its options: {known}")
+            for name, value in Call.parse(self.loss).options.items():
+                least = 0 if name == "gamma" else 1e-12
+                number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+                wanted = "at least 0" if name == "gamma" else "above 0"
+                _require(number and value >= least, f"loss={self.loss}: {name} must be {wanted}")
+        plain = self.loss in (None, "cross-entropy")
+        if not plain:
+            _require(not self.label_smoothing, f"label_smoothing={self.label_smoothing:g}: loss={self.loss} has none")
+            _require(not self.mixes, f"{'mixup' if self.mixup else 'cutmix'}: loss={self.loss} takes no mixed targets")
+        _require(
+            not self.class_weights or self.loss is None or (loss is not None and loss.weighs_classes),
+            f"class_weights: loss={self.loss} weighs no classes",
+        )
+        if isinstance(self.class_weights, str):
+            _require(
+                self.class_weights == BALANCED, f"class_weights={self.class_weights}: must be {BALANCED} or a list"
+            )
+        else:
+            positive = all(math.isfinite(weight) and weight > 0 for weight in self.class_weights)
+            _require(positive, "class_weights: every weight must be above 0")
 
     def _require_increasing(self, milestones: list[float]) -> None:
         increasing = all(a < b for a, b in pairwise(milestones))
@@ -232,13 +290,18 @@ class Recipe:
             if isinstance(value, Moment):
                 value = str(value)
             elif isinstance(value, tuple):
-                value = [str(item) for item in value]
+                value = [item if isinstance(item, float) else str(item) for item in value]
             changed[field.name] = value
         return changed
 
     def steps(self, per_epoch: int) -> int:
         """The recipe's length in optimiser steps, at least 1."""
         return max(1, self.length.steps(per_epoch))
+
+    @property
+    def has_own_optimiser(self) -> bool:
+        """Whether the optimiser is not built in."""
+        return self.optimizer not in OPTIMISERS.builtin
 
     @property
     def mixes(self) -> bool:

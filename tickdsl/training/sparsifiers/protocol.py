@@ -9,8 +9,10 @@ import attrs
 import torch
 from torch import Tensor, nn
 
+from tickdsl.errors import TickdslError
 from tickdsl.training.step.gradient_terms import GradientTerm
 from tickdsl.training.step.masks import Masks
+from tickdsl.training.step.own_optimisers import MOMENTUM_KEYS, OwnOptimiser
 
 #: A step, and how many weights left the network and how many entered it there.
 Change = tuple[int, int, int]
@@ -27,7 +29,7 @@ class SparseNetwork:
     model: nn.Module
     parameters: Mapping[str, nn.Parameter]
     masks: Masks
-    optimizer: torch.optim.Optimizer
+    optimizer: Any
     seed: int
 
     @torch.no_grad()
@@ -38,15 +40,28 @@ class SparseNetwork:
         """
         parameter = self.parameters[name]
         others = (~entries).to(parameter.dtype)
-        for value in self.optimizer.state.get(parameter, {}).values():
+        for key, value in self.optimizer.state.get(parameter, {}).items():
             if isinstance(value, Tensor) and value.shape == parameter.shape:
                 value.mul_(others)  # `masked_fill_` takes ten times as long on a CPU
+            elif isinstance(value, Tensor) and value.numel() > 1:
+                raise TickdslError(
+                    f"the optimiser keeps `{key}` {list(value.shape)} for {name} {list(parameter.shape)}: the state of "
+                    "a weight that enters the network cannot be reset",
+                    "use an optimiser with a state for every weight, such as `opt=adam`",
+                )
 
     def momentum(self, name: str) -> Tensor | None:
         """The optimiser's momentum of a parameter (Adam: the first moment), None before the first step."""
         state = self.optimizer.state.get(self.parameters[name], {})
-        momentum = state.get("momentum_buffer", state.get("exp_avg"))
-        return momentum if isinstance(momentum, Tensor) else None
+        momentum = next((state[key] for key in MOMENTUM_KEYS if isinstance(state.get(key), Tensor)), None)
+        fits = momentum is not None and momentum.shape == self.parameters[name].shape
+        if state and not fits and isinstance(self.optimizer, OwnOptimiser):
+            raise TickdslError(
+                f"`grow=momentum`: the optimiser keeps no moving average of the gradient for {name}; its state: "
+                f"{', '.join(map(str, state))}",
+                f"keep it as `{MOMENTUM_KEYS[0]}` or `{MOMENTUM_KEYS[1]}`, or use `grow=gradient`",
+            )
+        return momentum
 
 
 class ActiveSparsifier:

@@ -63,6 +63,8 @@ def stacking_obstacle(jobs: Sequence[TrainingJob], choices: MeasuredChoices, dev
         return "their weights are averaged"
     if first.recipe.mixes:
         return "the images of each of them are mixed by its own draws"
+    if first.recipe.has_own_optimiser:
+        return "their optimiser is one of one's own, which may look at whole layers"
     if any(job.should_compile for job in jobs):
         return "their networks are compiled by torch"
     dataset = DeviceDataset(first.data, first.recipe, device)

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from tickdsl.training.stacked.network import StackedNetwork
+from tickdsl.training.step.losses import TrainingLoss, training_loss
 from tickdsl.training.step.masks import Masks
 from tickdsl.training.step.optimiser_step import OptimiserStep
-from tickdsl.training.tasks import Loss, Task
+from tickdsl.training.tasks import Task
 from tickdsl.training.training_run import TrainingRun
 
 
@@ -23,13 +24,13 @@ class StackedStep(OptimiserStep):
         network = self.network = StackedNetwork([run.model for run in runs])
         super().__init__(
             network, first.recipe, Masks(network, _masks(network, runs)), None, first.device, first.autocast,
-            task=first.task,
+            task=first.task, class_weights=first.class_weights,
         )  # fmt: skip
         self.loss_sum = torch.zeros(count, dtype=torch.float64, device=first.device)
         self._loss_gradient = torch.ones(count, device=first.device)
 
-    def _bind_loss(self, task: Task) -> Loss:
-        return task.bind_stacked(label_smoothing=self._recipe.label_smoothing)
+    def _bind_loss(self, task: Task, class_weights: Tensor | None) -> TrainingLoss:
+        return training_loss(task, self._recipe, class_weights, stacked=True)
 
 
 def _masks(network: StackedNetwork, runs: Sequence[TrainingRun]) -> dict[str, Tensor]:

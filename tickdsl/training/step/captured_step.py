@@ -30,8 +30,11 @@ StepFunction = Callable[..., None]
 
 
 def should_capture(device: torch.device, recipe: Recipe) -> bool:
-    """Whether to capture steps: on CUDA, unless the momentum changes, since a recording contains it as a constant."""
-    return device.type == "cuda" and recipe.schedule != "one-cycle"
+    """Whether to capture steps: on CUDA, unless the momentum changes, since a recording contains it as a constant.
+
+    Those of an optimiser of one's own are not captured either: it may compute with numbers.
+    """
+    return device.type == "cuda" and recipe.schedule != "one-cycle" and not recipe.has_own_optimiser
 
 
 class CapturedStep:

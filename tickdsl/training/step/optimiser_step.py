@@ -18,8 +18,9 @@ from tickdsl.training.step.compilation import compile_model
 from tickdsl.training.step.cuda_graphs import CudaGraphRecorder
 from tickdsl.training.step.distillation import Distiller
 from tickdsl.training.step.gradient_terms import BatchNormL1, GradientTerm, NormClip
+from tickdsl.training.step.losses import TrainingLoss, training_loss
 from tickdsl.training.step.masks import Masks
-from tickdsl.training.tasks import CLASSIFY, Loss, Task
+from tickdsl.training.tasks import CLASSIFY, Task
 
 
 class OptimiserStep:
@@ -39,13 +40,14 @@ class OptimiserStep:
         autocast: torch.dtype | None,
         compile: bool = False,
         task: Task = CLASSIFY,
+        class_weights: Tensor | None = None,
     ) -> None:
         self._model, self._recipe, self._masks, self._distiller = model, recipe, masks, distiller
         self._device, self._autocast = device, autocast
-        self._loss, self._weight = self._bind_loss(task), task.weight
-        self._counted = task.counted
+        loss = self._bind_loss(task, class_weights)
+        self._loss, self._counted, self._weight = loss.mean, loss.counted, task.weight
         self._parameters = [p for p in model.parameters() if p.requires_grad]
-        self.optimizer = self._build_optimizer(recipe, task)
+        self.optimizer: Any = self._build_optimizer(recipe, task)
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         self._terms: list[GradientTerm] = [BatchNormL1(model, recipe.bn_l1)] if recipe.bn_l1 else []
         # After all other terms, since the norm is that of what the optimiser reads.
@@ -87,8 +89,7 @@ class OptimiserStep:
         images: normalised, [B, C, H, W]; targets: [B, …]; soft_targets: what is learnt from the teacher, [B, …], if
         any; lr, momentum (None: the recipe's): those of this step; seed: for this step's dropout.
         """
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr if self._lr_tensor is None else self._lr_tensor.fill_(lr)
+        optimisers.set_rate(self.optimizer, lr if self._lr_tensor is None else self._lr_tensor.fill_(lr))
         if momentum is not None:
             optimisers.set_momentum(self.optimizer, momentum)
         self._seed = seed
@@ -166,15 +167,16 @@ class OptimiserStep:
         torch.autograd.backward(loss if share is None else loss * share, self._loss_gradient)
         self.loss_sum.add_(loss.detach(), alpha=self._weight(targets))
 
-    def _build_optimizer(self, recipe: Recipe, task: Task) -> torch.optim.Optimizer:
+    def _build_optimizer(self, recipe: Recipe, task: Task) -> Any:
         return optimisers.build(self._parameters, recipe)
 
-    def _bind_loss(self, task: Task) -> Loss:
-        return task.bind(label_smoothing=self._recipe.label_smoothing)
+    def _bind_loss(self, task: Task, class_weights: Tensor | None) -> TrainingLoss:
+        return training_loss(task, self._recipe, class_weights)
 
     def state_dict(self) -> dict[str, Any]:
         """The optimiser's state, as `torch.optim.Optimizer.state_dict` returns it."""
-        return self.optimizer.state_dict()
+        state: dict[str, Any] = self.optimizer.state_dict()
+        return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""

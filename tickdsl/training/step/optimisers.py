@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from tickdsl.training.recipes.recipe import Recipe
+from tickdsl.training.step import own_optimisers
+from tickdsl.training.step.own_optimisers import OwnOptimiser
 
 
 class FusedSGD(torch.optim.SGD):
@@ -44,8 +46,13 @@ def _any_missing(tensors: list[Any]) -> bool:
     return any(tensor is None for tensor in tensors)
 
 
-def build(parameters: list[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
-    """Build the recipe's optimiser with fresh state; its learning rate and momentum are set before every step."""
+def build(parameters: list[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer | OwnOptimiser:
+    """Build the recipe's optimiser with fresh state; its learning rate and momentum are set before every step.
+
+    Raises PluginError if an optimiser of one's own cannot be used for these parameters.
+    """
+    if recipe.has_own_optimiser:
+        return own_optimisers.build(parameters, recipe)
     match recipe.optimizer:
         case "sgd":
             return FusedSGD(parameters, recipe)
@@ -59,7 +66,16 @@ def _betas(recipe: Recipe) -> tuple[float, float]:
     return recipe.beta1, recipe.beta2
 
 
-def update(optimizer: torch.optim.Optimizer) -> None:
+def set_rate(optimizer: Any, lr: float | Tensor) -> None:
+    """Set the learning rate of the next step."""
+    if isinstance(optimizer, torch.optim.Optimizer):
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+    else:
+        optimizer.set_rate(lr)
+
+
+def update(optimizer: torch.optim.Optimizer | OwnOptimiser) -> None:
     """Take an optimiser step, with `FusedSGD.update` if possible."""
     if isinstance(optimizer, FusedSGD):
         optimizer.update()
@@ -67,7 +83,7 @@ def update(optimizer: torch.optim.Optimizer) -> None:
         optimizer.step()
 
 
-def set_momentum(optimizer: torch.optim.Optimizer, momentum: float) -> None:
+def set_momentum(optimizer: Any, momentum: float) -> None:
     """Set SGD's momentum, or Adam's beta 1."""
     for group in optimizer.param_groups:
         if "betas" in group:

@@ -19,7 +19,7 @@ from tickdsl.training.tasks import Phase, Task
 class PhaseOptimisers:
     """The optimisers of all phases as one object, with what `OptimiserStep` needs of an optimiser."""
 
-    def __init__(self, optimisers_by_phase: Mapping[str, torch.optim.Optimizer]) -> None:
+    def __init__(self, optimisers_by_phase: Mapping[str, Any]) -> None:
         self.by_phase = dict(optimisers_by_phase)
 
     @property
@@ -33,6 +33,11 @@ class PhaseOptimisers:
         return {
             parameter: state for optimiser in self.by_phase.values() for parameter, state in optimiser.state.items()
         }
+
+    def set_rate(self, lr: Any) -> None:
+        """Set the learning rate of the next step."""
+        for optimiser in self.by_phase.values():
+            optimisers.set_rate(optimiser, lr)
 
     def state_dict(self) -> dict[str, Any]:
         """The states of the optimisers by the names of their phases."""
@@ -74,7 +79,7 @@ class PhasedStep(OptimiserStep):
                 "each on the whole batch",
                 "leave out `accumulate`, or use a smaller `batch=`",
             )
-        self._phases: list[tuple[Phase, list[nn.Parameter], torch.optim.Optimizer]] = []
+        self._phases: list[tuple[Phase, list[nn.Parameter], Any]] = []
         _require_phases_train(model, masks, task)
         super().__init__(model, recipe, masks, None, device, autocast, task=task)
 

@@ -1,0 +1,120 @@
+"""A node that would not run the steps as the machine of the run does says why, by name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import attrs
+import pytest
+
+from tickdsl.engine.workers import node_check
+from tickdsl.engine.workers.node_check import NodeNeeds, needs_of, problems_here, versions_here
+from tickdsl.engine.workers.ray_options import RayOptions, parse_workers, ray_options
+from tickdsl.errors import TickdslError
+from tickdsl.lang.meaning.resolve import resolve
+from tickdsl.lang.reading.include import load_source
+from tickdsl.lang.syntax import Source
+from tickdsl.plan.lower import lower
+
+
+@pytest.fixture
+def needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[NodeNeeds]:
+    monkeypatch.setattr(node_check, "VISIBILITY_SECONDS", 0.3)
+    folder = Path.cwd()
+    (tmp_path / "images.npz").write_bytes(b"1234")
+    (tmp_path / "data").mkdir()
+    proof = tmp_path / "store" / ".shared"
+    proof.parent.mkdir()
+    proof.touch()
+    yield NodeNeeds(
+        versions_here(),
+        tmp_path,
+        {tmp_path / "images.npz": 4, tmp_path / "data": None},
+        {},
+        proof,
+        "cpu",
+        False,
+    )
+    os.chdir(folder)
+
+
+def test_a_node_like_the_machine_of_the_run_has_no_problem(needs: NodeNeeds) -> None:
+    assert problems_here(needs) == []
+    assert Path.cwd() == needs.folder
+
+
+def test_other_versions_are_named(needs: NodeNeeds) -> None:
+    theirs = {**needs.versions, "torch": "2.99", "Python": "3.99"}
+    assert problems_here(attrs.evolve(needs, versions=theirs)) == [
+        f"it has torch {needs.versions['torch']}, the run has 2.99",
+        f"it has Python {needs.versions['Python']}, the run has 3.99",
+    ]
+
+
+def test_what_is_missing_or_different_is_named(needs: NodeNeeds, tmp_path: Path) -> None:
+    missing = tmp_path / "missing.npz"
+    files = {missing: 3, tmp_path / "images.npz": 5}
+    changed = attrs.evolve(needs, files=files, folder=tmp_path / "nowhere", proof=tmp_path / "other" / ".shared")
+    assert problems_here(changed) == [
+        f"it has no folder {tmp_path / 'nowhere'}, where the run was started",
+        f"it has no {missing}",
+        f"its {tmp_path / 'images.npz'} has 4 bytes, that of the run has 5",
+        f"it does not share the store {tmp_path / 'other'}",
+    ]
+
+
+def test_own_code_that_differs_is_named(needs: NodeNeeds, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "networks_of_this_test.py").write_text("def build(): ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    name = "networks_of_this_test:build"
+    changed = attrs.evolve(needs, code={("model", name): "another digest"}, allow_code=True)
+    assert problems_here(changed) == [f"its code of `{name}` differs from that of the run"]
+    absent = attrs.evolve(needs, code={("model", "absent_networks:build"): "a digest"}, allow_code=True)
+    (problem,) = problems_here(absent)
+    assert "absent_networks" in problem
+
+
+def test_what_the_steps_read_is_found_in_the_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = tmp_path / "start.safetensors"
+    weights.write_bytes(b"12345")
+    monkeypatch.chdir(tmp_path)
+    text = 'plan 1\nmodel small-cnn weights="start.safetensors"\ntrain 1ep\nprune weights 20%; rewind lr\n'
+    plan = resolve(load_source(Source("test.plan", text))).plan
+    assert plan is not None
+    study = lower(plan, fingerprint=lambda spec: "digest", rounds=lambda arm, prune: 1)
+    needs = needs_of(study, tmp_path, tmp_path / "proof", "cpu", code_allowed=False)
+    assert needs.files == {tmp_path: None, weights: 5}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("local", None),
+        ("ray", RayOptions()),
+        ("ray:auto", RayOptions("auto")),
+        ("ray:head:6379", RayOptions("head:6379")),
+    ],
+)
+def test_workers_by_name(text: str, expected: RayOptions | None) -> None:
+    assert parse_workers(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "ray:", "dask", "local:2"])
+def test_no_workers(text: str) -> None:
+    with pytest.raises(ValueError, match="names no workers: use local, ray or ray:ADDRESS"):
+        parse_workers(text)
+
+
+def test_a_cluster_cannot_be_used_from_outside() -> None:
+    with pytest.raises(ValueError, match="start it on one of its nodes"):
+        parse_workers("ray:ray://head:10001")
+
+
+def test_shares_of_a_node() -> None:
+    assert ray_options(RayOptions("head:1"), 0.5, None) == RayOptions("head:1", 0.5, 1.0)
+    with pytest.raises(TickdslError, match=r"--cpus-per-step has no effect"):
+        ray_options(None, None, 2.0)
+    with pytest.raises(TickdslError, match="a step trains on one GPU"):
+        ray_options(RayOptions(), 2.0, None)
