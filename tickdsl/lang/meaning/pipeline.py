@@ -14,7 +14,7 @@ from tickdsl.lang.meaning import after_prune, prune_clauses
 from tickdsl.lang.meaning.arm_context import ArmContext
 from tickdsl.lang.meaning.elastic import elastic as resolve_elastic
 from tickdsl.lang.meaning.values import InvalidValueError, ValueReader
-from tickdsl.lang.writing.cycles import is_single_round, joins_next
+from tickdsl.lang.writing.cycles import can_be_repeated, joins_next
 from tickdsl.plan import model
 from tickdsl.plurals import plural
 
@@ -262,6 +262,6 @@ def _cycle(statement: syntax.Cycle, context: ArmContext) -> tuple[model.Rounds, 
         raise reader.report_error("TD207", message, statement.times, help="use fewer rounds")
     if not statement.body:
         reader.report(Diagnostic("TD002", "this `cycle` is empty", statement.span, help="add a `prune`"))
-    if len(body) == 1 and is_single_round(body[0].prune):
+    if len(body) == 1 and can_be_repeated(body[0].prune):
         return (attrs.evolve(body[0], prune=attrs.evolve(body[0].prune, times=times)),)
     return tuple(itertools.chain.from_iterable(itertools.repeat(body, times)))
