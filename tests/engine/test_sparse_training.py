@@ -277,6 +277,18 @@ def test_the_penalty_of_rst_takes_90_000_steps() -> None:
     assert recipe == {"length": "90000it", "lr": 0.001, "batch": 64, "decay": 5e-4}
 
 
+def test_a_training_with_a_penalty_has_the_recipe_but_for_its_rate_and_its_end() -> None:
+    penalty = Penalty(1e-2, Moment.parse("5it"), 1.0, Moment.parse("10it"))
+    kept = {
+        "optimizer": "adam", "lr": 0.01, "batch": 32, "beta1": 0.8, "beta2": 0.99, "decay": 1e-4, "augment": ["flip"],
+        "clip": 1.0, "accumulate": 2, "ema": 0.99, "loss": "focal",
+        "class_weights": "balanced", "sampling": "balanced",
+    }  # fmt: skip
+    shape = {"schedule": "cosine", "warmup": "1ep", "bn_l1": 0.1, "patience": "2ep"}
+    recipe = penalty_recipe(penalty, {**kept, **shape, "length": "20ep"})
+    assert recipe == {**kept, "length": "510it"}
+
+
 def test_rounds_of_a_penalty_refine_one_selection(tmp_path: Path) -> None:
     found = step_runner(
         tmp_path, "prune weights local 30% x 2 by random at init via penalty step=0.5 every=1it to=1 hold=2it"

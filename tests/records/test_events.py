@@ -37,7 +37,7 @@ SURFACE = {
     "phase": "doing",
     "network": "arms model params macs layers",
     "step.start": "step attempt worker",
-    "step.progress": "step epoch epochs loss accuracy lr score metric measured_on",
+    "step.progress": "step epoch epochs loss accuracy lr score metric measured_on penalty",
     "step.end": "step status seconds metrics error",
     "metric": "arm contestant level seed step accuracy loss sparsity params macs filters seconds "
     "best_accuracy best_epoch test_images chance correct not_finite score metric best_score figures validation "

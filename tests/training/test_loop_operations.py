@@ -19,6 +19,7 @@ from tickdsl.training.data import datasets
 from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.loop import train
 from tickdsl.training.recipes.recipe import Recipe
+from tickdsl.training.sparsifiers.penalty import RisingPenalty
 from tickdsl.training.step.distillation import Distillation
 
 BATCH = 32
@@ -64,7 +65,12 @@ def _bare_step(
 
 
 def _counted_step(
-    model: nn.Module, tiny: Dataset, masks: dict[str, Tensor], distillation: Distillation | None = None, **more: Any
+    model: nn.Module,
+    tiny: Dataset,
+    masks: dict[str, Tensor],
+    distillation: Distillation | None = None,
+    sparsifier: RisingPenalty | None = None,
+    **more: Any,
 ) -> Counter[str]:
     """The operations of one step of `train` in the middle of an epoch."""
     counter, calls = _Count(), 0
@@ -78,7 +84,10 @@ def _counted_step(
             counter.__exit__(None, None, None)
 
     recipe = Recipe(length="1ep", lr=0.05, batch=BATCH, decay=5e-4, momentum=0.9, **more)
-    train(model, tiny, recipe, seed=0, masks=masks, before_step=before_step, distillation=distillation)
+    train(
+        model, tiny, recipe, seed=0, masks=masks, before_step=before_step, distillation=distillation,
+        sparsifier=sparsifier,
+    )  # fmt: skip
     assert calls == 3
     return counter.names
 
@@ -98,6 +107,22 @@ def test_a_step_is_the_bare_step_and_one_mask_operation(tiny: Dataset, name: str
     expected = counter.names + Counter({"_foreach_mul_": 1} if masked else {})
     assert ours == expected
     assert ours["_local_scalar_dense"] == 0
+
+
+@pytest.mark.parametrize("name", ["lenet-300-100", "small-cnn", "resnet20"])
+def test_a_growing_penalty_is_one_operation_of_the_step(tiny: Dataset, name: str) -> None:
+    """Whatever the number of layers; a step before which the factor changes sets it in two more."""
+
+    def counted(sparsifier: RisingPenalty | None) -> Counter[str]:
+        model = models.create(name, classes=4, shape=tiny.shape, seed=0)
+        return _counted_step(model, tiny, {}, sparsifier=sparsifier)
+
+    parameters = models.create(name, classes=4, shape=tiny.shape, seed=0).named_parameters()
+    chosen = {key: p > 0 for key, p in parameters if p.dim() > 1}
+    plain = counted(None)
+    assert counted(RisingPenalty(chosen, 0.1, every=3, to=1.0)) == plain + Counter({"_foreach_addcmul_": 1})
+    growing = counted(RisingPenalty(chosen, 0.1, every=1, to=1.0))
+    assert growing == plain + Counter({"_foreach_addcmul_": 1, "_foreach_mul": 1, "_foreach_copy_": 1})
 
 
 def test_a_regression_step_is_the_bare_step_with_the_squared_error() -> None:

@@ -68,6 +68,7 @@ def _check_targets(arm: Arm) -> Iterator[Diagnostic]:
 
 def _check_epochs(arm: Arm) -> Iterator[Diagnostic]:
     rounds = sum(group.prune.times or 1 for group in arm.rounds if group.tail)
+    rounds += sum(cycle.times for group in arm.rounds for cycle in group.cycles)
     length = retraining_length(arm)
     if length is None or length.unit != "ep" or rounds * length.amount <= MAX_EPOCHS:
         return

@@ -88,7 +88,7 @@ def _check_baseline(plan: Plan) -> Iterator[Diagnostic]:
     if plan.compare_span is None or {"random-init", "random-structure", "shuffled-mask"} & set(plan.rivals):
         return
     for arm in plan.arms:
-        for tail in itertools.chain.from_iterable(group.tail for group in arm.rounds):
+        for tail in arm.tails:
             if isinstance(tail, Rewind) and tail.what == "weights":
                 yield Diagnostic(
                     "TD508",

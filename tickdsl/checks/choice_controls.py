@@ -9,7 +9,7 @@ from tickdsl.lang.findings.suggestions import join_or
 from tickdsl.lang.registries import CRITERIA
 from tickdsl.lang.vocabulary import CHOICE_CONTROLS
 from tickdsl.plan.criterion_controls import CRITERION_CONTROLS
-from tickdsl.plan.model import Arm, Evolve, Grow, Plan, Retrain, Rewind
+from tickdsl.plan.model import Arm, Evolve, Grow, Perturb, Plan, Retrain, Rewind
 from tickdsl.plan.prune_arguments import has_one_scope
 
 
@@ -55,11 +55,11 @@ def _finding(plan: Plan, arm: Arm, control: str) -> Diagnostic | None:
 def starts_from_dense_weights(arm: Arm) -> bool:
     """Whether the training of every ticket starts from weights of the dense network, which all units have."""
     for group in arm.rounds:
-        tails = [tail for tail in group.tail if isinstance(tail, Rewind | Retrain | Grow | Evolve)]
+        tails = [tail for tail in group.tail if isinstance(tail, Rewind | Retrain | Grow | Evolve | Perturb)]
         fresh = any(isinstance(tail, Retrain) and tail.fresh for tail in tails)
-        rewound = any(isinstance(tail, Rewind) and tail.what == "weights" for tail in tails)
+        rewound = any(isinstance(tail, Rewind) and tail.what == "weights" and not tail.current for tail in tails)
         interrupts = group.prune.at is not None and group.prune.settles is None and not tails
-        if fresh or any(isinstance(tail, Grow | Evolve) for tail in tails):
+        if fresh or group.cycles or any(isinstance(tail, Grow | Evolve | Perturb) for tail in tails):
             return False
         if not (rewound or interrupts or group.joined):
             return False

@@ -94,6 +94,7 @@ def _metric_ranges(arm: Arm, graph: ModelGraph) -> ArmRanges:
     anything = {"sparsity": Range(0, 1), "loss": Range(*bounds("loss", task))}
     prunes = [group.prune for group in arm.distinct_rounds.values()]
     levels = sum(1 if group.joined or is_one_level(group) else _rounds(arm, group.prune, graph) for group in arm.rounds)
+    levels += sum(cycle.times for group in arm.rounds for cycle in group.cycles)
     if is_ticket(arm.model):  # what its masks leave is not counted here
         left = cost(graph, base_structure(arm.model, graph))
         most = left.macs // TRACE_BATCH_SIZE

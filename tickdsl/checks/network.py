@@ -30,6 +30,7 @@ from tickdsl.engine.graph_cache import DEFAULT_DATA_DIR, dense_graph, image_shap
 from tickdsl.engine.plan_tickets import is_ticket
 from tickdsl.errors import (
     NetworkTooLargeError,
+    PartMapError,
     TickdslError,
     TicketError,
     TooFewSamplesError,
@@ -102,6 +103,9 @@ def diagnostics(arm: Arm, data: Path | None, *, has_random_structure: bool = Fal
     except UnreadableDataError as error:
         yield Diagnostic("TD130", error.message, span, help=_way_out(error, span))
         return
+    except PartMapError as error:
+        yield Diagnostic("TD442", error.message, span, help=_way_out(error, span))
+        return
     except UnreadableWeightsError as error:
         yield Diagnostic("TD131", error.message, span, help=_way_out(error, span))
         return
@@ -144,7 +148,7 @@ def diagnostics(arm: Arm, data: Path | None, *, has_random_structure: bool = Fal
             if any(d.severity == "error" for d in result):
                 break  # later findings would only follow from this one
     yield from cost_targets.check_rounds(arm, graph)
-    grows = any(isinstance(tail, Grow) for group in arm.rounds for tail in group.tail)
+    grows = any(isinstance(tail, Grow) for tail in arm.tails)
     if len(arm.rounds) > 1 and not grows:
         yield from successive_prunes.diagnostics(arm, graph)
     yield from sparse_training.network_diagnostics(arm, graph)
@@ -199,10 +203,7 @@ def _check_recalibration(arm: Arm, graph: ModelGraph) -> Iterator[Diagnostic]:
 def _require_weights(arm: Arm) -> None:
     """Raise TickdslError if the initial weights of the arm's network cannot be loaded."""
     weights_file = arm.model.weights_file
-    try:
-        PartMap.of_model(arm.model.options)
-    except TickdslError as error:
-        raise UnreadableWeightsError(error.message, error.hint) from error
+    PartMap.of_model(arm.model.options)
     if weights_file is not None:
         weights_files.inspect(Path(weights_file))
     downloads = arm.model.options.get("weights") == catalogue.DEFAULT_WEIGHTS
@@ -240,6 +241,8 @@ def require_fitting_weights(arm: Arm, graph: ModelGraph) -> None:
     optional = {*graph.buffers, *graph.aliases}
     try:
         require_fit(weights_file, arm.model.name, found, expected, heads[0] if heads else "", optional, part)
+    except PartMapError:
+        raise
     except TickdslError as error:
         raise UnreadableWeightsError(error.message, error.hint) from error
 

@@ -154,6 +154,7 @@ def _check_resolved(
         data_amounts,
         fresh_controls,
         moments,
+        other_seeds,
         plugins,
         retrainings,
         schedules,
@@ -163,7 +164,8 @@ def _check_resolved(
     )
 
     modules = (
-        tasks, schedules, moments, retrainings, sparse_training, data_amounts, validation, arm_design, amounts,
+        tasks, schedules, moments, retrainings, sparse_training, other_seeds, data_amounts, validation, arm_design,
+        amounts,
     )  # fmt: skip
     families = [module.diagnostics for module in modules]
     collected: list[Diagnostic] = []
@@ -216,6 +218,7 @@ def _check_resolved(
         collected += guarded(partial(arm_comparison.diagnostics, plan), span)
         collected += guarded(partial(choice_controls.diagnostics, plan), span)
         collected += guarded(partial(arm_references.diagnostics, plan), span)
+        collected += guarded(partial(other_seeds.plan_diagnostics, plan), span)
     if whole and network and not traced_only and not any(d.severity == "error" for d in collected):
         from tickdsl.checks.training_reuse import shared_trainings
 

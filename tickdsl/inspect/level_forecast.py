@@ -74,6 +74,7 @@ def _forecast_structures(study: Study, arm: Arm, data: Path) -> list[Structure]:
                 return rows
             if not group.joined and (not is_one_level(group) or index == (times or 1) - 1):
                 rows.append(structure)
+        rows += [structure] * sum(cycle.times for cycle in group.cycles)  # they prune nothing
     return rows
 
 

@@ -62,7 +62,10 @@ def _print_all(
     forecasts: dict[bytes, list[dict[str, Any]]] = {}
     for arm in study.plan.arms:
         # Arms that differ only in how they rewind have the same networks.
-        prunes = [[plan_json(group.prune), is_one_level(group), group.joined] for group in arm.rounds]
+        prunes = [
+            [plan_json(group.prune), is_one_level(group), group.joined, [cycle.times for cycle in group.cycles]]
+            for group in arm.rounds
+        ]
         swept = dict(arm.sweep) if any(isinstance(group.prune.amount, Matching) for group in arm.rounds) else {}
         settings = [plan_json(each) for each in (arm.model, arm.data, arm.split, arm.elastic)]
         key = canonical_json([settings, prunes, swept])

@@ -9,6 +9,7 @@ import attrs
 
 from tickdsl.lang import no_effect
 from tickdsl.lang.no_effect import Is, NoEffect
+from tickdsl.training.recipes.augmentations import PLAIN_AUGMENTATIONS
 from tickdsl.training.recipes.losses import LOSSES
 from tickdsl.training.recipes.recipe import OPTIMISERS, SAMPLINGS, Recipe
 
@@ -19,9 +20,9 @@ class OptionType:
 
     kind: `int`, `float`, `share` (a percentage or a number in [0, 1]), `points` (a percentage), `moment`, `moments`,
     `word` (one of `words`), `words` (a list of them), `blocks` (one of `words`, or a list of patterns), `schedule` (one
-    of `words`, or a plug-in), `loss` and `optimiser`
-    (the same, with options: `"focal(gamma=1)"`), `weights` (`balanced`, `none` or a list of numbers), `metric` (one of
-    the task), `flag` (on/off) or `text`.
+    of `words`, or a plug-in), `loss` and `optimiser` (the same, with options: `"focal(gamma=1)"`), `augmentations` (a
+    list of such), `weights` (`balanced`, `none` or a list of numbers), `metric` (one of the task), `flag` (on/off) or
+    `text`.
     least, most: the smallest and the largest allowed value. above, below: every allowed value is greater, or less, than
     this. among: the only allowed values (empty: all).
     idle: the combinations of other settings with which the option does nothing.
@@ -108,7 +109,9 @@ TRAIN_OPTIONS: dict[str, OptionType] = {
     "final-div": OptionType("float", "one-cycle: initial rate / final rate", above=0, idle=(no_effect.ONE_CYCLE_ONLY,)),
     "precision": OptionType("word", "number format for training", ("fp32", "tf32", "bf16", "auto")),
     "compile": OptionType("word", "compile the network with torch.compile", ("on", "off", "auto")),
-    "augment": OptionType("words", "random augmentations of training images", ("none", "crop", "flip", "rotation")),
+    "augment": OptionType(
+        "augmentations", "random augmentations of training images", ("none", *PLAIN_AUGMENTATIONS)
+    ),
     "label-smoothing": OptionType("float", "share of the target probability spread over all classes", least=0),
     "bn-l1": OptionType("float", "strength of an L1 penalty on the scales of batch norm (network slimming)", least=0),
     "clip": OptionType("float", "largest norm of the gradient; a longer one is scaled down (0: off)", least=0),
@@ -273,6 +276,14 @@ EVOLVE_OPTIONS: dict[str, OptionType] = {
     "fan-in": OptionType("word", "`constant`: all outputs of a layer have equally many weights", ("free", "constant")),
 }
 SPLIT_OPTIONS: dict[str, OptionType] = {}
+REWIND_OPTIONS: dict[str, OptionType] = {
+    "align": OptionType(
+        "word",
+        "match the units of the other seed's network to this one's by their weights, in the dense networks at the end "
+        "of their training or in the current ones",
+        ("dense", "current"),
+    ),
+}
 DISTILL_OPTIONS: dict[str, OptionType] = {
     "temperature": OptionType("float", "softmax temperature of the distillation loss", above=0),
     "weight": OptionType("share", "weight of the distillation loss in the total loss", above=0),
@@ -296,6 +307,7 @@ STATEMENT_OPTIONS: dict[str, dict[str, OptionType]] = {
     "prune": PRUNE_OPTIONS,
     "retrain": RETRAIN_OPTIONS,
     "split": SPLIT_OPTIONS,
+    "rewind": REWIND_OPTIONS,
     "distill": DISTILL_OPTIONS,
     "evolve": EVOLVE_OPTIONS,
     "stretch": STRETCH_OPTIONS,

@@ -357,12 +357,29 @@ class Grow:
 
 
 @attrs.frozen
+class Donor:
+    """`of seed N`, `of next seed`. seed: None for the next one."""
+
+    seed: Value | None
+    span: Span = _span()
+
+
+@attrs.frozen
 class Rewind:
-    """`rewind lr|weights [to MOMENT]`."""
+    """`rewind WHAT [of seed N] [to MOMENT]`."""
 
     what: Value
+    donor: Donor | None
     to: Value | None
     options: tuple[Option, ...]
+    span: Span = _span()
+
+
+@attrs.frozen
+class Perturb:
+    """`perturb 5%`."""
+
+    share: Value
     span: Span = _span()
 
 
@@ -447,10 +464,20 @@ class Compare:
 
 
 @attrs.frozen
+class Line:
+    """`barrier of ARM to ARM`, `barrier of ARM to next seed`. end: None for the next seed."""
+
+    metric: Value
+    start: Value
+    end: Value | None
+    span: Span = _span()
+
+
+@attrs.frozen
 class Report:
     """`report METRIC, … [key=value …]`."""
 
-    metrics: tuple[Value, ...]
+    metrics: tuple[Value | Line, ...]
     options: tuple[Option, ...]
     span: Span = _span()
 
@@ -466,11 +493,12 @@ class Stop:
 Statement = (
     Version | Let | Include | Seeds | Sweep
     | Model | Data | Split | Train
-    | Prune | Overlap | Recalibrate | Grow | Rewind | Retrain | Distill | Evolve | Elastic | Transfer | Cycle
+    | Prune | Overlap | Recalibrate | Grow | Rewind | Perturb | Retrain | Distill | Evolve | Elastic
+    | Transfer | Cycle
     | Arm | Compare | Report | Stop
 )  # fmt: skip
 #: The statements of the pipeline, which act in the order written.
-PIPELINE = (Prune, Overlap, Recalibrate, Grow, Rewind, Retrain, Distill, Evolve, Elastic, Transfer, Cycle)
+PIPELINE = (Prune, Overlap, Recalibrate, Grow, Rewind, Perturb, Retrain, Distill, Evolve, Elastic, Transfer, Cycle)
 #: The settings: in any order, each once per scope; an arm overrides the settings of the file.
 SETTINGS = (Model, Data, Split, Train)
 

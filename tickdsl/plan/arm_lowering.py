@@ -7,8 +7,9 @@ there, which is an exact prefix of the dense training and is stored on the way w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Generator, Mapping, Sequence
+from fractions import Fraction
+from typing import Any, Protocol, TypeVar
 
 import attrs
 import networkx as nx
@@ -22,11 +23,14 @@ from tickdsl.plan.model import (
     Distill,
     Elastic,
     Evolve,
+    FromSeed,
     Grow,
+    MaskOf,
     Matching,
     Options,
     Overlap,
     Penalty,
+    Perturb,
     Plan,
     Prune,
     Recalibrate,
@@ -58,6 +62,7 @@ from tickdsl.plan.step_builder import (
 )
 from tickdsl.plan.study import Level, LoweringError, Measurement
 
+T = TypeVar("T")
 TICKET, DENSE = "ticket", "dense"
 
 
@@ -92,6 +97,10 @@ class PlanContext(Protocol):
         """The results of the arm `name` under the same seed and the same sweep values as `referrer`."""
         ...
 
+    def lowering_of(self, arm: Arm, seed: int) -> ArmLowering:
+        """The lowering of an arm under a seed, which may have to be continued."""
+        ...
+
 
 @attrs.frozen
 class _State:
@@ -115,12 +124,23 @@ class _State:
     pruned: str = ""
     #: The structure straight after the last prune.
     pruned_structure: str | None = None
+    #: The number of times that noise was added so far.
+    perturbed: int = 0
     #: Whether the weights are those of a training with this structure, and no training is pending.
     trained: bool = False
 
 
+#: The lowering of something that pauses where another seed's state is needed.
+_Pausing = Generator[None, None, T]
+
+
 class ArmLowering:
-    """Lowers one arm under one seed, adding its steps, measurements and levels to the plan's."""
+    """Lowers one arm under one seed, adding its steps, measurements and levels to the plan's.
+
+    Where a statement takes something from another seed, the state before it is recorded and the lowering pauses, so
+    that seeds that take from each other in turn can be lowered in step. What is recorded depends on earlier such
+    statements only, so no seed waits for itself.
+    """
 
     def __init__(self, context: PlanContext, arm: Arm, seed: int) -> None:
         self._context, self._plan, self._arm, self._seed = context, context.plan, arm, seed
@@ -135,7 +155,10 @@ class ArmLowering:
         self._target = self._resized if arm.transfer is None else self._resized.for_data(arm.transfer.data)
         #: The step of the network that the levels are compared with.
         self._dense = ""
-        self._is_measured = arm.id in context.measured_arms
+        self._is_measured = arm.id in context.measured_arms and seed in context.plan.seeds
+        self._progress = self._lower()
+        #: The states before each statement that takes something from another seed, in order.
+        self._exchanged: list[list[_State]] = []
         #: The training of the network that is pruned first.
         self._dense_training = TrainingSpec(arm.dense_recipe)
 
@@ -147,6 +170,30 @@ class ArmLowering:
 
     def lower(self) -> ArmResults:
         """Add all steps of the arm."""
+        for _ in self._progress:
+            pass
+        return self._results
+
+    def exchanged(self, number: int) -> _State:
+        """The state before the statement `number` (from 0) that takes something from another seed."""
+        while len(self._exchanged) <= number:
+            next(self._progress)
+        return self._exchanged[number][0]
+
+    def dense_weights(self, moment: Moment) -> str:
+        """Add the weights of the dense run that is pruned at a moment."""
+        return self._steps.dense_at(moment, None, self._dense_training)
+
+    def dense_network(self) -> str:
+        """Add the dense run that is pruned, up to its end."""
+        return self._steps.train(self._steps.init(None), self._steps.base(), None, self._dense_training, label="dense")
+
+    @property
+    def measuring_steps(self) -> StepBuilder:
+        """Builds the steps that measure the levels of this arm and seed."""
+        return self._target
+
+    def _lower(self) -> _Pausing[None]:
         arm = self._arm
         # A network that is not pruned is trained on all data.
         indices = range(arm.split.parts) if arm.split and arm.rounds else (None,)
@@ -158,15 +205,19 @@ class ArmLowering:
         level = done = 0
         for group_index, group in enumerate(arm.rounds):
             times = self._times(group.prune)
+            is_last_group, groups = group_index == len(arm.rounds) - 1, arm.rounds[: group_index + 1]
             for index in range(times):
-                states = self._round(states, group_index, index, times, done)
+                states = yield from self._round(states, group_index, index, times, done)
                 done += 1
                 if not group.joined and (not is_one_level(group) or index == times - 1):
                     level += 1
-                    is_final = group_index == len(arm.rounds) - 1
-                    groups = arm.rounds[: group_index + 1]
+                    is_final = is_last_group and not group.cycles
                     self._level(level, states, groups, is_final=is_final, is_last=is_final and index == times - 1)
-        return self._results
+            trainings = [number for number, cycle in enumerate(group.cycles) for _ in range(cycle.times)]
+            for left, number in zip(reversed(range(len(trainings))), trainings, strict=True):
+                done, level = done + 1, level + 1
+                states = yield from self._training_round(states, group_index, number, done)
+                self._level(level, states, groups, is_final=False, is_last=is_last_group and not left)
 
     def _dense_network(self) -> str:
         """Add the network that the levels are compared with: trained, or a ticket as it is."""
@@ -190,7 +241,9 @@ class ArmLowering:
     def _results_of(self, arm_name: str) -> ArmResults:
         return self._context.results_of(arm_name, self._arm, self._seed)
 
-    def _round(self, states: list[_State], group_index: int, index: int, times: int, done: int) -> list[_State]:
+    def _round(
+        self, states: list[_State], group_index: int, index: int, times: int, done: int
+    ) -> _Pausing[list[_State]]:
         """Add one round of a group; `done` is the number of rounds of the arm before it."""
         group = self._arm.rounds[group_index]
         if group.prune.settles is not None:
@@ -199,10 +252,10 @@ class ArmLowering:
                 attrs.evolve(state, round=done + 1, pruned=state.weights, pruned_structure=state.structure)
                 for state in settled
             ]
-            return self._apply_tails(group_index, states)
+            return (yield from self._apply_tails(group_index, states))
         if group.prune.gradual is not None:
             states = [self._prune_gradually(state, group.prune, done) for state in states]
-            return self._apply_tails(group_index, states)
+            return (yield from self._apply_tails(group_index, states))
         if isinstance(group.prune.via, Zeroing):
             states = [self._train_softly(state, group.prune, group.prune.via, index, times, done) for state in states]
         else:
@@ -232,7 +285,7 @@ class ArmLowering:
             )
         if group.tail or index == times - 1:  # rounds without a tail refine one selection
             pruned = [self._with_own_recipe(state, group_index) for state in pruned]
-        return self._apply_tails(group_index, pruned)
+        return (yield from self._apply_tails(group_index, pruned))
 
     def _prune_gradually(self, state: _State, prune: Prune, done: int) -> _State:
         """Add a training in which a prune removes its units in parts; its result holds the structure too."""
@@ -269,20 +322,69 @@ class ArmLowering:
             raise LoweringError(f"arm {self._arm.id}: {clause} needs a training of its own")
         return state.pending
 
-    def _apply_tails(self, group_index: int, states: list[_State]) -> list[_State]:
+    def _training_round(self, states: list[_State], group_index: int, number: int, done: int) -> _Pausing[list[_State]]:
+        """Add a round without a prune: of the cycle `number` of a group; `done` counts the rounds, this one too."""
+        states = [attrs.evolve(self._trained(state), retrained=False, round=done) for state in states]
+        cycle = self._arm.rounds[group_index].cycles[number]
+        recipes = [self._arm.recipe_of_cycle(group_index, number)] * len(cycle.tail)
+        return (yield from self._apply(cycle.tail, recipes, states))
+
+    def _apply_tails(self, group_index: int, states: list[_State]) -> _Pausing[list[_State]]:
         """Apply the statements after a prune."""
-        for number, tail in enumerate(self._arm.rounds[group_index].tail):
-            recipe = self._arm.recipe_of(group_index, number)
+        tails = self._arm.rounds[group_index].tail
+        recipes = [self._arm.recipe_of(group_index, number) for number in range(len(tails))]
+        return (yield from self._apply(tails, recipes, states))
+
+    def _apply(self, tails: Sequence[Tail], recipes: Sequence[Options], states: list[_State]) -> _Pausing[list[_State]]:
+        """Apply statements in order, each with the recipe that it replays."""
+        for number, (tail, recipe) in enumerate(zip(tails, recipes, strict=True)):
             match tail:
                 case Overlap():
                     states = self._overlap(states, tail)
                 case Grow():
-                    before = self._arm.rounds[group_index].tail[:number]
-                    trains = any(isinstance(earlier, Rewind | Retrain) for earlier in before)
+                    trains = any(isinstance(earlier, Rewind | Retrain) for earlier in tails[:number])
                     states = [self._grow(state, tail, trains) for state in states]
+                case Rewind() | MaskOf() if tail.of:
+                    states = yield from self._take(states, tail, recipe)
                 case _:
                     states = [self._apply_tail(state, tail, recipe) for state in states]
         return states
+
+    def _take(self, states: list[_State], tail: FromSeed, recipe: Options) -> _Pausing[list[_State]]:
+        """Apply a statement that takes something from another seed, which is lowered up to the same statement."""
+        if len(states) > 1:
+            raise LoweringError(f"arm {self._arm.id}: parts of the data cannot take anything from another seed")
+        number = len(self._exchanged)
+        self._exchanged.append(states)
+        yield
+        seed = self._plan.donor(tail.of, self._seed)
+        donor = self if seed == self._seed else self._context.lowering_of(self._arm, seed)
+        return [self._taken(states[0], donor, donor.exchanged(number), tail, recipe)]
+
+    def _taken(self, state: _State, donor: ArmLowering, theirs: _State, tail: FromSeed, recipe: Options) -> _State:
+        """The state after taking something from `donor`, whose state is `theirs`."""
+        align = tail.align if donor is not self else ""
+        references = (
+            (self.dense_network(), donor.dense_network()) if align == "dense" else (state.weights, theirs.weights)
+        )
+        if isinstance(tail, MaskOf):
+            structure = self._aligned(references, None, theirs.structure) if align else theirs.structure
+            return attrs.evolve(state, structure=structure, trained=False)
+        to = self._dense_training.canonical(tail.to)
+        weights = theirs.weights if tail.current else donor.dense_weights(to)
+        if align:
+            weights = self._aligned(references, weights, theirs.structure if tail.current else None)
+        if tail.what != "weights":
+            weights = self._mixed(state, tail.what, weights)
+        return attrs.evolve(
+            state, weights=weights, pending=TrainingSpec(recipe, start=to), rewound=to, fresh=False, trained=False
+        )
+
+    def _aligned(self, references: tuple[str, str], weights: str | None, structure: str | None) -> str:
+        """Add weights or a mask of another seed, with its units in the order of this seed's."""
+        own, other = references
+        roles = step_parents(weights=weights, structure=structure, own=own, other=other)
+        return self._steps.add("align", self._steps.network_args(None), roles, "align")
 
     def _grow(self, state: _State, tail: Grow, trains: bool) -> _State:
         """Add a step that puts weights back; `trains`: after the training that the statements before it set."""
@@ -366,11 +468,15 @@ class ArmLowering:
                 # After a `retrain`, its schedule starts later.
                 training = state.pending if state.retrained and state.pending else TrainingSpec(recipe)
                 return attrs.evolve(state, pending=attrs.evolve(training, start=training.canonical(to)))
-            case Rewind(_, to):
+            case Rewind(what, to):
                 to = self._dense_training.canonical(to)
                 weights = self._steps.dense_at(to, state.part, self._dense_training)
                 pending = TrainingSpec(recipe, start=to)
-                return attrs.evolve(state, weights=weights, pending=pending, rewound=to, fresh=False)
+                if what != "weights":
+                    weights = self._mixed(state, what, weights)
+                return attrs.evolve(state, weights=weights, pending=pending, rewound=to, fresh=False, trained=False)
+            case Perturb(share):
+                return self._perturbed(state, share)
             case Retrain(_, retraining, fresh):
                 weights = self._steps.random_init(state.part, str(state.structure)) if fresh else state.weights
                 # Fresh weights have seen no images; others would see those of the training so far in the same order.
@@ -386,6 +492,21 @@ class ArmLowering:
                 taught = self._with_teacher(state.pending, tail, state.part, recipe)
                 return attrs.evolve(state, pending=taught, distill=(tail, recipe))
         return state
+
+    def _mixed(self, state: _State, what: str, origin: str) -> str:
+        """Add the weights with the `signs` or the `magnitudes` of those of a step, and the others of the state."""
+        args = {"what": what, **self._steps.network_args(state.part)}
+        roles = step_parents(weights=state.weights, structure=state.structure, origin=origin)
+        return self._steps.add("mix", args, roles, f"rewind {what}")
+
+    def _perturbed(self, state: _State, share: Fraction) -> _State:
+        """Add noise to the weights; each `perturb` of an arm has a draw of its own."""
+        args = {"share": float(share), **self._steps.network_args(state.part)}
+        if state.perturbed:
+            args["draw"] = state.perturbed
+        roles = step_parents(weights=state.weights, structure=state.structure)
+        key = self._steps.add("perturb", args, roles, "perturb", seeded=True)
+        return attrs.evolve(state, weights=key, trained=False, perturbed=state.perturbed + 1)
 
     def _with_teacher(
         self, training: TrainingSpec | None, tail: Distill, part: int | None, recipe: Options

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -265,13 +265,47 @@ class Grow:
     span: Any = _source_location()
 
 
+#: Metrics of `report` that compare weights: of a network with its initial ones, and of a seed with the next one.
+SIMILARITIES = (DISTANCE, SIGN_AGREEMENT, MASK_OVERLAP) = ("distance", "sign-agreement", "mask-overlap")
+#: The donor that is the next seed of the plan; after the last one, the first.
+NEXT_SEED = "next"
+
+
 @attrs.frozen
 class Rewind:
-    """Restart the recipe from `to`, with the current weights (`lr`) or the dense run's weights at `to` (`weights`)."""
+    """Restart the recipe from `to`, with the current weights (`lr`) or others.
+
+    `weights`: those of the dense run at `to`. `signs`: the current ones, with the signs of the dense run at `to`.
+    `magnitudes`: those of the dense run at `to`, with the current signs.
+
+    `of`: the seed whose network they are taken from (`next`, or a number; empty: the arm's own). With `current`, that
+    network is not the dense run but the one at this point of its pipeline. `align`: the networks by which its units are
+    matched to those of this seed: `dense` or `current`; empty for none.
+    """
 
     what: str
     to: Moment
+    of: str = ""
+    current: bool = False
+    align: str = ""
     to_place: Any = _source_location()
+    span: Any = _source_location()
+
+
+@attrs.frozen
+class MaskOf:
+    """Take the structure that the network of another seed has at this point; `of` and `align` as in `Rewind`."""
+
+    of: str
+    align: str = ""
+    span: Any = _source_location()
+
+
+@attrs.frozen
+class Perturb:
+    """Add Gaussian noise to the weights: to each layer's, noise whose norm is `share` of theirs."""
+
+    share: Fraction
     span: Any = _source_location()
 
 
@@ -321,16 +355,44 @@ class Evolve:
     span: Any = _source_location()
 
 
-Tail = Overlap | Recalibrate | Grow | Rewind | Retrain | Distill | Evolve
+#: The statements that take something from another seed, if their `of` is not empty.
+FromSeed = Rewind | MaskOf
+Tail = Overlap | Recalibrate | Grow | Rewind | MaskOf | Perturb | Retrain | Distill | Evolve
+
+
+@attrs.frozen
+class TrainingCycle:
+    """Rounds without a prune: each one runs the pending training, then its statements set the next one.
+
+    Each round is a level.
+    """
+
+    times: int
+    tail: tuple[Tail, ...]
+    span: Any = _source_location()
 
 
 @attrs.frozen
 class Rounds:
-    """A prune with the statements up to the next one; `joined`: the next prune belongs to the same round."""
+    """A prune with the statements up to the next one; `joined`: the next prune belongs to the same round.
+
+    `cycles`: rounds of training alone, after all rounds of the prune.
+    """
 
     prune: Prune
     tail: tuple[Tail, ...] = ()
     joined: bool = False
+    cycles: tuple[TrainingCycle, ...] = ()
+
+    @property
+    def tails(self) -> tuple[Tail, ...]:
+        """All statements after the prune, those of its cycles too."""
+        return (*self.tail, *(tail for cycle in self.cycles for tail in cycle.tail))
+
+    @property
+    def last_tail(self) -> tuple[Tail, ...]:
+        """The statements that set the training which is pending at the end of these rounds."""
+        return self.cycles[-1].tail if self.cycles else self.tail
 
 
 @attrs.frozen
@@ -375,12 +437,13 @@ class Fork:
     """Where an arm with a recipe of its own leaves the statements before the arms.
 
     recipe: the plan's, with which these statements train. They hold the first `rounds` groups of the arm's rounds, and
-    of the last one the first `tail` statements of its tail.
+    of the last one the first `tail` statements of its tail and its first `cycles`.
     """
 
     recipe: Options
     rounds: int
     tail: int
+    cycles: int = 0
     recipe_span: Any = _source_location()
     recipe_places: Any = _source_location()
 
@@ -432,6 +495,16 @@ class Arm:
         shared = self.fork is not None and (group, tail) < (self.fork.rounds - 1, self.fork.tail)
         return self.dense_recipe if shared else self.recipe
 
+    def recipe_of_cycle(self, group: int, cycle: int) -> Options:
+        """The recipe that the statements of a cycle of rounds `group` replay."""
+        shared = self.fork is not None and (group, cycle) < (self.fork.rounds - 1, self.fork.cycles)
+        return self.dense_recipe if shared else self.recipe
+
+    @property
+    def tails(self) -> tuple[Tail, ...]:
+        """All statements after its prunes, in order."""
+        return tuple(tail for group in self.rounds for tail in group.tails)
+
     @property
     def distinct_rounds(self) -> dict[int, Rounds]:
         """The rounds by their indices; those that a `cycle` repeats only once."""
@@ -441,8 +514,7 @@ class Arm:
     @property
     def referenced_arms(self) -> tuple[str, ...]:
         """The names of the arms that this one distils from or matches."""
-        tails = (tail for group in self.rounds for tail in group.tail)
-        teachers = [tail.teacher for tail in tails if isinstance(tail, Distill) and tail.teacher != "dense"]
+        teachers = [tail.teacher for tail in self.tails if isinstance(tail, Distill) and tail.teacher != "dense"]
         matched = [group.prune.amount.arm for group in self.rounds if isinstance(group.prune.amount, Matching)]
         return tuple(dict.fromkeys([*teachers, *matched]))
 
@@ -465,6 +537,22 @@ class MeasurementOptions:
 
 
 @attrs.frozen
+class Line:
+    """A metric on the line between two networks: those of two arms under the same seed, or of an arm's seeds.
+
+    `start` and `end`: names of arms, or `dense`; an empty `end` is the network of `start` under the next seed.
+    """
+
+    metric: str
+    start: str
+    end: str
+    span: Any = _source_location()
+
+    def __str__(self) -> str:
+        return f"{self.metric} of {self.start} to {self.end or 'next seed'}"
+
+
+@attrs.frozen
 class Plan:
     """A whole experiment. `helpers` are arms that compared arms refer to and that are not compared themselves."""
 
@@ -484,12 +572,36 @@ class Plan:
     metric: str = ""
     #: The metrics of `report`; empty for the default choice.
     metrics: tuple[str, ...] = ()
+    #: The metrics of `report` on lines between networks.
+    lines: tuple[Line, ...] = ()
     measuring: MeasurementOptions = MeasurementOptions()
     stops: tuple[Condition, ...] = ()
     helpers: tuple[Arm, ...] = ()
     compare_span: Any = _source_location()
     metric_span: Any = _source_location()
     report_span: Any = _source_location()
+
+    def line_ends(self, line: Line) -> Iterator[tuple[Arm, Arm | str]]:
+        """The compared arms at the start of a line, each with what is at its end: an arm, `dense`, or empty.
+
+        Empty stands for the network of the next seed.
+        """
+        for arm in self.arms:
+            if line.start not in (arm.name, "dense"):
+                continue
+            if line.end in ("", "dense"):
+                yield arm, line.end
+            elif (other := self.find_arm(line.end, arm)) is not None and other in self.arms:
+                yield arm, other
+
+    def donor(self, of: str, seed: int) -> int:
+        """The seed that something is taken from: by its number, or the next one; after the last, the first.
+
+        For a seed that is not in the plan, the next one is the first.
+        """
+        if of != NEXT_SEED:
+            return int(of)
+        return self.seeds[(self.seeds.index(seed) + 1) % len(self.seeds)] if seed in self.seeds else self.seeds[0]
 
     def find_arm(self, name: str, referrer: Arm) -> Arm | None:
         """The arm that `referrer` refers to by name, with equal values of the sweeps that both use; None if unknown."""
@@ -501,7 +613,7 @@ class Plan:
 
 #: Types that share a field: their JSON names the type.
 _TAGGED_TYPES = (
-    Amount | Penalty | Zeroing | Overlap | Recalibrate | Grow | Rewind | Retrain | Distill | Evolve
+    Amount | Penalty | Zeroing | Overlap | Recalibrate | Grow | Rewind | MaskOf | Perturb | Retrain | Distill | Evolve
 )  # fmt: skip
 
 

@@ -244,6 +244,8 @@ class StepProgress(Event):
     `measured_on` is the set that the accuracy or score is of: `test`, or `validation` if samples are held out for it.
 
     Where another task than classification is learnt, `score` is the value of `metric`, its primary metric.
+
+    `penalty` is the factor of a growing penalty (`via penalty`) in the last step, None without one.
     """
 
     type: ClassVar[str] = "step.progress"
@@ -256,6 +258,7 @@ class StepProgress(Event):
     score: float | None = None
     metric: str | None = None
     measured_on: str = "test"
+    penalty: float | None = None
 
 
 @attrs.frozen(kw_only=True, field_transformer=_printable_fields)

@@ -15,6 +15,7 @@ from tickdsl.report.extra_metrics import extra_metrics_section
 from tickdsl.report.layers import layers_section
 from tickdsl.report.notes import notes_section
 from tickdsl.report.outcomes import answer_section
+from tickdsl.report.penalties import penalties_section
 from tickdsl.report.plan_text import plan_section
 from tickdsl.report.rounds import rounds_section
 from tickdsl.report.samples import samples_section
@@ -39,6 +40,7 @@ def build_document(sources: Sequence[ReportSource]) -> Document:
         *extra_metrics_section(sources),
         *samples_section(sources),
         layers_section(sources),
+        *penalties_section(sources),
         cost_section(sources, symbols),
         steps_section(sources),
         seeds_section(sources),

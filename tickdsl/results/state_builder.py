@@ -197,7 +197,7 @@ class StateBuilder:
         history = self._histories.setdefault(event.step, [])
         while history and history[-1].epoch >= event.epoch:  # resumed from a checkpoint
             history.pop()
-        history.append(EpochMetrics(event.epoch, event.loss, _score(event), event.lr))
+        history.append(EpochMetrics(event.epoch, event.loss, _score(event), event.lr, event.penalty, event.measured_on))
         if len(history) > self._max_points:
             del history[-2::-2]
 
@@ -209,6 +209,7 @@ class StateBuilder:
         score = event.metrics.get("accuracy", event.metrics.get("score", step.score))
         self._steps[event.step] = attrs.evolve(
             step,
+            measured_on="test" if {"accuracy", "score"} & event.metrics.keys() else step.measured_on,
             status=event.status,
             ended=t,
             seconds=event.seconds,
@@ -279,7 +280,9 @@ class StateBuilder:
             epochs=event.epochs,
             loss=event.loss,
             score=_score(event),
+            measured_on=event.measured_on,
             lr=event.lr,
+            penalty=event.penalty,
             history=tuple(self._histories[name]),
         )
 

@@ -16,7 +16,8 @@ class EpochReport:
     epoch: counted from 1; epochs: the total; step: optimiser steps taken since the recipe's start; train_loss: the
     mean over the epoch's training steps; test_loss, test_accuracy (in [0, 1]; None if the task has none): on the test
     set afterwards; lr: the learning rate of the last step; seconds: the time of training and testing, without pauses,
-    and in a stack an equal share of it; figures: those of the task on the test set, by name.
+    and in a stack an equal share of it; figures: those of the task on the test set, by name; penalty: the factor of a
+    growing penalty in the last step, None without one.
 
     If samples are held out for validation, epochs are measured on them, by `validation`, and not on the test set:
     test_loss and test_accuracy are None, and `figures` is empty.
@@ -32,6 +33,7 @@ class EpochReport:
     seconds: float = attrs.field(eq=False)
     figures: Mapping[str, float] = attrs.field(factory=dict)
     validation: Mapping[str, float] = attrs.field(factory=dict)
+    penalty: float | None = None
 
     @property
     def watched(self) -> Mapping[str, float]:

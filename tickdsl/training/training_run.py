@@ -420,6 +420,7 @@ class TrainingRun:
             seconds=self.job.usage.end_lap(),
             figures=dict(result.figures) if is_test else {},
             validation={} if is_test else dict(result.figures),
+            penalty=None if self.sparsifier is None else self.sparsifier.penalty_at(finished_epoch.step - 1),
         )
         self.reports.append(report)
         if self.job.on_epoch is not None:

@@ -14,7 +14,16 @@ from .formatting import half_width, is_complete
 from .glyphs import CONTROL_MARKERS, Palette, arm_marker, hollow_marker
 from .snapshot import Snapshot
 
-METRICS = ("{} / weights left", "{} / MACs", "test loss / weights left", "training loss", "learning rate")
+METRICS = (
+    "{} / weights left", "{} / MACs", "test loss / weights left",
+    "training loss", "learning rate", "factor of the penalty",
+)  # fmt: skip
+#: The training curves among them: the name of the vertical axis, and the value after an epoch.
+_CURVES: dict[int, tuple[str, Callable[[EpochMetrics], float | None]]] = {
+    3: ("loss", lambda point: point.loss),
+    4: ("learning rate", lambda point: point.lr),
+    5: ("factor", lambda point: point.penalty),
+}
 YOf = Callable[[Standing], tuple[float, float, bool] | None]  # value, half interval, whether seeds are missing
 _MAX_CURVES = 12  # more curves could not be told apart
 
@@ -29,7 +38,7 @@ def metric_chart(
     `selected_steps`, else of the running steps, else of the last one; they replace the first metric until there are
     measurements.
     """
-    if metric >= 3:
+    if metric in _CURVES:
         return _training_chart(snapshot, metric, log, palette, selected_steps)
     over_macs = metric == 1
     x = Axis("MACs", log=log, falling=True) if over_macs else Axis("% of weights left", log, True, percent=True)
@@ -84,14 +93,13 @@ def _training_chart(
 ) -> ChartData:
     shown = _trainings(snapshot, selected_steps)
     title = METRICS[metric]
-    y = Axis("loss", log) if metric == 3 else Axis("learning rate", log)
+    name, value_of = _CURVES[metric]
+    y = Axis(name, log)
     curves = []
     labels = _training_labels(snapshot, shown[:_MAX_CURVES])
     for n, step in enumerate(shown[:_MAX_CURVES]):
-        values: list[tuple[EpochMetrics, float | None]] = [
-            (point, point.loss if metric == 3 else point.lr) for point in step.history
-        ]
-        points = tuple(Point(point.epoch, value) for point, value in values if value is not None)
+        values = [(point.epoch, value_of(point)) for point in step.history]
+        points = tuple(Point(epoch, value) for epoch, value in values if value is not None)
         label = labels[step.info.id]
         curves.append(Curve(label, points, palette.arm(n), arm_marker(n) if len(points) == 1 else ""))
     return ChartData(title, Axis("epoch", integer=True), y, tuple(curves), empty_text="no training progress yet")
@@ -158,10 +166,11 @@ def available_metrics(snapshot: Snapshot) -> list[int]:
     macs = {standing.macs for standing in standings if standing.macs is not None}
     steps = snapshot.state.steps.values()
     rates = {point.lr for step in steps for point in step.history if point.lr is not None}
+    penalised = any(point.penalty is not None for step in steps for point in step.history)
     available = [0]
     available += [1] if len(macs) > 1 else []
     available += [2] if any(standing.loss is not None for standing in standings) else []
-    return [*available, 3, *([4] if len(rates) > 1 else [])]
+    return [*available, 3, *([4] if len(rates) > 1 else []), *([5] if penalised else [])]
 
 
 def _seeds_so_far(curves: Sequence[Curve], snapshot: Snapshot) -> str:

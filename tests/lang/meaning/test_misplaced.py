@@ -15,7 +15,8 @@ STATEMENTS = {
     "sweep": "sweep s in [local, global]", "model": "model small-cnn", "data": "data digits",
     "split": "split classes 2", "train": "train 3ep", "prune": "prune weights 20%", "overlap": "overlap",
     "recalibrate": "recalibrate", "grow": "grow weights all",
-    "evolve": "evolve weights 30%", "rewind": "rewind lr", "retrain": "retrain linear", "distill": "distill from dense",
+    "perturb": "perturb 5%", "evolve": "evolve weights 30%",
+    "rewind": "rewind lr", "retrain": "retrain linear", "distill": "distill from dense",
     "stretch": "stretch to vgg19", "squeeze": "squeeze to vgg11", "transfer": "transfer to digits",
     "cycle": "cycle 2 { prune weights 20%; rewind lr }",
     "arm": "arm inner { prune weights 20% }", "compare": "compare dense", "report": "report accuracy",
@@ -23,7 +24,7 @@ STATEMENTS = {
 }  # fmt: skip
 #: What a cycle is made of.
 IN_CYCLES = {
-    "prune", "overlap", "recalibrate", "grow", "rewind", "retrain", "distill", "evolve", "stretch", "squeeze",
+    "prune", "overlap", "recalibrate", "grow", "rewind", "perturb", "retrain", "distill", "evolve", "stretch", "squeeze",
     "transfer", "cycle",
 }  # fmt: skip
 PLACES = {

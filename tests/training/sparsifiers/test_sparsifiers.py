@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 import torch
@@ -335,6 +336,36 @@ def test_the_penalty_is_added_to_the_gradient() -> None:
     assert torch.allclose(layer.weight.grad, 1 + 0.75 * layer.weight.detach() * chosen)
 
 
+def test_the_average_of_a_penalised_training_is_what_is_kept(tiny: Dataset) -> None:
+    """With `ema=`, the result is the moving average of the weights that the same training has without it."""
+    chosen, weights = _masks(_model(), 0.5), []
+    recipe = Recipe(length="2ep", lr=0.05, batch=32)
+    model = _model()
+
+    def before_step() -> None:
+        weights.append({name: p.detach().clone() for name, p in model.named_parameters()})
+
+    train(model, tiny, recipe, seed=1, sparsifier=RisingPenalty(chosen, 0.1, 2, 0.4), before_step=before_step)
+    weights.append({name: p.detach().clone() for name, p in model.named_parameters()})
+    averaged = _model()
+    train(averaged, tiny, attrs.evolve(recipe, ema=0.5), seed=1, sparsifier=RisingPenalty(chosen, 0.1, 2, 0.4))
+    for name, parameter in averaged.named_parameters():
+        expected = weights[0][name].double()
+        for n, each in enumerate((state[name] for state in weights[1:]), 1):
+            decay = min(0.5, (1 + n) / (10 + n))
+            expected = decay * expected + (1 - decay) * each
+        assert torch.allclose(parameter.double(), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_epochs_report_the_factor_of_the_penalty(tiny: Dataset) -> None:
+    """128 images in batches of 32 are 4 steps an epoch: the last step of epoch e is step 4e - 1."""
+    penalty = RisingPenalty(_masks(_model(), 0.5), step=0.25, every=3, to=0.6)
+    history = train(_model(), tiny, Recipe(length="3ep", lr=0.05, batch=32), seed=1, sparsifier=penalty)
+    assert [epoch.penalty for epoch in history.epochs] == [0.25, 0.5, 0.6]
+    plain = train(_model(), tiny, Recipe(length="1ep", lr=0.05, batch=32), seed=1)
+    assert plain.epochs[0].penalty is None
+
+
 def test_bn_l1_adds_the_sign_of_the_scales(tiny: Dataset) -> None:
     """Network slimming, as in the authors' code: gradient + strength x sign(scale); nothing else changes."""
     from tickdsl.training.step.gradient_terms import BatchNormL1
@@ -394,6 +425,7 @@ def _sparsifiers() -> dict[str, Sparsifier]:
         "movement": GradualPruning(LAYERS, left, "movement"),
         "random": GradualPruning(LAYERS, left, "random"),
         "penalty": RisingPenalty(chosen, 0.1, 2, 0.4),
+        "penalty and average": RisingPenalty(chosen, 0.1, 2, 0.4),
         "soft": SoftPruning(lambda state: {n: state[n].abs() < 0.02 for n in LAYERS}, 3, 12),
     }
 
@@ -406,6 +438,8 @@ def test_a_resumed_training_ends_with_the_same_bits(
     tiny: Dataset, tmp_path_factory: pytest.TempPathFactory, kind: str, optimizer: str, interruptions: list[int]
 ) -> None:
     recipe = Recipe(length="3ep", lr=0.02, batch=32, optimizer=optimizer, augment=("crop", "flip"))
+    if kind == "penalty and average":
+        recipe = attrs.evolve(recipe, ema=0.9)
 
     def run(model: nn.Module, folder: Path | None, stop_at: int | None = None) -> TrainingHistory:
         steps = 0

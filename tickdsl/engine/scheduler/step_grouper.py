@@ -15,7 +15,20 @@ from tickdsl.records.store import Store
 
 #: Operations that are short compared with a training.
 _SHORT_OPERATIONS = frozenset(
-    {"init", "ticket", "prune", "overlap", "grow", "random-structure", "recalibrate", "transfer", "elastic"}
+    {
+        "init",
+        "ticket",
+        "prune",
+        "overlap",
+        "grow",
+        "random-structure",
+        "recalibrate",
+        "transfer",
+        "mix",
+        "perturb",
+        "align",
+        "elastic",
+    }
 )
 #: Arguments that change nothing but a training's random streams.
 _SEED_ARGS = frozenset({"noise", "round"})

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tickdsl.engine.dense_networks import DenseNetwork
 from tickdsl.engine.machine.precision import precision_of
-from tickdsl.engine.steps import judging_features, measurements, trainings
+from tickdsl.engine.steps import alignment, changed_weights, judging_features, measurements, similarity, trainings
 from tickdsl.engine.steps.context import Context, Metrics, required_seed
 from tickdsl.engine.steps.early_bird import prune_when_settled
 from tickdsl.engine.steps.elastic_layers import carried_from, with_own_layers
@@ -271,6 +271,9 @@ _OPERATIONS: dict[str, Operation] = {
     "prune": _prune,
     "overlap": _overlap,
     "grow": _grow,
+    "mix": changed_weights.mix,
+    "perturb": changed_weights.perturb,
+    "align": alignment.align,
     "random-structure": _random_structure,
     "ticket": _ticket,
     "recalibrate": _recalibrate,
@@ -281,6 +284,7 @@ _OPERATIONS: dict[str, Operation] = {
     "latency": measurements.latency,
     "memory": measurements.memory,
     "barrier": measurements.barrier,
+    "similarity": similarity.similarity,
     "pruned": measurements.pruned,
     "metric": measurements.plugin_metric,
     "fid": measurements.fid,

@@ -274,6 +274,8 @@ def _progress(report: EpochReport, task: Task) -> dict[str, Any]:
     other = {} if task is CLASSIFY else {"score": report.watched[primary], "metric": primary}
     if report.validation:
         other["measured_on"] = "validation"
+    if report.penalty is not None:
+        other["penalty"] = report.penalty
     return {
         "epoch": report.epoch,
         "epochs": report.epochs,
@@ -289,7 +291,8 @@ def _history_metrics(history: TrainingHistory, task: Task) -> Metrics:
 
     The score, the primary metric of the task, has the name `accuracy` for classifiers. With a validation set, the best
     epoch and the losses and scores of the `epochs` are those on it, `validation` are its figures at the end by name,
-    and `best_validation` is its score in the best epoch, whose score on the test set is not known.
+    and `best_validation` is its score in the best epoch, whose score on the test set is not known. `penalty` holds the
+    factor of a growing penalty at the end of each epoch, if there is one.
     """
     epochs, primary = history.epochs, task.primary
 
@@ -305,6 +308,7 @@ def _history_metrics(history: TrainingHistory, task: Task) -> Metrics:
         "best_epoch": best.epoch,
         "train_time": sum(e.seconds for e in epochs),
         "epochs": [[e.epoch, e.train_loss, e.watched["loss"], score(e), e.lr] for e in epochs],
+        **({"penalty": [[e.epoch, e.penalty] for e in epochs]} if last.penalty is not None else {}),
         **({"loss_curve": [list(row) for row in history.loss_curve]} if history.loss_curve else {}),
     }
 

@@ -301,9 +301,11 @@ class ArmExpander:
             return None
         fork = None
         if arm_settings.recipe != plan_settings.recipe:
-            rounds, tail = resolved.shared
+            rounds, tail, cycles = resolved.shared
             places = (plan_settings.recipe_span, plan_settings.recipe_places)
-            fork = model.Fork(plan_settings.recipe, rounds, tail, recipe_span=places[0], recipe_places=places[1])
+            fork = model.Fork(
+                plan_settings.recipe, rounds, tail, cycles, recipe_span=places[0], recipe_places=places[1]
+            )
             if not own_steps:
                 _report_unused_recipe(own, resolved.rounds[-1], reader)
         return model.Arm(
@@ -344,7 +346,7 @@ def _report_late_settings(
 
 def _report_unused_recipe(own: Sequence[syntax.Statement], last: model.Rounds, reader: ValueReader) -> None:
     """Report TD315: a recipe of an arm that trains none of its tickets, as the last training is set before the arms."""
-    trains = [tail for tail in last.tail if isinstance(tail, model.Rewind | model.Retrain)]
+    trains = [tail for tail in last.last_tail if isinstance(tail, model.Rewind | model.Retrain)]
     for statement in syntax.of_type(own, syntax.Train):
         if trains:
             reader.report(

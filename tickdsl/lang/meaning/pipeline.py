@@ -10,11 +10,11 @@ import attrs
 
 from tickdsl.lang import syntax
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
-from tickdsl.lang.meaning import after_prune, prune_clauses
+from tickdsl.lang.meaning import after_prune, prune_clauses, training_cycles
 from tickdsl.lang.meaning.arm_context import ArmContext
 from tickdsl.lang.meaning.elastic import elastic as resolve_elastic
 from tickdsl.lang.meaning.values import InvalidValueError, ValueReader
-from tickdsl.lang.writing.cycles import can_be_repeated, joins_next
+from tickdsl.lang.writing.cycles import is_single_round, joins_next
 from tickdsl.plan import model
 from tickdsl.plurals import plural
 
@@ -23,14 +23,14 @@ from tickdsl.plurals import plural
 class Pipeline:
     """The rounds of an arm, and the other network and the other data that each level is measured with, if any.
 
-    shared: how many rounds the statements before the arms begin, and how many statements of the last one's tail they
-    hold.
+    shared: how many rounds the statements before the arms begin, and how many statements of the last one's tail and how
+    many of its cycles they hold.
     """
 
     rounds: tuple[model.Rounds, ...]
     transfer: model.Transfer | None = None
     elastic: model.Elastic | None = None
-    shared: tuple[int, int] = (0, 0)
+    shared: tuple[int, int, int] = (0, 0, 0)
 
 
 def resolve(
@@ -60,7 +60,8 @@ def resolve(
     _check_training_before(rounds, context.reader)
     if ending and not any(isinstance(statement, syntax.Prune | syntax.Cycle) for statement in before):
         _report_misplaced(ending[0], context.reader)
-    return Pipeline(rounds, transfer, elastic, (len(begun), len(begun[-1].tail) if begun else 0))
+    shared_parts = (len(begun), len(begun[-1].tail), len(begun[-1].cycles)) if begun else (0, 0, 0)
+    return Pipeline(rounds, transfer, elastic, shared_parts)
 
 
 def _check_ending(ending: Sequence[syntax.Statement], reader: ValueReader) -> None:
@@ -87,8 +88,8 @@ def _check_ending(ending: Sequence[syntax.Statement], reader: ValueReader) -> No
 
 def sets_training(group: model.Rounds) -> bool:
     """Whether a training is pending after a round: one that its tail sets, or the rest of one that it interrupts."""
-    pending = group.prune.at is not None and group.prune.settles is None
-    for tail in group.tail:
+    pending = group.prune.at is not None and group.prune.settles is None and not group.cycles
+    for tail in group.last_tail:
         match tail:
             case model.Rewind() | model.Retrain():
                 pending = True
@@ -101,13 +102,14 @@ def _check_training_before(rounds: Sequence[model.Rounds], reader: ValueReader) 
     """Report prunes that need a training before them and have none, or one that `evolve` changes."""
     for index, group in enumerate(rounds):
         prune = group.prune
-        before = [*rounds[:index][-1:], *([group] if (prune.times or 2) > 1 else [])]
+        repeated = [attrs.evolve(group, cycles=())] if (prune.times or 2) > 1 else []
+        before = [*rounds[:index][-1:], *repeated]
         during = _during_training(prune)
         if during is None:
             continue
         for other in before:
-            evolving = next((tail for tail in other.tail if isinstance(tail, model.Evolve)), None)
-            if evolving is not None and evolving is other.tail[-1]:
+            evolving = next((tail for tail in other.last_tail if isinstance(tail, model.Evolve)), None)
+            if evolving is not None and evolving is other.last_tail[-1]:
                 reader.report(
                     Diagnostic(
                         "TD455",
@@ -140,7 +142,7 @@ def _check_settling(rounds: Iterable[model.Rounds], reader: ValueReader) -> None
     """Report every `until mask-distance` without a training before its prune."""
     for before, group in itertools.pairwise(rounds):
         goes_on_training = before.prune.at is not None and before.prune.settles is None
-        trains = goes_on_training or any(isinstance(t, model.Rewind | model.Retrain) for t in before.tail)
+        trains = goes_on_training or any(isinstance(t, model.Rewind | model.Retrain) for t in before.last_tail)
         if group.prune.settles is not None and not trains:
             message = "`until mask-distance` needs a training before this prune"
             help = "add `rewind lr`, `rewind weights` or `retrain …` after the previous prune"
@@ -167,6 +169,14 @@ def _rounds(
                 case syntax.Prune():
                     has_prune, cycle = True, None
                     rounds.append(model.Rounds(prune_clauses.prune(statement, context)))
+                case syntax.Cycle() if training_cycles.trains_only(statement):
+                    if not has_prune:
+                        raise _report_misplaced(statement, reader)
+                    added = training_cycles.resolve(statement, context)
+                    if not rounds:
+                        raise InvalidValueError
+                    cycle = statement
+                    rounds[-1] = attrs.evolve(rounds[-1], cycles=(*rounds[-1].cycles, added))
                 case syntax.Cycle():
                     has_prune, cycle = True, statement
                     rounds += _cycle(statement, context)
@@ -176,7 +186,7 @@ def _rounds(
                     reader.report(Diagnostic("TD007", message, statement.span, help="move it after the `cycle`"))
                 case (
                     syntax.Overlap() | syntax.Recalibrate() | syntax.Grow()
-                    | syntax.Rewind() | syntax.Retrain() | syntax.Distill() | syntax.Evolve()
+                    | syntax.Rewind() | syntax.Perturb() | syntax.Retrain() | syntax.Distill() | syntax.Evolve()
                 ):  # fmt: skip
                     if not has_prune:
                         raise _report_misplaced(statement, reader, suggest_cycle=not inside_cycle)
@@ -186,7 +196,8 @@ def _rounds(
                     if cycle is not None:
                         raise _report_after_cycle(statement, cycle, reader)
                     after_prune.check_order(rounds[-1].tail, tail, reader)
-                    _check_trained(rounds[-1], tail, reader)
+                    if not sets_training(rounds[-1]):
+                        after_prune.require_training(tail, "after this prune", reader)
                     rounds[-1] = attrs.evolve(rounds[-1], tail=(*rounds[-1].tail, tail))
                 case _:  # everywhere else, other statements are reported before
                     _report_not_in_cycle(statement, reader)
@@ -204,16 +215,6 @@ def _tail(statement: syntax.Statement, rounds: list[model.Rounds], context: ArmC
             grown = model.Grow("weights", None, "magnitude", span=statement.span)
             rounds[-1] = attrs.evolve(rounds[-1], tail=(*rounds[-1].tail, grown))
         raise
-
-
-def _check_trained(group: model.Rounds, tail: model.Tail, reader: ValueReader) -> None:
-    """Raise InvalidValueError, after reporting it, for a `distill` or `evolve` without a training to apply to."""
-    trains = sets_training(group)
-    if isinstance(tail, model.Distill | model.Evolve) and not trains:
-        message = f"`{type(tail).__name__.lower()}` needs a training after this prune"
-        help = "add `rewind lr`, `rewind weights` or `retrain …` before it"
-        reader.report(Diagnostic("TD007", message, tail.span, help=help))
-        raise InvalidValueError
 
 
 def _report_misplaced(
@@ -262,6 +263,6 @@ def _cycle(statement: syntax.Cycle, context: ArmContext) -> tuple[model.Rounds, 
         raise reader.report_error("TD207", message, statement.times, help="use fewer rounds")
     if not statement.body:
         reader.report(Diagnostic("TD002", "this `cycle` is empty", statement.span, help="add a `prune`"))
-    if len(body) == 1 and can_be_repeated(body[0].prune):
+    if len(body) == 1 and is_single_round(body[0].prune) and not body[0].cycles:
         return (attrs.evolve(body[0], prune=attrs.evolve(body[0].prune, times=times)),)
     return tuple(itertools.chain.from_iterable(itertools.repeat(body, times)))

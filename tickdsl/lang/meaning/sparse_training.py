@@ -19,6 +19,13 @@ from tickdsl.plan import model
 from tickdsl.plan.sparse_training import penalty_length
 from tickdsl.training.recipes.recipe import Recipe
 
+#: What a training with a growing penalty does not take from the recipe: what shapes its rate, another penalty, its end.
+_NOT_UNDER_A_PENALTY = frozenset(
+    {
+        "length", "schedule", "milestones", "gamma", "warmup", "warmup_start", "rise", "rise_from", "min_lr", "max_lr",
+        "pct_start", "div", "final_div", "bn_l1", "patience", "monitor",
+    }
+)  # fmt: skip
 #: Defaults of `evolve`: those of RigL (Evci et al. 2020).
 DEFAULT_GROWTH, DEFAULT_EVERY, DEFAULT_UNTIL = "gradient", Moment.parse("100it"), Moment.parse("75%")
 _UNITS_BY_KIND = {
@@ -90,11 +97,11 @@ def penalty_recipe(
     The rate is constant: `lr`, or else the highest of the arm's recipe.
     """
     recipe = Recipe.from_dict(base)
-    kept = (
-        "optimizer", "batch", "momentum", "nesterov", "decay", "precision", "compile", "augment", "label_smoothing",
-        "clip", "accumulate", "mixup", "cutmix",
-    )  # fmt: skip
-    fields: dict[str, Any] = {name: getattr(recipe, name) for name in kept}
+    fields: dict[str, Any] = {
+        field.name: getattr(recipe, field.name)
+        for field in attrs.fields(Recipe)
+        if field.name not in _NOT_UNDER_A_PENALTY
+    }
     fields["lr"] = recipe.peak_lr if lr is None else lr
     fields["batch"] = recipe.batch if batch is None else batch
     fields["accumulate"] = min(recipe.accumulate, fields["batch"])

@@ -178,6 +178,7 @@ _EXAMPLES = {
     "grow": "grow weights all",
     "evolve": "evolve weights 30% grow=gradient every=100it until=75%",
     "rewind": "rewind weights to 5%",
+    "perturb": "perturb 5%",
     "retrain": "retrain fine-tune 40ep lr=0.001",
     "distill": "distill from dense temperature=5",
     "stretch": "stretch to resnet32 order=interpolate",

@@ -31,8 +31,8 @@ def _format_value(value: Any, kind: OptionType) -> str:
             return f"[{', '.join(map(format_moment, value))}]"
         case "weights":
             return value if isinstance(value, str) else f"[{', '.join(map(format_number, value))}]"
-        case "words":
-            return str(value[0]) if len(value) == 1 else f"[{', '.join(map(format_name, value))}]"
+        case "words" | "augmentations":
+            return format_name(str(value[0])) if len(value) == 1 else f"[{', '.join(map(format_name, value))}]"
         case "flag":
             return "on" if value else "off"
         case _:
@@ -188,7 +188,12 @@ def tail(node: model.Tail, arm: model.Arm, teacher: str) -> str:
         case model.Recalibrate():
             return "recalibrate"
         case model.Rewind(what, to):
-            return f"rewind {what} to {format_moment(to)}"
+            moment = [] if node.current else [f"to {format_moment(to)}"]
+            return " ".join([f"rewind {what}", *_donor(node), *moment, *_alignment(node)])
+        case model.MaskOf():
+            return " ".join(["rewind mask", *_donor(node), *_alignment(node)])
+        case model.Perturb(share):
+            return f"perturb {format_percentage(share)}"
         case model.Retrain():
             return _retrain(node, Recipe.from_dict(arm.recipe))
         case model.Grow(unit, amount, by):
@@ -206,6 +211,17 @@ def tail(node: model.Tail, arm: model.Arm, teacher: str) -> str:
         case model.Distill():
             values = {name: getattr(node, name) for name in option_schemas.DISTILL_OPTIONS}
             return _with(f"distill from {teacher}", values, option_schemas.DISTILL_OPTIONS)
+
+
+def _donor(node: model.FromSeed) -> list[str]:
+    """Which seed something is taken from, as a clause."""
+    if not node.of:
+        return []
+    return ["of next seed" if node.of == model.NEXT_SEED else f"of seed {node.of}"]
+
+
+def _alignment(node: model.FromSeed) -> list[str]:
+    return options({"align": node.align or None}, option_schemas.REWIND_OPTIONS)
 
 
 def _retrain(node: model.Retrain, base: Recipe) -> str:

@@ -55,4 +55,7 @@ class _ActivePenalty(ActiveSparsifier):
         self.gradient_terms = (self._penalty,)
 
     def before_step(self, step: int) -> None:
-        self._penalty.factor.fill_(self._spec.factor_at(step))
+        self._penalty.set_factor(self._spec.factor_at(step))
+
+    def penalty_at(self, step: int) -> float:
+        return self._spec.factor_at(step)

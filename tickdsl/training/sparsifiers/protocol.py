@@ -81,6 +81,10 @@ class ActiveSparsifier:
     def before_step(self, step: int) -> None:
         """Called before step `step` (counted from 0)."""
 
+    def penalty_at(self, step: int) -> float | None:
+        """The factor of a growing penalty in step `step`; None if there is no such penalty."""
+        return None
+
     def replaces(self, step: int) -> bool:
         """Whether step `step` updates no weight: its batch only gives the gradients for `change`."""
         return False

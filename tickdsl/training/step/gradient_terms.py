@@ -83,24 +83,35 @@ class NormClip:
 
 
 class GrowingPenalty:
-    """An L2 penalty on chosen weights: adds `factor` x weight to their gradients.
+    """An L2 penalty on chosen weights: adds `factor` x weight to their gradients, in one operation per step.
 
-    `factor` is a tensor [] on the device, to be filled between steps.
+    The factor starts at 0; `set_factor` changes it between steps.
     """
 
     def __init__(self, parameters: Sequence[nn.Parameter], chosen: Sequence[Tensor]) -> None:
         self._parameters = list(parameters)
+        # In the parameter's dtype and memory format; the factors, 0 where a weight is not chosen, stay in place.
         self._chosen = [
             torch.empty_like(parameter, requires_grad=False).copy_(mask)
             for parameter, mask in zip(parameters, chosen, strict=True)
         ]
-        self.factor = torch.zeros((), device=self._parameters[0].device)
+        self._factors = [torch.zeros_like(chosen) for chosen in self._chosen]
+        self._factor = 0.0
+
+    @torch.no_grad()
+    def set_factor(self, factor: float) -> None:
+        """Set the factor of the next steps; without a change, this does nothing."""
+        if factor != self._factor:
+            torch._foreach_copy_(self._factors, torch._foreach_mul(self._chosen, factor))
+            self._factor = factor
 
     @torch.no_grad()
     def apply(self) -> None:
-        for parameter, chosen in zip(self._parameters, self._chosen, strict=True):
-            if parameter.grad is not None:
-                parameter.grad.addcmul_(parameter * chosen, self.factor)
+        terms = [(p, factor) for p, factor in zip(self._parameters, self._factors, strict=True) if p.grad is not None]
+        if terms:
+            parameters, factors = [p for p, _ in terms], [factor for _, factor in terms]
+            gradients = [p.grad for p in parameters]
+            torch._foreach_addcmul_(gradients, parameters, factors)  # type: ignore[arg-type]
 
     def mutated(self) -> Iterable[Tensor]:
         return ()
