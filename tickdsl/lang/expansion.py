@@ -206,7 +206,10 @@ class _PlanWriter:
             for line in (f"cycle {cycle.times} {{", *self._tail_lines(cycle.tail, arm), "}")
         )
         prune, times = group.prune, group.prune.times or 1
-        if times > 1 and (prune.gradual is not None or isinstance(prune.via, model.Zeroing)):  # these take no `x N`
+        is_within_training = (
+            prune.gradual is not None or prune.settles is not None or isinstance(prune.via, model.Zeroing)
+        )
+        if times > 1 and is_within_training:  # these take no `x N`
             once = unparse.prune(attrs.evolve(prune, times=1), matched)
             return (f"cycle {times} {{", once, *self._tail_lines(group.tail, arm), "}", *cycles)
         return (unparse.prune(prune, matched), *self._tail_lines(group.tail, arm), *cycles)

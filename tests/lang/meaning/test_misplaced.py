@@ -24,8 +24,8 @@ STATEMENTS = {
 }  # fmt: skip
 #: What a cycle is made of.
 IN_CYCLES = {
-    "prune", "overlap", "recalibrate", "grow", "rewind", "perturb", "retrain", "distill", "evolve", "stretch", "squeeze",
-    "transfer", "cycle",
+    "prune", "overlap", "recalibrate", "grow", "rewind", "perturb", "retrain", "distill", "evolve", "stretch",
+    "squeeze", "transfer", "cycle",
 }  # fmt: skip
 PLACES = {
     "cycle": "cycle 2 {{ prune weights 20%; {}; rewind lr }}\n",
