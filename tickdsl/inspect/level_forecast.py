@@ -17,12 +17,20 @@ from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import slice_state_dict
 from tickdsl.plan.arm_lowering import is_one_level
+<<<<<<< HEAD
 from tickdsl.plan.model import Arm, Matching, Prune, Rounds, Union
+=======
+from tickdsl.plan.model import Arm, Matching, Model, Prune
+>>>>>>> origin/main
 from tickdsl.plan.prune_arguments import prune_args
 from tickdsl.plan.search_steps import SEARCHED
 from tickdsl.plan.study import Study
 from tickdsl.pruning.criteria import ScoringContext, get_criterion
+<<<<<<< HEAD
 from tickdsl.pruning.overlap import overlap
+=======
+from tickdsl.pruning.elastic import block_map, carry_structure
+>>>>>>> origin/main
 from tickdsl.pruning.rounds import prune
 from tickdsl.pruning.transfer import transfer_structure
 from tickdsl.records.canonical import canonical_json
@@ -35,18 +43,28 @@ def forecast_levels(study: Study, arm: Arm, data: Path) -> list[dict[str, Any]]:
     Counts of removed units are exact; parameters and multiply-adds are estimates if the ranking is global. The list
     ends early if a level cannot be forecast.
     """
-    graph = _network(arm, data).graph
-    return [structure_metrics(graph, structure) for structure in _forecast_structures(study, arm, data)]
+    graph = _network(arm, arm.judged_model, data).graph
+    return [structure_metrics(graph, structure) for structure in _judged_structures(study, arm, data)]
 
 
-def _network(arm: Arm, data: Path) -> DenseNetwork:
+def _network(arm: Arm, model: Model, data: Path) -> DenseNetwork:
     shape, classes = image_shape_and_classes(arm.data, data)
-    return dense_network(arm.model.name, canonical_json(architecture_options(arm.model.options)), classes, shape)
+    return dense_network(model.name, canonical_json(architecture_options(model.options)), classes, shape)
+
+
+def _judged_structures(study: Study, arm: Arm, data: Path) -> list[Structure]:
+    """The structure of each level on the network that levels are measured as; the first is its dense one."""
+    structures = _forecast_structures(study, arm, data)
+    if arm.elastic is None:
+        return structures
+    source, target = (_network(arm, model, data).graph for model in (arm.model, arm.elastic.model))
+    mapping = block_map(source, target, arm.elastic.rule)
+    return [Structure.dense(target), *(carry_structure(each, source, target, mapping) for each in structures[1:])]
 
 
 def _forecast_structures(study: Study, arm: Arm, data: Path) -> list[Structure]:
     """The structure of each level, from the dense network or the ticket on."""
-    network = _network(arm, data)
+    network = _network(arm, arm.model, data)
     structure = base_structure(arm.model, network.graph)
     dense_state = network.module.state_dict()
     rows = [structure]
@@ -92,7 +110,7 @@ def _matched_structures(study: Study, arm: Arm, group_prune: Prune, data: Path) 
     if not isinstance(group_prune.amount, Matching):
         return None
     other = study.plan.find_arm(group_prune.amount.arm, arm)
-    return _forecast_structures(study, other, data)[1:] if other is not None else []
+    return _judged_structures(study, other, data)[1:] if other is not None else []
 
 
 def _forecast_ranking(args: Mapping[str, Any]) -> dict[str, str]:

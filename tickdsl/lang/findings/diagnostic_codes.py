@@ -140,6 +140,10 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD483": ("library-missing", "error"),
     "TD480": ("no-average", "error"),
     "TD490": ("trained-in-turn", "error"),
+    "TD496": ("ticket-of-another-family", "error"),
+    "TD497": ("blocks-carried-over", "note"),
+    "TD498": ("control-without-dense-weights", "error"),
+    "TD499": ("control-of-other-units", "error"),
     # the experiment
     "TD501": ("overlap-without-split", "error"),
     "TD502": ("overlap-k-range", "error"),
