@@ -175,7 +175,7 @@ class _PlanWriter:
                 "this plan cannot be expanded: arms have their own recipes, and a sweep changes what is before them",
                 "fix the sweep with `--set NAME=VALUE`",
             )
-        shared = attrs.evolve(plans[0], rounds=starts[0], transfer=None)
+        shared = attrs.evolve(plans[0], rounds=starts[0], transfer=None, elastic=None)
         lines = ["plan 1", f"seeds {_seeds(self.plan.seeds)}", "", *settings[0], "", *self._pipeline_lines(shared), ""]
         for arm, lines_of_plan in zip(self.arms, settings, strict=True):
             train = [line for line in unparse.settings(arm) if line not in lines_of_plan]
@@ -191,6 +191,8 @@ class _PlanWriter:
         for times, body in fold_into_cycles(arm.rounds, groups):
             lines = [line for index in body for line in groups[index]]
             yield from lines if times is None else [f"cycle {times} {{", *lines, "}"]
+        if arm.elastic is not None:
+            yield unparse.elastic(arm.elastic)
         if arm.transfer is not None:
             tails = [unparse.tail(tail, arm, "") for tail in arm.transfer.tail]
             yield unparse.transfer(arm.transfer) + (f" {{ {'; '.join(tails)} }}" if tails else "")
@@ -204,7 +206,10 @@ class _PlanWriter:
             for line in (f"cycle {cycle.times} {{", *self._tail_lines(cycle.tail, arm), "}")
         )
         prune, times = group.prune, group.prune.times or 1
-        if times > 1 and (prune.gradual is not None or isinstance(prune.via, model.Zeroing)):  # these take no `x N`
+        is_within_training = (
+            prune.gradual is not None or prune.settles is not None or isinstance(prune.via, model.Zeroing)
+        )
+        if times > 1 and is_within_training:  # these take no `x N`
             once = unparse.prune(attrs.evolve(prune, times=1), matched)
             return (f"cycle {times} {{", once, *self._tail_lines(group.tail, arm), "}", *cycles)
         return (unparse.prune(prune, matched), *self._tail_lines(group.tail, arm), *cycles)

@@ -414,6 +414,16 @@ class Evolve:
 
 
 @attrs.frozen
+class Elastic:
+    """`stretch to MODEL [order=append] [key=value …]`, `squeeze to MODEL [drop=last] [key=value …]`."""
+
+    verb: str
+    model: Value
+    options: tuple[Option, ...]
+    span: Span = _span()
+
+
+@attrs.frozen
 class Transfer:
     """`transfer to DATA [key=value …] [{ … }]`."""
 
@@ -483,11 +493,12 @@ class Stop:
 Statement = (
     Version | Let | Include | Seeds | Sweep
     | Model | Data | Split | Train
-    | Prune | Overlap | Recalibrate | Grow | Rewind | Perturb | Retrain | Distill | Evolve | Transfer | Cycle
+    | Prune | Overlap | Recalibrate | Grow | Rewind | Perturb | Retrain | Distill | Evolve | Elastic
+    | Transfer | Cycle
     | Arm | Compare | Report | Stop
 )  # fmt: skip
 #: The statements of the pipeline, which act in the order written.
-PIPELINE = (Prune, Overlap, Recalibrate, Grow, Rewind, Perturb, Retrain, Distill, Evolve, Transfer, Cycle)
+PIPELINE = (Prune, Overlap, Recalibrate, Grow, Rewind, Perturb, Retrain, Distill, Evolve, Elastic, Transfer, Cycle)
 #: The settings: in any order, each once per scope; an arm overrides the settings of the file.
 SETTINGS = (Model, Data, Split, Train)
 

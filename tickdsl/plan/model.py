@@ -48,6 +48,12 @@ class Model:
         """Whether these weights are those of one part only, so that the network is not trained yet."""
         return bool(self.options.get("map"))
 
+    @property
+    def without_weights(self) -> Model:
+        """The same network with fresh initial weights."""
+        options = {name: value for name, value in self.options.items() if name not in ("weights", "map")}
+        return attrs.evolve(self, options=options)
+
 
 @attrs.frozen
 class Data:
@@ -202,6 +208,8 @@ class Prune:
     a pruned layer is a multiple of it.
     `gradual`: remove in parts during the training. `via`: what happens to the chosen units before they are removed.
 
+    `evaluations`: how often a search of amounts evaluates a network (None: depends on the number of layers).
+
     `settles`: compute the mask after every epoch of the training, and prune once it has settled, or at the latest at
     the end of the training, or at `at`.
     """
@@ -222,6 +230,7 @@ class Prune:
     protect: tuple[str, ...] = ()
     order: str = "lowest"
     multiple: int = 1
+    evaluations: int | None = None
     gradual: Gradual | None = None
     via: Penalty | Zeroing | None = None
     span: Any = _source_location()
@@ -403,6 +412,30 @@ class Transfer:
 
 
 @attrs.frozen
+class Elastic:
+    """Train and test every level as another network of the same family: deeper (`stretch`) or shallower (`squeeze`).
+
+    `order`: how a stretch fills a stage, `append` or `interpolate`; None for a squeeze. `drop`: the blocks that a
+    squeeze drops, `last`, `alternate` or patterns; empty for a stretch.
+    """
+
+    model: Model
+    order: str | None = None
+    drop: str | tuple[str, ...] = ()
+    span: Any = _source_location()
+
+    @property
+    def verb(self) -> str:
+        """The keyword of the statement."""
+        return "squeeze" if self.order is None else "stretch"
+
+    @property
+    def rule(self) -> Options:
+        """What says which block goes where, as JSON values."""
+        return {"drop": as_json(self.drop)} if self.order is None else {"order": self.order}
+
+
+@attrs.frozen
 class Fork:
     """Where an arm with a recipe of its own leaves the statements before the arms.
 
@@ -431,6 +464,8 @@ class Arm:
     rounds: tuple[Rounds, ...]
     split: Split | None = None
     transfer: Transfer | None = None
+    #: The other network that the levels are measured as.
+    elastic: Elastic | None = None
     #: None if the statements before the arms, if any, have the same recipe.
     fork: Fork | None = None
     span: Any = _source_location()
@@ -447,6 +482,11 @@ class Arm:
     def judged_on(self) -> Data:
         """The data set that its levels are measured on."""
         return self.data if self.transfer is None else self.transfer.data
+
+    @property
+    def judged_model(self) -> Model:
+        """The network that its levels are measured as."""
+        return self.model if self.elastic is None else self.elastic.model
 
     @property
     def dense_recipe(self) -> Options:

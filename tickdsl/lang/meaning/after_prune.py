@@ -1,5 +1,4 @@
-"""Resolve the statements after a `prune`: `overlap`, `recalibrate`, `rewind`, `retrain`, `distill` and
-`transfer`."""
+"""Resolve the statements after a `prune`: `overlap`, `recalibrate`, `rewind`, `retrain`, `distill` and `transfer`."""
 
 from __future__ import annotations
 

@@ -318,6 +318,7 @@ class ArmExpander:
             rounds=resolved.rounds,
             split=arm_settings.split,
             transfer=resolved.transfer,
+            elastic=resolved.elastic,
             fork=fork,
             span=arm.name.span if arm.body else arm.span,
             recipe_span=arm_settings.recipe_span,

@@ -237,6 +237,12 @@ class _Builder(Transformer[Token, syntax.File]):
         by = next((item for item in rest if not isinstance(item, syntax.Option)), None)
         return syntax.Evolve(unit, share, by, options, span=self._at(meta))
 
+    def stretch(self, meta: Meta, children: Children) -> syntax.Elastic:
+        return syntax.Elastic("stretch", children[0], tuple(children[1:]), span=self._at(meta))
+
+    def squeeze(self, meta: Meta, children: Children) -> syntax.Elastic:
+        return syntax.Elastic("squeeze", children[0], tuple(children[1:]), span=self._at(meta))
+
     def transfer(self, meta: Meta, children: Children) -> syntax.Transfer:
         body = children[-1] if isinstance(children[-1], tuple) else ()
         options = tuple(child for child in children[1:] if isinstance(child, syntax.Option))

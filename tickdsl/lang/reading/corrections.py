@@ -181,6 +181,8 @@ _EXAMPLES = {
     "perturb": "perturb 5%",
     "retrain": "retrain fine-tune 40ep lr=0.001",
     "distill": "distill from dense temperature=5",
+    "stretch": "stretch to resnet32 order=interpolate",
+    "squeeze": "squeeze to resnet20 drop=last",
     "transfer": "transfer to cifar10 head=reset",
     "cycle": "cycle 8 { prune filters global 20%; rewind lr }",
     "arm": "arm lth { prune weights global 20% x 8; rewind weights to init }",

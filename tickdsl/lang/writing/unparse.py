@@ -151,6 +151,8 @@ def _prune_clauses(node: model.Prune) -> Iterator[str]:
         yield f"order={node.order}"
     if node.multiple > 1:
         yield f"multiple={node.multiple}"
+    if node.evaluations is not None:
+        yield f"evaluations={node.evaluations}"
     if node.gradual is not None:
         yield f"curve={node.gradual.curve}"
     if node.via is not None:
@@ -276,3 +278,13 @@ def transfer(node: model.Transfer) -> str:
     """A `transfer` statement without its block."""
     known = catalogue.DATASETS[node.data.name].options
     return f"{_with_defaults(f'transfer to {format_name(node.data.name)}', node.data.options, known)} head={node.head}"
+
+
+def elastic(node: model.Elastic) -> str:
+    """A `stretch` or `squeeze` statement."""
+    known = catalogue.architecture_options(catalogue.MODELS[node.model.name].options)
+    start = _with_defaults(f"{node.verb} to {format_name(node.model.name)}", node.model.options, known)
+    if node.order is not None:
+        return f"{start} order={node.order}"
+    drop = node.drop if isinstance(node.drop, str) else f"[{', '.join(map(format_name, node.drop))}]"
+    return f"{start} drop={drop}"
