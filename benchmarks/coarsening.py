@@ -1,8 +1,9 @@
-"""Inference of refilled and regrouped networks: only filters and dense blocks, against the masked and the dense network.
+"""Inference of refilled and regrouped networks: only filters and dense blocks, beside the masked and dense network.
 
-The masks keep a share of each convolution's weights but the first one's: `even` masks at random places, `uneven` ones where
-filters and input channels differ in how many weights they keep, as after training. All forms compute the same masked
-network; the largest difference of their outputs is printed. Times are those of `report latency`: one thread, its CPU time.
+The masks keep a share of each convolution's weights but the first one's: `even` masks at random places, `uneven` ones
+where filters and input channels differ in how many weights they keep, as after training. All forms compute the same
+masked network; the largest difference of their outputs is printed. Times are those of `report latency`: one thread, its
+CPU time.
 
     python benchmarks/coarsening.py [--model NAME] [--size PIXELS] [--batch N] [--left SHARE …]
 """
@@ -73,7 +74,9 @@ def compare(arguments: argparse.Namespace) -> None:
     graph = trace(module, (torch.empty(2, *shape, device="meta"),))
     images = torch.randn(arguments.batch, *shape, generator=torch.Generator().manual_seed(0))
     total = sum(int(np.prod(graph.parameters[name])) for name in graph.weights if is_convolution(graph, name))
-    print(f"{arguments.model}, {arguments.size}x{arguments.size}; ms for 1 image and for {arguments.batch}; times as fast")
+    print(
+        f"{arguments.model}, {arguments.size}x{arguments.size}; ms for 1 image and for {arguments.batch}; times as fast"
+    )
     dense = time_networks(compact(module, graph, Structure.dense(graph)), images)
     print(row("dense", 1.0, dense, dense, 0.0), flush=True)
     for left in arguments.left:

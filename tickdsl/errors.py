@@ -45,5 +45,9 @@ class UnreadableWeightsError(TickdslError):
     """A file with initial weights is missing, damaged, or holds something else."""
 
 
+class PartMapError(TickdslError):
+    """The option `map=` of a model is malformed, or parts that it names do not exist or do not fit."""
+
+
 class TicketError(TickdslError):
     """A ticket that cannot be exported, read or rebuilt."""

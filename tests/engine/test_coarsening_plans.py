@@ -70,7 +70,9 @@ def test_a_refilled_ticket_continues_the_rounds_of_another_arm(tmp_path: Path) -
 
 
 def test_a_round_can_be_refilled_again_and_again(tmp_path: Path) -> None:
-    found = step_runner(tmp_path, "prune weights 50% x 2 except conv1, fc; refill filters by count; rewind weights to 1ep")
+    found = step_runner(
+        tmp_path, "prune weights 50% x 2 except conv1, fc; refill filters by count; rewind weights to 1ep"
+    )
     for level in found.levels("ticket"):
         assert found.study.step(level.structure).operation == "refill"
         assert found.metrics(level.ticket)["sparsity"] == found.metrics(level.structure)["sparsity"]
@@ -82,7 +84,8 @@ def test_a_round_can_be_refilled_again_and_again(tmp_path: Path) -> None:
 
 def test_regrouping_depends_on_the_masks_alone(tmp_path: Path) -> None:
     found = step_runner(
-        tmp_path, "prune weights 60% except conv1, fc; regroup groups=2 min-rows=2; recalibrate; rewind lr\nreport pruned"
+        tmp_path,
+        "prune weights 60% except conv1, fc; regroup groups=2 min-rows=2; recalibrate; rewind lr\nreport pruned",
     )
     step = _structure_step(found, "ticket", 1)
     assert step.operation == "regroup" and set(step.parents) == {"structure"} and step.seed is None
@@ -102,7 +105,9 @@ def test_regrouping_depends_on_the_masks_alone(tmp_path: Path) -> None:
 
 
 def test_saliency_depends_on_the_seed(tmp_path: Path) -> None:
-    found = step_runner(tmp_path, "prune weights 60% by snip at init except conv1, fc; refill filters by saliency extra=20%")
+    found = step_runner(
+        tmp_path, "prune weights 60% by snip at init except conv1, fc; refill filters by saliency extra=20%"
+    )
     step = _structure_step(found, "ticket", 1)
     assert (step.args["by"], step.args["extra"], step.seed) == ("saliency", 0.2, 1)
     before, after = found.structure(step.parents["structure"]), found.structure(step.key)

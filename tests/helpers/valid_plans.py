@@ -12,6 +12,7 @@ TRAIN = (
     "train 10ep", "train 400it lr=0.05", "train 16ep lr=0.1 milestones=[8ep, 12ep] gamma=0.2 warmup=1ep",
     "train 10ep schedule=cosine opt=adam decay=1e-4", "train 12ep max-lr=0.4 pct-start=20% div=10 augment=[crop, flip]",
     "train 10ep lr=1 momentum=0.5 nesterov=on precision=auto label-smoothing=0.1 batch=32",
+    "train 10ep augment=[flip, RandomErasing, \"ColorJitter(hue=0.1, saturation=(0.5, 1))\"]",
     "train 10ep loss=\"focal(gamma=1)\" class-weights=balanced sampling=balanced",
     "train 10ep clip=1 accumulate=4 ema=0.999 mixup=0.2 cutmix=1 warmup=1ep warmup-start=0.1",
 )  # fmt: skip
@@ -58,7 +59,17 @@ def plans(draw: Any) -> str:
         rewind = f"rewind weights to {word('at', *MOMENTS, '$late')}"
         if split:
             return f"overlap; {rewind}" + pick(("", "; retrain linear 3ep"))
-        what = f"rewind {word('what', 'lr', 'weights')} to {pick(MOMENTS)}"
+        what = f"rewind {word('what', 'lr', 'weights', 'signs', 'magnitudes')} to {pick(MOMENTS)}"
+        of = pick(("of next seed", "of seed 7"))
+        donated = pick(
+            (
+                f"rewind mask {of}; rewind weights to {pick(MOMENTS)}",
+                f"rewind signs {of}{pick(('', ' align=current'))}",
+                f"rewind weights {of} to {pick(MOMENTS)}{pick(('', ' align=dense'))}; perturb 5%",
+            )
+        )
+        if pick((False, False, False, True)):
+            return donated
         then = pick((rewind, what, pick(RETRAIN), f"{rewind}; {pick(RETRAIN[:6])}", ""))
         teachers = ["dense", *others]
         coarser = pick(("", "", "", "refill filters by count extra=5%; ", "regroup groups=4 ratio=2 min-rows=0; "))
@@ -99,10 +110,14 @@ def plans(draw: Any) -> str:
         for _ in range(pick((1, 1, 2, 3))):
             if pick((True, False)):
                 parts += [prune(others), tail(others)]
+                if not split and pick((False, False, True)):
+                    parts.append(f"cycle {pick((2, 3))} {{ {pick(('rewind lr', 'perturb 5%; rewind signs to 1ep'))} }}")
             else:
                 body = [part for _ in range(pick((1, 2, 3))) for part in (prune(others, once=True), tail(others))]
                 inner = "; ".join(part for part in body if part)
                 parts.append(f"cycle {pick((1, 2, 3))} {{ {inner} }}")
+        if "resnet20" in model and pick((False, False, True)):
+            parts.append(pick(("stretch to resnet32", "stretch to resnet56 order=interpolate")))
         if not split and pick((False, False, True)):
             parts.append(
                 f"transfer to synthetic size=8 head={pick(('reset', 'keep'))}" + pick(("", " { retrain linear }"))

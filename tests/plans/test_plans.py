@@ -33,6 +33,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sizes = {"layers": 2, "heads": 4, "dim": 32}
     language = create("gpt", classes=256, shape=(32, 256), seed=1, options=sizes).state_dict()
     save_file(dict(language), directory / "gpt-corpus.safetensors")
+    encoder = create("unet-encoder", classes=3, shape=(3, 32, 32), seed=1, options={"width": 0.5}).state_dict()
+    save_file(dict(encoder), directory / "encoder.safetensors")
     buffer = io.BytesIO()
     Image.new("RGB", (32, 32)).save(buffer, "JPEG")
     numbers = {"train": range(500), "test": range(1)}

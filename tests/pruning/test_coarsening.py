@@ -89,7 +89,9 @@ def test_pruned_weights_do_not_count_for_the_l1_norm(subject: tuple[nn.Module, M
     structure = _masked(graph, 0.3, 1)
     context = make_subject(module, graph, structure)
     large = {
-        name: torch.where(torch.from_numpy(structure.masks[name].copy()), tensor, 1e3) if name in CONVOLUTIONS else tensor
+        name: torch.where(torch.from_numpy(structure.masks[name].copy()), tensor, 1e3)
+        if name in CONVOLUTIONS
+        else tensor
         for name, tensor in context.state.items()
     }
     other = ScoringContext(graph, structure, large)
@@ -169,7 +171,7 @@ def test_the_filters_of_a_transposed_convolution_are_its_second_dimension() -> N
 def test_after_removed_channels_the_filters_that_are_left_are_filled(subject: tuple[nn.Module, ModelGraph]) -> None:
     module, graph = subject
     group = graph.groups_by_producer["conv2"]
-    structure = _masked(graph, 0.5, 4).remove(group, range(0, 8))
+    structure = _masked(graph, 0.5, 4).remove(group, range(8))
     after = refill_filters(make_subject(module, graph, structure), {"by": "l1"})
     mask = after.masks["conv2.weight"][8:].reshape(24, -1)
     assert np.array_equal(mask.all(1), mask.any(1))
@@ -214,7 +216,9 @@ def test_a_block_has_more_columns_than_ratio_times_what_any_row_has_outside(
     expected: list[int] = []
     for column in order:
         expected.append(column)
-        if all(len(expected) > ratio * sum(mask[row, other] for other in order[len(expected) :]) for row in range(rows)):
+        if all(
+            len(expected) > ratio * sum(mask[row, other] for other in order[len(expected) :]) for row in range(rows)
+        ):
             break
     assert dense_columns(mask, ratio).tolist() == sorted(expected)
 

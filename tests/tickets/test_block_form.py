@@ -35,7 +35,9 @@ def _subject(*, blocks: bool) -> Subject:
         mask[rows] = stream.random(mask.shape[1]) < 0.4 if blocks else stream.random(mask[rows].shape) < 0.4
     with torch.no_grad():
         layer.weight.mul_(torch.from_numpy(mask).view_as(layer.weight))
-    structure = plain.structure.with_masks({"conv2.weight": np.zeros(plain.structure.extent.shapes["conv2.weight"], bool)})
+    structure = plain.structure.with_masks(
+        {"conv2.weight": np.zeros(plain.structure.extent.shapes["conv2.weight"], bool)}
+    )
     ticket = Ticket(
         source=plain.source, structure=structure, weights=network.state_dict(), preprocessing=preprocessing(SHAPE),
         classes=plain.classes, metrics=plain.metrics,

@@ -102,12 +102,13 @@ def _check_until(arm: Arm) -> Iterator[Diagnostic]:
                 group.prune.span,
                 help="use `x N`, or let `overlap` require all parts",
             )
-        if place == len(arm.rounds) - 1:
+        if place == len(arm.rounds) - 1 and not group.cycles:
             continue
         if group.prune.ends is not None:
+            other = "cycle" if group.cycles else "other prune"
             yield Diagnostic(
                 "TD006",
-                "`until` with a condition ends the arm, so no other prune can follow it",
+                f"`until` with a condition ends the arm, so no {other} can follow it",
                 group.prune.span,
                 help="use a fixed number of rounds: `x N`",
             )

@@ -9,10 +9,12 @@ from tickdsl.checks.schedules import arm_steps_per_epoch
 from tickdsl.moments import INIT, Moment
 from tickdsl.plan.model import Arm, Grow, Options, Penalty, Retrain, Rewind, Rounds
 from tickdsl.plan.sparse_training import penalty_length
+from tickdsl.plan.training_cycles import cycles_as_rounds
 
 
 def total_epochs(arm: Arm) -> Fraction | None:
     """The epochs of the dense training and of all rounds up to the last ticket; None if they are not known."""
+    arm = cycles_as_rounds(arm)
     per_epoch = arm_steps_per_epoch(arm)
     try:
         return sum(_trained_epochs(arm, per_epoch), Fraction(0))

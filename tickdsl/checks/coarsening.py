@@ -1,4 +1,4 @@
-"""Check `refill` and `regroup`: that there are masks of convolutions, large enough for blocks, and weights to return."""
+"""Check `refill` and `regroup`: that there are masks of convolutions, room for blocks, and weights to return."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def diagnostics(arm: Arm) -> Iterator[Diagnostic]:
 
 
 def network_diagnostics(arm: Arm, graph: ModelGraph) -> Iterator[Diagnostic]:
-    """Yield findings on the traced network: no convolution with a mask (TD488), none large enough for blocks (TD492)."""
+    """Yield findings on the traced network: no convolution with a mask (TD488), none with room for blocks (TD492)."""
     for index, group in arm.distinct_rounds.items():
         for tail in group.tail:
             if not isinstance(tail, Refill | Regroup) or not _prunes_weights(arm, index):
@@ -71,9 +71,7 @@ def _check_blocks(regroup: Regroup, filters: int) -> Iterator[Diagnostic]:
 
 def _prunes_weights(arm: Arm, index: int) -> bool:
     """Whether weights are masked after a round."""
-    return arm.model.weights_file is not None or any(
-        each.prune.unit == "weights" for each in arm.rounds[: index + 1]
-    )
+    return arm.model.weights_file is not None or any(each.prune.unit == "weights" for each in arm.rounds[: index + 1])
 
 
 def _has_lost_weights(arm: Arm, index: int, number: int) -> bool:

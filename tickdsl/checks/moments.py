@@ -11,11 +11,13 @@ from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.lang.meaning.values import ValueLocation
 from tickdsl.moments import Moment
 from tickdsl.plan.model import Arm, Distill, Fork, Retrain, Rewind, Rounds
+from tickdsl.plan.training_cycles import cycles_as_rounds
 from tickdsl.plurals import plural
 
 
 def diagnostics(arm: Arm) -> Iterator[Diagnostic]:
     """Yield findings about the points in its trainings that an arm names."""
+    arm = cycles_as_rounds(arm)
     if arm.fork is None:
         yield from _check_rounds(arm)
     else:

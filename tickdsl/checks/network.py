@@ -13,11 +13,13 @@ from tickdsl.checks import (
     conditions,
     cost_targets,
     data_sets,
+    elastic,
     network_size,
     phases,
     plugins,
     prune_amounts,
     prune_targets,
+    searches,
     sparse_training,
     successive_prunes,
     tasks,
@@ -30,6 +32,7 @@ from tickdsl.engine.graph_cache import DEFAULT_DATA_DIR, dense_graph, image_shap
 from tickdsl.engine.plan_tickets import is_ticket
 from tickdsl.errors import (
     NetworkTooLargeError,
+    PartMapError,
     TickdslError,
     TicketError,
     TooFewSamplesError,
@@ -61,6 +64,7 @@ _CHECKS: tuple[Callable[[TracedPrune], Iterator[Diagnostic]], ...] = (
     width_multiples.check_multiple,
     prune_amounts.check_amount,
     prune_amounts.check_random_structure,
+    searches.check_evaluations,
 )
 
 
@@ -102,6 +106,9 @@ def diagnostics(arm: Arm, data: Path | None, *, has_random_structure: bool = Fal
     except UnreadableDataError as error:
         yield Diagnostic("TD130", error.message, span, help=_way_out(error, span))
         return
+    except PartMapError as error:
+        yield Diagnostic("TD442", error.message, span, help=_way_out(error, span))
+        return
     except UnreadableWeightsError as error:
         yield Diagnostic("TD131", error.message, span, help=_way_out(error, span))
         return
@@ -119,6 +126,12 @@ def diagnostics(arm: Arm, data: Path | None, *, has_random_structure: bool = Fal
     yield from task_findings
     yield from ticket_findings
     yield from transfer_diagnostics
+    elastic_findings = list(elastic.diagnostics(arm, graph, data))
+    yield from elastic_findings
+    if arm.elastic is not None and not any(found.severity == "error" for found in elastic_findings):
+        judged = attrs.evolve(arm, model=arm.judged_model)
+        shape, _ = image_shape_and_classes(arm.data, root)
+        yield from network_size.diagnostics(judged, dense_graph(judged, data), shape)
     yield from conditions.check_until(arm, graph)
     yield from plugins.diagnostics(arm, arm_steps_per_epoch(arm), root)
     yield from _check_recalibration(arm, graph)
@@ -138,7 +151,7 @@ def diagnostics(arm: Arm, data: Path | None, *, has_random_structure: bool = Fal
             if any(d.severity == "error" for d in result):
                 break  # later findings would only follow from this one
     yield from cost_targets.check_rounds(arm, graph)
-    replaces = any(isinstance(tail, Grow | Refill | Regroup) for group in arm.rounds for tail in group.tail)
+    replaces = any(isinstance(tail, Grow | Refill | Regroup) for tail in arm.tails)
     if len(arm.rounds) > 1 and not replaces:
         yield from successive_prunes.diagnostics(arm, graph)
     yield from sparse_training.network_diagnostics(arm, graph)
@@ -160,7 +173,8 @@ def stops(plan: Plan, data: Path | None) -> Iterator[Diagnostic]:
     if not plan.stops:
         return
     try:
-        pruned = [arm for arm in plan.arms if arm.rounds]
+        # What a ticket has as another network is not counted here.
+        pruned = [arm for arm in plan.arms if arm.rounds and arm.elastic is None]
         ranges = [conditions.metric_ranges(arm, dense_graph(arm, data)) for arm in pruned]
     except TickdslError:
         return  # an arm has a finding of its own
@@ -193,10 +207,7 @@ def _check_recalibration(arm: Arm, graph: ModelGraph) -> Iterator[Diagnostic]:
 def _require_weights(arm: Arm) -> None:
     """Raise TickdslError if the initial weights of the arm's network cannot be loaded."""
     weights_file = arm.model.weights_file
-    try:
-        PartMap.of_model(arm.model.options)
-    except TickdslError as error:
-        raise UnreadableWeightsError(error.message, error.hint) from error
+    PartMap.of_model(arm.model.options)
     if weights_file is not None:
         weights_files.inspect(Path(weights_file))
     downloads = arm.model.options.get("weights") == catalogue.DEFAULT_WEIGHTS
@@ -234,6 +245,8 @@ def require_fitting_weights(arm: Arm, graph: ModelGraph) -> None:
     optional = {*graph.buffers, *graph.aliases}
     try:
         require_fit(weights_file, arm.model.name, found, expected, heads[0] if heads else "", optional, part)
+    except PartMapError:
+        raise
     except TickdslError as error:
         raise UnreadableWeightsError(error.message, error.hint) from error
 

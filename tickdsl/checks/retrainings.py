@@ -11,12 +11,14 @@ from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.lang.writing.cycles import is_single_round
 from tickdsl.moments import INIT, Moment
 from tickdsl.plan.model import Arm, Distill, Retrain, Rounds, Transfer
+from tickdsl.plan.training_cycles import cycles_as_rounds
 from tickdsl.plurals import plural
 from tickdsl.training.recipes.recipe import Recipe
 
 
 def diagnostics(arm: Arm) -> Iterator[Diagnostic]:
     """Yield findings about the trainings after the prunes of an arm."""
+    arm = cycles_as_rounds(arm)
     if arm.transfer is not None:
         yield from _check_before_transfer(arm, arm.rounds[-1], arm.transfer)
         for group in arm.distinct_rounds.values():

@@ -12,6 +12,7 @@ from tickdsl.lang.meaning.settings import in_plan_words, location_at_fault
 from tickdsl.lang.meaning.values import ValueLocation
 from tickdsl.moments import INIT, Moment
 from tickdsl.plan.model import Arm, Prune, Recalibrate, Retrain, Rewind, Rounds, Zeroing
+from tickdsl.plan.training_cycles import cycles_as_rounds
 from tickdsl.plurals import plural
 from tickdsl.training import catalogue
 from tickdsl.training.recipes.recipe import Recipe, steps_per_epoch
@@ -19,6 +20,7 @@ from tickdsl.training.recipes.recipe import Recipe, steps_per_epoch
 
 def diagnostics(arm: Arm) -> Iterator[Diagnostic]:
     """Yield findings about an arm's recipes and the trainings after its prunes."""
+    arm = cycles_as_rounds(arm)
     yield from _check_recipe(arm)
     if arm.fork is not None:
         places = {"recipe_span": arm.fork.recipe_span, "recipe_places": arm.fork.recipe_places}
@@ -33,6 +35,7 @@ def retraining_length(arm: Arm) -> Moment | None:
     """How long the arm trains after its last prune, in the recipe's unit; None if the units cannot be converted."""
     if not arm.rounds:
         return None
+    arm = cycles_as_rounds(arm)
     last = arm.rounds[-1]
     length, rewind = final_length(arm, last)
     start = rewind.to if rewind is not None else None

@@ -13,6 +13,7 @@ from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.lang.syntax import Span
 from tickdsl.moments import INIT, Moment
 from tickdsl.plan.model import Arm, Evolve, Grow, Options, Prune, Retrain, Rewind, Rounds, Zeroing
+from tickdsl.plan.training_cycles import cycles_as_rounds
 from tickdsl.plurals import plural
 from tickdsl.training import catalogue
 from tickdsl.training.recipes.recipe import Recipe
@@ -22,6 +23,7 @@ _DEFAULT_BATCH = attrs.fields(Recipe).batch.default
 
 def diagnostics(arm: Arm) -> Iterator[Diagnostic]:
     """Yield findings about the trainings of an arm in which masks or weights change, and about `grow`."""
+    arm = cycles_as_rounds(arm)
     seen: set[int] = set()
     for index, group in enumerate(arm.rounds):
         if id(group) in seen:
@@ -42,7 +44,7 @@ def network_diagnostics(arm: Arm, graph: ModelGraph) -> Iterator[Diagnostic]:
     micro-batches that batch norm does not see as one batch (TD540).
     """
     recipes = [(arm.recipe, arm.recipe_span)]
-    recipes += [(tail.recipe, tail.span) for group in arm.rounds for tail in group.tail if isinstance(tail, Retrain)]
+    recipes += [(tail.recipe, tail.span) for tail in arm.tails if isinstance(tail, Retrain)]
     if any(name.rpartition(".")[2] == "running_mean" for name in graph.buffers):
         yield from _check_micro_batches(arm, recipes)
         return

@@ -11,12 +11,14 @@ import attrs
 
 from tickdsl.engine.graph_cache import DEFAULT_DATA_DIR, dense_graph, image_shape_and_classes
 from tickdsl.errors import TickdslError, TicketError
+from tickdsl.graph.indexing import all_kept_indices, removed_parameters
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure
 from tickdsl.plan.model import Arm, Model
 from tickdsl.plugins import network_identity
 from tickdsl.pruning import ticket_header
 from tickdsl.pruning.transfer import transfer_part, transfer_structure
+from tickdsl.training import weights_files
 from tickdsl.training.catalogue import MODELS, architecture_options
 from tickdsl.training.part_map import PartMap
 
@@ -46,7 +48,7 @@ def plan_ticket(arm: Arm, data: Path | None) -> PlanTicket | None:
     path = Path(str(arm.model.weights_file))
     about, _ = _read(path, _file_state(path))
     shape, classes = image_shape_and_classes(arm.data, data or DEFAULT_DATA_DIR)
-    if PartMap.of_model(arm.model.options) is not None:  # another network, of which one part has to fit
+    if PartMap.of_model(arm.model.options) is not None:  # another network, of which parts have to fit
         return PlanTicket(path, about, base_structure(arm.model, dense_graph(arm, data)))
     if misfits := list(_misfits(about, arm, shape, classes)):
         raise TicketError(f"the ticket {path} does not fit: {'; '.join(misfits)}", _way_out(about))
@@ -56,25 +58,44 @@ def plan_ticket(arm: Arm, data: Path | None) -> PlanTicket | None:
 def base_structure(model: Model, graph: ModelGraph) -> Structure:
     """The structure that a plan starts from: that of its ticket on the network's graph, or the dense one.
 
-    Raises TicketError if the ticket is damaged, of another version, or does not fit the graph.
+    Raises TicketError if the ticket is damaged, of another version, or does not fit the graph, PartMapError if parts of
+    it do not.
     """
     if not is_ticket(model):
         return Structure.dense(graph)
     path = Path(str(model.weights_file))
     _, structure = _read(path, _file_state(path))
-    part = PartMap.of_model(model.options)
+    if (part := PartMap.of_model(model.options)) is not None:
+        return _part_structure(path, structure, graph, part)
     theirs, ours = structure.extent.shapes, graph.parameters
-    if part is not None:
-        theirs = part.rename(theirs, str(path))
-        ours = {name: size for name, size in ours.items() if part.holds(name)}
     for name in dict.fromkeys((*ours, *theirs)):
         if theirs.get(name) != ours.get(name):
             shapes = f"`{name}` is {_shape(theirs.get(name))} in the ticket and {_shape(ours.get(name))} here"
             raise _changed(path, model, shapes)
     try:
-        return transfer_structure(structure, graph) if part is None else transfer_part(structure, graph, part)
+        return transfer_structure(structure, graph)
     except TickdslError as error:
         raise _changed(path, model, error.message) from error
+
+
+def _part_structure(path: Path, structure: Structure, graph: ModelGraph, part: PartMap) -> Structure:
+    """The structure of parts of a ticket, if the weights that are left of them fit what is left here."""
+    transferred = transfer_part(structure, graph, part, str(path))
+    found = weights_files.read_shapes(path) or {}
+    removed = removed_parameters(graph, transferred)
+    left = {
+        name: tuple(n if kept is None else len(kept) for n, kept in zip(graph.shape(name), indices, strict=True))
+        for name, indices in all_kept_indices(graph, transferred).items()
+    }
+    ours = {**graph.parameters, **graph.buffers, **left}
+    ours |= {alias: ours[name] for alias, name in graph.aliases.items() if name in ours}
+    part.fit(
+        {name: size for name, size in found.items() if not name.startswith(ticket_header.PREFIX)},
+        {name: size for name, size in ours.items() if name not in removed},
+        str(path),
+        {*graph.buffers, *graph.aliases},
+    )
+    return transferred
 
 
 def changed_code(arm: Arm, ticket: PlanTicket) -> bool:

@@ -17,7 +17,9 @@ from tickdsl.lang.findings.suggestions import did_you_mean, join_or
 from tickdsl.lang.vocabulary import DROP, METRICS, is_test_result
 from tickdsl.lang.writing.unparse import condition as condition_text
 from tickdsl.plan.model import Arm, Condition, Data, Distill, Model, Options, Plan, Retrain
+from tickdsl.plan.search_steps import SEARCHED
 from tickdsl.plan.step_builder import TaskOf
+from tickdsl.plan.steps import TASKS_WITH_FEATURES
 from tickdsl.plurals import plural
 from tickdsl.training import catalogue
 from tickdsl.training.catalogue.input_shapes import InputShape, is_tokens
@@ -84,6 +86,7 @@ def task_info(name: str) -> TaskInfo:
         temperature=type(task).soften is not Task.soften,
         parts_in_turn=bool(task.phases),
         probabilities=task.takes_probabilities,
+        averages=type(task).average is not Task.average,
         alike=tuple(known for known, builtin in TASKS.items() if isinstance(task, type(builtin))),
     )
 
@@ -139,6 +142,15 @@ def plan_findings(plan: Plan, known: DataKnowledge) -> Iterator[Diagnostic]:
             continue
         for stop in plan.stops:
             yield from _check_condition(stop, task, data)
+        if "ensemble" in plan.metrics and not task.averages:
+            yield Diagnostic(
+                "TD480",
+                f"`report ensemble` averages the outputs of networks, but the task of {data.name} is {task.name}, "
+                "whose outputs have no average",
+                plan.report_span or data.span,
+                secondary=(Label(data.span, "the data"),),
+                help="remove `ensemble`",
+            )
         if "robustness" in plan.metrics:
             reason = f"its task is {task.name}" if not task.has_classes else ""
             reason = reason or ("its inputs are tokens" if shape is not None and is_tokens(shape) else "")
@@ -252,6 +264,15 @@ def _check_arm(arm: Arm, task: TaskInfo, known: DataKnowledge) -> Iterator[Diagn
                 group.prune.by_span or group.prune.span,
                 secondary=(Label(data.span, "the data"),),
                 help="use `by grasp`",
+            )
+        if group.prune.scope == SEARCHED and task.name in TASKS_WITH_FEATURES:
+            yield Diagnostic(
+                "TD458",
+                f"`{SEARCHED}` cannot compare networks of the task {task.name}: they are judged in the features of a "
+                "classifier, which an evaluation does not have",
+                group.prune.span,
+                secondary=(Label(data.span, "the data"),),
+                help="use the scope `local` or `global`",
             )
         for tail in group.tail:
             if isinstance(tail, Retrain):

@@ -37,9 +37,16 @@ _DEFAULT_DATA_BY_FAMILY = {
     "generative": "mnist-small",
     PLUGIN_FAMILY: "digits",
 }
-_DEFAULT_DATA_BY_MODEL = {"small-cnn": "digits", "conv3": "cifar10", "gpt": "corpus", "bert": "sentences"}
-#: torchvision's networks are made for ImageNet.
+_DEFAULT_DATA_BY_MODEL = {
+    "small-cnn": "digits",
+    "conv3": "cifar10",
+    "unet-encoder": "shapes-tags",
+    "gpt": "corpus",
+    "bert": "sentences",
+}
+#: torchvision's networks are made for ImageNet, or for Pascal VOC.
 _IMAGENET: tuple[InputShape, int] = ((3, 224, 224), 1000)
+_PASCAL_VOC: tuple[InputShape, int] = ((3, 520, 520), 21)
 
 
 def spec_of_model(name: str, options: Iterable[tuple[str, str]], data: str | None, root: Path | None) -> NetworkSpec:
@@ -68,6 +75,8 @@ def spec_of_model(name: str, options: Iterable[tuple[str, str]], data: str | Non
     parsed = _parse_options(name, options, MODELS[name].options)
     if data is not None:
         return _spec(name, parsed, data_of_text(data), data, root)
+    if MODELS[name].family == TORCHVISION_FAMILY and "segment" in MODELS[name].tasks:
+        return NetworkSpec(name, parsed, "Pascal VOC", *_PASCAL_VOC, task="segment")
     made_for = _made_for(name, MODELS[name])
     if made_for is not None:
         return NetworkSpec(name, parsed, "ImageNet", *made_for)

@@ -99,9 +99,20 @@ def _signature(plan: model.Plan, arms: tuple[model.Arm, ...]) -> Any:
         plan.matched_by,
         plan.metric,
         plan.metrics or DEFAULT_METRICS,
+        [pair for line in plan.lines for pair in _ends(plan, line)],
         plan.measuring,
         plan.stops,
     ]
+
+
+def _ends(plan: model.Plan, line: model.Line) -> Iterator[tuple[int | str, int | str]]:
+    """The networks at the ends of a line, for each combination of sweep values: indices of arms, or words."""
+    ids = [arm.id for arm in plan.arms]
+    for arm, end in plan.line_ends(line):
+        yield (
+            ids.index(arm.id) if line.start != "dense" else "dense",
+            end if isinstance(end, str) else ids.index(end.id),
+        )
 
 
 def _arm_signature(plan: model.Plan, arm: model.Arm, indices: dict[str, int]) -> Any:
@@ -117,11 +128,21 @@ def _without_arm_names(group: model.Rounds, names: Collection[str]) -> model.Rou
     prune = group.prune
     if isinstance(prune.amount, model.Matching):
         prune = attrs.evolve(prune, amount=model.Matching(""))
-    tail = tuple(
-        attrs.evolve(action, teacher="") if isinstance(action, model.Distill) and action.teacher in names else action
-        for action in group.tail
-    )
-    return attrs.evolve(group, prune=prune, tail=tail)
+
+    def nameless(tail: tuple[model.Tail, ...]) -> tuple[model.Tail, ...]:
+        return tuple(_tail_without_names(action, names) for action in tail)
+
+    cycles = tuple(attrs.evolve(cycle, tail=nameless(cycle.tail)) for cycle in group.cycles)
+    return attrs.evolve(group, prune=prune, tail=nameless(group.tail), cycles=cycles)
+
+
+def _tail_without_names(action: model.Tail, names: Collection[str]) -> model.Tail:
+    match action:
+        case model.Distill(teacher=teacher) if teacher in names:
+            return attrs.evolve(action, teacher="")
+        case model.Union(arms=arms):
+            return attrs.evolve(action, arms=("",) * len(arms))
+    return action
 
 
 class _PlanWriter:
@@ -158,12 +179,13 @@ class _PlanWriter:
                 "this plan cannot be expanded: arms have their own recipes, and a sweep changes what is before them",
                 "fix the sweep with `--set NAME=VALUE`",
             )
-        shared = attrs.evolve(plans[0], rounds=starts[0], transfer=None)
+        shared = attrs.evolve(plans[0], rounds=starts[0], transfer=None, elastic=None)
         lines = ["plan 1", f"seeds {_seeds(self.plan.seeds)}", "", *settings[0], "", *self._pipeline_lines(shared), ""]
         for arm, lines_of_plan in zip(self.arms, settings, strict=True):
             train = [line for line in unparse.settings(arm) if line not in lines_of_plan]
             rest = attrs.evolve(arm, rounds=arm.rounds[fork.rounds :])
-            tail = attrs.evolve(arm.rounds[fork.rounds - 1], tail=arm.rounds[fork.rounds - 1].tail[fork.tail :])
+            last = arm.rounds[fork.rounds - 1]
+            tail = attrs.evolve(last, tail=last.tail[fork.tail :], cycles=last.cycles[fork.cycles :])
             body = [*train, *self._round_lines(tail, arm)[1:], *self._pipeline_lines(rest)]
             lines += [f"arm {self.arm_names[arm.id]} {{", *body, "}", ""]
         return "\n".join([*lines, "", *self._question_lines(), ""])
@@ -173,22 +195,50 @@ class _PlanWriter:
         for times, body in fold_into_cycles(arm.rounds, groups):
             lines = [line for index in body for line in groups[index]]
             yield from lines if times is None else [f"cycle {times} {{", *lines, "}"]
+        if arm.elastic is not None:
+            yield unparse.elastic(arm.elastic)
         if arm.transfer is not None:
-            tails = [unparse.tail(tail, arm, "") for tail in arm.transfer.tail]
+            tails = [unparse.tail(tail, arm) for tail in arm.transfer.tail]
             yield unparse.transfer(arm.transfer) + (f" {{ {'; '.join(tails)} }}" if tails else "")
 
     def _round_lines(self, group: model.Rounds, arm: model.Arm) -> tuple[str, ...]:
         amount = group.prune.amount
         matched = self._name(amount.arm, arm) if isinstance(amount, model.Matching) else ""
-        tails = [
-            unparse.tail(tail, arm, self._name(tail.teacher, arm) if isinstance(tail, model.Distill) else "")
-            for tail in group.tail
-        ]
-        return (unparse.prune(group.prune, matched), *tails)
+        cycles = (
+            line
+            for cycle in group.cycles
+            for line in (f"cycle {cycle.times} {{", *self._tail_lines(cycle.tail, arm), "}")
+        )
+        prune, times = group.prune, group.prune.times or 1
+        is_within_training = (
+            prune.gradual is not None or prune.settles is not None or isinstance(prune.via, model.Zeroing)
+        )
+        if times > 1 and is_within_training:  # these take no `x N`
+            once = unparse.prune(attrs.evolve(prune, times=1), matched)
+            return (f"cycle {times} {{", once, *self._tail_lines(group.tail, arm), "}", *cycles)
+        return (unparse.prune(prune, matched), *self._tail_lines(group.tail, arm), *cycles)
+
+    def _tail_lines(self, tails: Iterable[model.Tail], arm: model.Arm) -> list[str]:
+        return [unparse.tail(tail, arm, self._names_in(tail, arm)) for tail in tails]
+
+    def _names_in(self, tail: model.Tail, arm: model.Arm) -> list[str]:
+        """The names of the arms that a statement after a prune refers to."""
+        match tail:
+            case model.Distill(teacher=teacher):
+                return [self._name(teacher, arm)]
+            case model.Union(arms=arms):
+                return [self._name(name, arm) for name in arms]
+        return []
 
     def _name(self, name: str, referrer: model.Arm) -> str:
         other = None if name == "dense" else self.plan.find_arm(name, referrer)
         return name if other is None else self.arm_names[other.id]
+
+    def _line_texts(self, line: model.Line) -> Iterator[str]:
+        """A metric on a line between networks, for each combination of sweep values."""
+        for arm, end in self.plan.line_ends(line):
+            start = "dense" if line.start == "dense" else self.arm_names[arm.id]
+            yield str(model.Line(line.metric, start, end if isinstance(end, str) else self.arm_names[end.id]))
 
     def _question_lines(self) -> Iterator[str]:
         plan = self.plan
@@ -207,7 +257,10 @@ class _PlanWriter:
             options.append(f"metric={format_name(plan.metric)}")
         yield " ".join([f"compare {', '.join([*compared, 'dense', *controls])}", *options])
         measuring = unparse.report_options(plan.metrics, plan.measuring)
-        yield " ".join([f"report {', '.join(map(format_name, plan.metrics or DEFAULT_METRICS))}", *measuring])
+        lines = dict.fromkeys(text for line in plan.lines for text in self._line_texts(line))
+        yield " ".join(
+            [f"report {', '.join([*map(format_name, plan.metrics or DEFAULT_METRICS), *lines])}", *measuring]
+        )
         for stop in plan.stops:
             yield f"stop when {unparse.condition(stop)}"
 
@@ -215,7 +268,8 @@ class _PlanWriter:
 def _begun(rounds: tuple[model.Rounds, ...], fork: model.Fork) -> tuple[model.Rounds, ...]:
     """The rounds that the statements before the arms begin, with the tails that they hold."""
     last = rounds[fork.rounds - 1]
-    return (*rounds[: fork.rounds - 1], attrs.evolve(last, tail=last.tail[: fork.tail]))
+    begun = attrs.evolve(last, tail=last.tail[: fork.tail], cycles=last.cycles[: fork.cycles])
+    return (*rounds[: fork.rounds - 1], begun)
 
 
 def _seeds(seeds: tuple[int, ...]) -> str:

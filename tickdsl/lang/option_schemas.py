@@ -9,6 +9,7 @@ import attrs
 
 from tickdsl.lang import no_effect
 from tickdsl.lang.no_effect import Is, NoEffect
+from tickdsl.training.recipes.augmentations import PLAIN_AUGMENTATIONS
 from tickdsl.training.recipes.losses import LOSSES
 from tickdsl.training.recipes.recipe import OPTIMISERS, SAMPLINGS, Recipe
 
@@ -18,9 +19,10 @@ class OptionType:
     """The type of an option: how its value is written and which values are allowed.
 
     kind: `int`, `float`, `share` (a percentage or a number in [0, 1]), `points` (a percentage), `moment`, `moments`,
-    `word` (one of `words`), `words` (a list of them), `schedule` (one of `words`, or a plug-in), `loss` and `optimiser`
-    (the same, with options: `"focal(gamma=1)"`), `weights` (`balanced`, `none` or a list of numbers), `metric` (one of
-    the task), `flag` (on/off) or `text`.
+    `word` (one of `words`), `words` (a list of them), `blocks` (one of `words`, or a list of patterns), `schedule` (one
+    of `words`, or a plug-in), `loss` and `optimiser` (the same, with options: `"focal(gamma=1)"`), `augmentations` (a
+    list of such), `weights` (`balanced`, `none` or a list of numbers), `metric` (one of the task), `flag` (on/off) or
+    `text`.
     least, most: the smallest and the largest allowed value. above, below: every allowed value is greater, or less, than
     this. among: the only allowed values (empty: all).
     idle: the combinations of other settings with which the option does nothing.
@@ -107,7 +109,9 @@ TRAIN_OPTIONS: dict[str, OptionType] = {
     "final-div": OptionType("float", "one-cycle: initial rate / final rate", above=0, idle=(no_effect.ONE_CYCLE_ONLY,)),
     "precision": OptionType("word", "number format for training", ("fp32", "tf32", "bf16", "auto")),
     "compile": OptionType("word", "compile the network with torch.compile", ("on", "off", "auto")),
-    "augment": OptionType("words", "random augmentations of training images", ("none", "crop", "flip", "rotation")),
+    "augment": OptionType(
+        "augmentations", "random augmentations of training images", ("none", *PLAIN_AUGMENTATIONS)
+    ),
     "label-smoothing": OptionType("float", "share of the target probability spread over all classes", least=0),
     "bn-l1": OptionType("float", "strength of an L1 penalty on the scales of batch norm (network slimming)", least=0),
     "clip": OptionType("float", "largest norm of the gradient; a longer one is scaled down (0: off)", least=0),
@@ -247,6 +251,12 @@ PRUNE_OPTIONS: dict[str, OptionType] = {
     "multiple": OptionType(
         "int", "what the number of channels of a pruned layer is a multiple of", least=1, most=65_536
     ),
+    "evaluations": OptionType(
+        "int",
+        "`searched`: how many networks are evaluated on validation data (default: 4 per layer and 17 more)",
+        least=4,
+        most=100_000,
+    ),
     "curve": OptionType("word", "how the removed share of a gradual prune grows", CURVES),
     "step": OptionType("float", "`via penalty`: how much the penalty's factor grows at a time", above=0),
     "every": OptionType("moment", "`via …`: how often the factor grows, or units are set to zero"),
@@ -283,6 +293,14 @@ REGROUP_OPTIONS: dict[str, OptionType] = {
     "min-rows": OptionType("int", "a part of no more filters than this gets no block (default 16)", least=0),
 }  # fmt: skip
 SPLIT_OPTIONS: dict[str, OptionType] = {}
+REWIND_OPTIONS: dict[str, OptionType] = {
+    "align": OptionType(
+        "word",
+        "match the units of the other seed's network to this one's by their weights, in the dense networks at the end "
+        "of their training or in the current ones",
+        ("dense", "current"),
+    ),
+}
 DISTILL_OPTIONS: dict[str, OptionType] = {
     "temperature": OptionType("float", "softmax temperature of the distillation loss", above=0),
     "weight": OptionType("share", "weight of the distillation loss in the total loss", above=0),
@@ -290,6 +308,15 @@ DISTILL_OPTIONS: dict[str, OptionType] = {
 }
 TRANSFER_OPTIONS: dict[str, OptionType] = {
     "head": OptionType("word", "whether the classifier is re-initialised or kept", ("reset", "keep")),
+}
+#: How a stretch fills the stages of a deeper network, and what a squeeze drops, besides a list of blocks.
+ORDERS_OF_BLOCKS = ("append", "interpolate")
+DROPS = ("last", "alternate")
+STRETCH_OPTIONS: dict[str, OptionType] = {
+    "order": OptionType("word", "how copies of blocks are ordered: B1 B2 B1 B2, or B1 B1 B2 B2", ORDERS_OF_BLOCKS),
+}
+SQUEEZE_OPTIONS: dict[str, OptionType] = {
+    "drop": OptionType("blocks", "the blocks to leave out: the last of every stage, every other one, or a list", DROPS),
 }
 #: Statement -> its options. Those of `model` and `data` depend on the name that follows.
 STATEMENT_OPTIONS: dict[str, dict[str, OptionType]] = {
@@ -299,8 +326,11 @@ STATEMENT_OPTIONS: dict[str, dict[str, OptionType]] = {
     "split": SPLIT_OPTIONS,
     "refill": REFILL_OPTIONS,
     "regroup": REGROUP_OPTIONS,
+    "rewind": REWIND_OPTIONS,
     "distill": DISTILL_OPTIONS,
     "evolve": EVOLVE_OPTIONS,
+    "stretch": STRETCH_OPTIONS,
+    "squeeze": SQUEEZE_OPTIONS,
     "transfer": TRANSFER_OPTIONS,
     "compare": COMPARE_OPTIONS,
     "report": REPORT_OPTIONS,

@@ -358,6 +358,14 @@ class Regroup:
 
 
 @attrs.frozen
+class Union:
+    """`union of ARM, …`."""
+
+    arms: tuple[Value, ...]
+    span: Span = _span()
+
+
+@attrs.frozen
 class Recalibrate:
     """`recalibrate`."""
 
@@ -375,12 +383,29 @@ class Grow:
 
 
 @attrs.frozen
+class Donor:
+    """`of seed N`, `of next seed`. seed: None for the next one."""
+
+    seed: Value | None
+    span: Span = _span()
+
+
+@attrs.frozen
 class Rewind:
-    """`rewind lr|weights [to MOMENT]`."""
+    """`rewind WHAT [of seed N] [to MOMENT]`."""
 
     what: Value
+    donor: Donor | None
     to: Value | None
     options: tuple[Option, ...]
+    span: Span = _span()
+
+
+@attrs.frozen
+class Perturb:
+    """`perturb 5%`."""
+
+    share: Value
     span: Span = _span()
 
 
@@ -410,6 +435,16 @@ class Evolve:
     unit: Value
     share: Value
     by: Value | None
+    options: tuple[Option, ...]
+    span: Span = _span()
+
+
+@attrs.frozen
+class Elastic:
+    """`stretch to MODEL [order=append] [key=value …]`, `squeeze to MODEL [drop=last] [key=value …]`."""
+
+    verb: str
+    model: Value
     options: tuple[Option, ...]
     span: Span = _span()
 
@@ -455,10 +490,20 @@ class Compare:
 
 
 @attrs.frozen
+class Line:
+    """`barrier of ARM to ARM`, `barrier of ARM to next seed`. end: None for the next seed."""
+
+    metric: Value
+    start: Value
+    end: Value | None
+    span: Span = _span()
+
+
+@attrs.frozen
 class Report:
     """`report METRIC, … [key=value …]`."""
 
-    metrics: tuple[Value, ...]
+    metrics: tuple[Value | Line, ...]
     options: tuple[Option, ...]
     span: Span = _span()
 
@@ -474,12 +519,14 @@ class Stop:
 Statement = (
     Version | Let | Include | Seeds | Sweep
     | Model | Data | Split | Train
-    | Prune | Overlap | Refill | Regroup | Recalibrate | Grow | Rewind | Retrain | Distill | Evolve | Transfer | Cycle
+    | Prune | Overlap | Union | Refill | Regroup | Recalibrate | Grow | Rewind | Perturb | Retrain | Distill | Evolve
+    | Elastic | Transfer | Cycle
     | Arm | Compare | Report | Stop
 )  # fmt: skip
 #: The statements of the pipeline, which act in the order written.
 PIPELINE = (
-    Prune, Overlap, Refill, Regroup, Recalibrate, Grow, Rewind, Retrain, Distill, Evolve, Transfer, Cycle,
+    Prune, Overlap, Union, Refill, Regroup, Recalibrate, Grow, Rewind, Perturb, Retrain, Distill, Evolve, Elastic,
+    Transfer, Cycle,
 )  # fmt: skip
 #: The settings: in any order, each once per scope; an arm overrides the settings of the file.
 SETTINGS = (Model, Data, Split, Train)
@@ -492,6 +539,16 @@ class File:
     statements: tuple[Statement, ...]
     source: Source = attrs.field(eq=False, repr=False)
     unparsed: tuple[Span, ...] = attrs.field(default=(), eq=False, repr=False)
+
+
+def named_arms(node: Any) -> tuple[Value, ...]:
+    """The arms that a node of a pipeline refers to, as they are written."""
+    match node:
+        case Distill(teacher=name) | Matching(arm=name):
+            return (name,)
+        case Union(arms=names):
+            return names
+    return ()
 
 
 def of_type(statements: Iterable[Statement], *kinds: type) -> list[Any]:

@@ -30,6 +30,7 @@ CLOSED_WORDS: dict[str, dict[str, str]] = {
         "uniform": "same as `local`",
         "erk": "layer-wise densities by the Erdős–Rényi kernel: wide layers become sparser (weights only)",
         "balanced": "layer-wise densities that leave every layer as many weights (weights only)",
+        "searched": "what each layer loses is searched: as much as makes the network best on validation data",
     },
     "BASE": {
         "remaining": "a share of the units that are left (default)",
@@ -42,6 +43,9 @@ CLOSED_WORDS: dict[str, dict[str, str]] = {
     "WHAT": {
         "lr": "keep the weights and replay the recipe from that moment",
         "weights": "restore the weights of the dense run at that moment and train from there",
+        "signs": "give the weights the signs that they had at that moment, and replay the recipe from there",
+        "magnitudes": "restore the dense run of that moment, but keep the signs of the weights",
+        "mask": "take the mask of another seed",
     },
     "SPLIT_BY": {
         "classes": "each part holds some of the classes",
@@ -108,6 +112,7 @@ STATEMENTS: dict[str, StatementForm] = {
         "regroup [groups=N] [ratio=FACTOR] [min-rows=N]",
         "turn the pruned weights of each convolution into dense blocks of similar filters",
     ),
+    "union": StatementForm("pipeline", "union of ARM, …", "keep what the tickets of these arms keep, too"),
     "recalibrate": StatementForm(
         "pipeline", "recalibrate", "compute the statistics of batch norm anew, on the network that was pruned"
     ),
@@ -115,7 +120,12 @@ STATEMENTS: dict[str, StatementForm] = {
         "pipeline", "grow weights AMOUNT|all [by CRITERION]", "put removed weights back into the network"
     ),
     "rewind": StatementForm(
-        "pipeline", "rewind lr|weights [to MOMENT]", "set where the training after a prune starts from"
+        "pipeline",
+        "rewind lr|weights|signs|magnitudes|mask [of seed N|of next seed] [to MOMENT] [align=dense|current]",
+        "set where the training after a prune starts from, or take a mask",
+    ),
+    "perturb": StatementForm(
+        "pipeline", "perturb SHARE", "add noise to the weights that the next training starts from"
     ),
     "retrain": StatementForm(
         "pipeline", "retrain SCHEDULE [LENGTH] [key=value …]", "continue training with another schedule"
@@ -128,10 +138,24 @@ STATEMENTS: dict[str, StatementForm] = {
         "evolve weights SHARE [by magnitude] [grow=gradient|random|momentum] [key=value …]",
         "exchange weights of a sparse network while it trains (SET, RigL, SNFS)",
     ),
+    "stretch": StatementForm(
+        "pipeline",
+        "stretch to MODEL [order=append|interpolate] [key=value …]",
+        "train the ticket as a deeper network of its family, with copies of its blocks",
+    ),
+    "squeeze": StatementForm(
+        "pipeline",
+        "squeeze to MODEL [drop=last|alternate|[BLOCK, …]] [key=value …]",
+        "train the ticket as a shallower network of its family, without some of its blocks",
+    ),
     "transfer": StatementForm(
         "pipeline", "transfer to DATA [head=reset|keep]", "train the pruned structure on another data set"
     ),
-    "cycle": StatementForm("pipeline", "cycle N { prune …; rewind … }", "repeat a block of statements N times"),
+    "cycle": StatementForm(
+        "pipeline",
+        "cycle N { prune …; rewind … } | cycle N { rewind … }",
+        "repeat a block of statements, or a training, N times",
+    ),
     "arm": StatementForm(
         "question", "arm NAME { settings and pipeline }", "one variant; the statements before the arms apply to all"
     ),
@@ -140,7 +164,11 @@ STATEMENTS: dict[str, StatementForm] = {
         "compare ARM, …, random-init, dense [key=value …]",
         "test arms against controls and the dense network",
     ),
-    "report": StatementForm("question", "report METRIC, … [key=value …]", "the metrics shown in the results table"),
+    "report": StatementForm(
+        "question",
+        "report METRIC, …, barrier of ARM to ARM|next seed [key=value …]",
+        "the metrics shown in the results table",
+    ),
     "stop": StatementForm(
         "question", "stop when METRIC <|<=|>|>= VALUE", "end an arm after the first level that meets the condition"
     ),
@@ -151,8 +179,10 @@ CLAUSE_WORDS: dict[str, str] = {
     "on": "the model's data set",
     "in": "the only layers to prune; after `sweep NAME`: the values",
     "except": "layers that are not pruned",
-    "of": "the base of a share (`20% of original`), a cost (`to 50% of flops`), or the number of parts (`2 of 3`)",
-    "to": "the final sparsity or share of a cost removed, the moment to rewind to, or the data set to transfer to",
+    "of": "the base of a share (`20% of original`), a cost (`to 50% of flops`), the number of parts (`2 of 3`), "
+    "another seed, the arms of a `union`, or the networks of a barrier",
+    "to": "the final sparsity or share of a cost removed, the moment to rewind to, the data set to transfer to, the "
+    "network to stretch or squeeze to, or the other network of a barrier",
     "matching": "the arm whose sparsity to match",
     "until": "prune in rounds until this share or condition is reached",
     "by": "the criterion that ranks the units",
@@ -161,6 +191,8 @@ CLAUSE_WORDS: dict[str, str] = {
     "every": "how often a gradual prune removes units",
     "via": "what happens to the chosen units before they are removed: `penalty` or `zeroing`",
     "all": "every unit that was removed",
+    "seed": "another seed of the same arm, by its number",
+    "next": "the seed after each seed of the plan; after the last one, the first",
     "when": "the condition that ends an arm",
 }
 #: Words for moments, besides lengths and shares.
@@ -173,14 +205,20 @@ MOMENT_WORDS: dict[str, str] = {
 SILENCE_COMMENT = re.compile(r"#\s*ok\b([^#\n]*)")
 
 #: Networks that `compare` builds without an arm of that name -> whether this version supports them.
-CONTROLS: dict[str, bool] = {"dense": True, "random-init": True, "random-structure": True, "early": True}
+CONTROLS: dict[str, bool] = {
+    "dense": True, "random-init": True, "random-structure": True, "early": True,
+    "shuffled-mask": True, "by-magnitude": True, "by-snip": True, "by-grasp": True, "by-synflow": True,
+}  # fmt: skip
+#: The controls that start from the ticket's weights and have its training, with another choice of what is left.
+CHOICE_CONTROLS = ("shuffled-mask", "by-magnitude", "by-snip", "by-grasp", "by-synflow")
 ALL_ARMS = "all"
 
 #: Built-in metrics of `report`.
 METRICS = (
     "accuracy", "loss", "sparsity", "params", "flops", "rounds", "train-time", "train-flops",
     "latency", "memory", "energy", "carbon",
-    "early-stop", "pruned", "robustness", "barrier", "data", "fid",
+    "early-stop", "pruned", "robustness", "barrier", "data", "fid", "distance", "sign-agreement", "mask-overlap",
+    "ensemble",
 )  # fmt: skip
 #: Metric or control -> what it means.
 WORD_SUMMARIES: dict[str, str] = {
@@ -192,8 +230,8 @@ WORD_SUMMARIES: dict[str, str] = {
     "rounds": "pruning rounds up to this level",
     "train-time": "training time in seconds",
     "train-flops": "multiply-adds of all trainings that led to a network; pruned weights take none",
-    "latency": "seconds to classify one image, and one batch",
-    "memory": "bytes needed to classify a batch, and to train for one step",
+    "latency": "seconds for one image or text, and for one batch",
+    "memory": "bytes needed for the outputs of a batch, and to train for one step",
     "energy": "energy used by training, in joules: measured if the machine has a counter, else estimated from `watts`",
     "carbon": "CO2 emitted by training, in grams: the energy times `intensity`",
     "early-stop": "when the loss was lowest, on validation data or else on the test set",
@@ -201,14 +239,26 @@ WORD_SUMMARIES: dict[str, str] = {
     "pruned": "test accuracy straight after the prune, before any retraining",
     "robustness": "accuracy on corrupted images and under adversarial attack",
     "barrier": "increase in test error along the line to the same network trained with another data order",
+    "distance": "how far weights are from their initial values and from those of the next seed, relative to their norm",
+    "sign-agreement": "share of the weights left that have their initial sign, and the sign that they have in the next "
+    "seed",
+    "mask-overlap": "of the weights that a seed or the next one has left, the share that both have",
+    "ensemble": "the compared metric of the averaged outputs of all seeds of a network",
     "fid": "Fréchet inception distance of generated images, by the weights of Inception in `inception`",
     "dense": "the unpruned network; always included",
     "random-init": "the same structure, trained from new random weights",
     "random-structure": "the same number of units per layer (or, with `match=`, the same cost), chosen at random, with "
     "the original initial weights",
     "early": "the dense network, trained for a short time",
+    "shuffled-mask": "the weights and the training of the ticket, with as many units in every layer, chosen at random",
+    "by-magnitude": "the weights and the training of the ticket, pruned at once by `magnitude` to its size",
+    "by-snip": "the weights and the training of the ticket, pruned at once by `snip` to its size",
+    "by-grasp": "the weights and the training of the ticket, pruned at once by `grasp` to its size",
+    "by-synflow": "the weights and the training of the ticket, pruned by `synflow` to its size in 100 steps",
     "all": "every arm",
 }
+#: Metrics of `report` that can be measured between the networks of two arms or seeds.
+LINE_METRICS = ("barrier",)
 #: How `grow` ranks the weights that were removed.
 GROWTH_CRITERIA = ("magnitude", "gradient", "random")
 #: How `refill` ranks filters.

@@ -17,11 +17,17 @@ from tickdsl.training import catalogue
 from tickdsl.training.catalogue.input_shapes import is_tokens
 from tickdsl.training.catalogue.purposes import data_purpose, fits, model_purpose
 from tickdsl.training.catalogue.tasks import TASK_INFOS, TASK_METRICS
+from tickdsl.training.recipes.augmentations import AUGMENTATIONS
 from tickdsl.training.recipes.losses import LOSSES
 from tickdsl.training.recipes.recipe import OPTIMISERS, SCHEDULES
 
 #: Kind of an option -> the names that it takes.
-_REGISTRIES: Mapping[str, Registry[Any]] = {"schedule": SCHEDULES, "loss": LOSSES, "optimiser": OPTIMISERS}
+_REGISTRIES: Mapping[str, Registry[Any]] = {
+    "schedule": SCHEDULES,
+    "loss": LOSSES,
+    "optimiser": OPTIMISERS,
+    "augmentations": AUGMENTATIONS,
+}
 _NOT_YET = "not supported in this version"
 
 
@@ -100,7 +106,7 @@ def _names(context: CursorContext, names: DefinedNames) -> Iterable[CompletionEn
     if option is not None:
         return _values(_schema(context).get(option))
     before = _clause(context)
-    if before == "MODEL":
+    if before == "MODEL" or (before == "TO" and statement in ("stretch", "squeeze")):
         return _models(names.data)
     if before in ("ON", "DATA") or (before == "TO" and statement == "transfer"):
         return _datasets(names.model)
@@ -121,7 +127,7 @@ def _names(context: CursorContext, names: DefinedNames) -> Iterable[CompletionEn
         builtin = registries.SCHEDULES.builtin.items()
         known = [CompletionEntry(word, "EnumMember", meaning=schedule.summary) for word, schedule in builtin]
         return [*known, *_added(registries.SCHEDULES, "EnumMember")]
-    if before == "FROM":
+    if before == "FROM" or (statement == "report" and before in ("OF", "TO")):
         return [*_arms(names), *_meanings({"dense": True})]
     if before == "MATCHING":
         return _arms(names)
@@ -249,6 +255,11 @@ def _schema(context: CursorContext) -> Mapping[str, OptionType | catalogue.Optio
     try:
         if context.statement == "model":
             return catalogue.MODELS[name].options if name in catalogue.MODELS else {}
+        if context.statement in ("stretch", "squeeze"):
+            target = str(context.before[2]).strip('"') if len(context.before) > 2 else ""
+            known = catalogue.MODELS[target].options if target in catalogue.MODELS else {}
+            own = option_schemas.STATEMENT_OPTIONS[context.statement]
+            return {**own, **catalogue.architecture_options(known)}
         if context.statement == "data":
             return catalogue.DATASETS[name].options if name in catalogue.DATASETS else {}
     except PluginError:  # reported by a diagnostic
@@ -296,6 +307,7 @@ def _values(option: OptionType | catalogue.Option | None) -> list[CompletionEntr
             CompletionEntry(word, "EnumMember", meaning=getattr(value, "summary", value))
             for word, value in registry.builtin.items()
         ]
-        return [*known, *_added(registry, "EnumMember")]
+        others = [CompletionEntry("none", "EnumMember")] if "none" in option.words else []
+        return [*others, *known, *_added(registry, "EnumMember")]
     words = ("on", "off") if option.kind == "flag" else option.words
     return [CompletionEntry(word, "EnumMember", meaning=option.summary) for word in words]

@@ -7,25 +7,31 @@ there, which is an exact prefix of the dense training and is stored on the way w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Generator, Mapping, Sequence
+from fractions import Fraction
+from typing import Any, Protocol, TypeVar
 
 import attrs
 import networkx as nx
 
 from tickdsl.moments import INIT, Moment
 from tickdsl.plan.coarsening import coarsening_args, has_dense_blocks
+from tickdsl.plan.criterion_controls import CRITERION_CONTROLS
 from tickdsl.plan.measurement_steps import MeasurementContext, measurement_steps
 from tickdsl.plan.model import (
     Arm,
     Condition,
     Distill,
+    Elastic,
     Evolve,
+    FromSeed,
     Grow,
+    MaskOf,
     Matching,
     Options,
     Overlap,
     Penalty,
+    Perturb,
     Plan,
     Prune,
     Recalibrate,
@@ -36,9 +42,12 @@ from tickdsl.plan.model import (
     Rounds,
     Tail,
     Transfer,
+    Union,
     Zeroing,
+    as_json,
 )
-from tickdsl.plan.prune_arguments import equal_cost_args, layer_scopes, prune_args
+from tickdsl.plan.prune_arguments import equal_cost_args, layer_scopes, matching_args, prune_args
+from tickdsl.plan.search_steps import SEARCHED
 from tickdsl.plan.sparse_training import (
     evolve_args,
     gradual_args,
@@ -58,6 +67,7 @@ from tickdsl.plan.step_builder import (
 )
 from tickdsl.plan.study import Level, LoweringError, Measurement
 
+T = TypeVar("T")
 TICKET, DENSE = "ticket", "dense"
 
 
@@ -92,6 +102,10 @@ class PlanContext(Protocol):
         """The results of the arm `name` under the same seed and the same sweep values as `referrer`."""
         ...
 
+    def lowering_of(self, arm: Arm, seed: int) -> ArmLowering:
+        """The lowering of an arm under a seed, which may have to be continued."""
+        ...
+
 
 @attrs.frozen
 class _State:
@@ -115,12 +129,23 @@ class _State:
     pruned: str = ""
     #: The structure straight after the last prune.
     pruned_structure: str | None = None
+    #: The number of times that noise was added so far.
+    perturbed: int = 0
     #: Whether the weights are those of a training with this structure, and no training is pending.
     trained: bool = False
 
 
+#: The lowering of something that pauses where another seed's state is needed.
+_Pausing = Generator[None, None, T]
+
+
 class ArmLowering:
-    """Lowers one arm under one seed, adding its steps, measurements and levels to the plan's."""
+    """Lowers one arm under one seed, adding its steps, measurements and levels to the plan's.
+
+    Where a statement takes something from another seed, the state before it is recorded and the lowering pauses, so
+    that seeds that take from each other in turn can be lowered in step. What is recorded depends on earlier such
+    statements only, so no seed waits for itself.
+    """
 
     def __init__(self, context: PlanContext, arm: Arm, seed: int) -> None:
         self._context, self._plan, self._arm, self._seed = context, context.plan, arm, seed
@@ -129,21 +154,51 @@ class ArmLowering:
             context.graph, arm, seed, context.fingerprint, context.is_ticket, task_of=context.task_of,
             every=context.plan.measuring.every,
         )  # fmt: skip
+        #: Builds the steps of the network that levels are measured as: another one after a stretch or a squeeze.
+        self._resized = self._steps if arm.elastic is None else self._steps.for_model(arm.elastic.model)
         #: Builds the steps that measure levels: on other data after a transfer.
-        self._target = self._steps if arm.transfer is None else self._steps.for_data(arm.transfer.data)
+        self._target = self._resized if arm.transfer is None else self._resized.for_data(arm.transfer.data)
         #: The step of the network that the levels are compared with.
         self._dense = ""
-        self._is_measured = arm.id in context.measured_arms
+        self._is_measured = arm.id in context.measured_arms and seed in context.plan.seeds
+        self._progress = self._lower()
+        #: The states before each statement that takes something from another seed, in order.
+        self._exchanged: list[list[_State]] = []
         #: The training of the network that is pruned first.
         self._dense_training = TrainingSpec(arm.dense_recipe)
 
     @property
     def trainings(self) -> int:
         """The number of trainings of this arm and seed, shared or not."""
-        return self._steps.trainings + (self._target.trainings if self._arm.transfer else 0)
+        builders = {id(builder): builder for builder in (self._steps, self._resized, self._target)}
+        return sum(builder.trainings for builder in builders.values())
 
     def lower(self) -> ArmResults:
         """Add all steps of the arm."""
+        for _ in self._progress:
+            pass
+        return self._results
+
+    def exchanged(self, number: int) -> _State:
+        """The state before the statement `number` (from 0) that takes something from another seed."""
+        while len(self._exchanged) <= number:
+            next(self._progress)
+        return self._exchanged[number][0]
+
+    def dense_weights(self, moment: Moment) -> str:
+        """Add the weights of the dense run that is pruned at a moment."""
+        return self._steps.dense_at(moment, None, self._dense_training)
+
+    def dense_network(self) -> str:
+        """Add the dense run that is pruned, up to its end."""
+        return self._steps.train(self._steps.init(None), self._steps.base(), None, self._dense_training, label="dense")
+
+    @property
+    def measuring_steps(self) -> StepBuilder:
+        """Builds the steps that measure the levels of this arm and seed."""
+        return self._target
+
+    def _lower(self) -> _Pausing[None]:
         arm = self._arm
         # A network that is not pruned is trained on all data.
         indices = range(arm.split.parts) if arm.split and arm.rounds else (None,)
@@ -155,20 +210,24 @@ class ArmLowering:
         level = done = 0
         for group_index, group in enumerate(arm.rounds):
             times = self._times(group.prune)
+            is_last_group, groups = group_index == len(arm.rounds) - 1, arm.rounds[: group_index + 1]
             for index in range(times):
-                states = self._round(states, group_index, index, times, done)
+                states = yield from self._round(states, group_index, index, times, done)
                 done += 1
                 if not group.joined and (not is_one_level(group) or index == times - 1):
                     level += 1
-                    is_final = group_index == len(arm.rounds) - 1
-                    groups = arm.rounds[: group_index + 1]
+                    is_final = is_last_group and not group.cycles
                     self._level(level, states, groups, is_final=is_final, is_last=is_final and index == times - 1)
-        return self._results
+            trainings = [number for number, cycle in enumerate(group.cycles) for _ in range(cycle.times)]
+            for left, number in zip(reversed(range(len(trainings))), trainings, strict=True):
+                done, level = done + 1, level + 1
+                states = yield from self._training_round(states, group_index, number, done)
+                self._level(level, states, groups, is_final=False, is_last=is_last_group and not left)
 
     def _dense_network(self) -> str:
         """Add the network that the levels are compared with: trained, or a ticket as it is."""
         base = self._target.base()
-        if self._steps.starts_trained and self._arm.transfer is None:
+        if self._target.starts_trained and self._arm.transfer is None:
             return self._ticket_as_it_is()
         return self._target.train(self._target.init(None), base, None, label="dense")
 
@@ -187,7 +246,9 @@ class ArmLowering:
     def _results_of(self, arm_name: str) -> ArmResults:
         return self._context.results_of(arm_name, self._arm, self._seed)
 
-    def _round(self, states: list[_State], group_index: int, index: int, times: int, done: int) -> list[_State]:
+    def _round(
+        self, states: list[_State], group_index: int, index: int, times: int, done: int
+    ) -> _Pausing[list[_State]]:
         """Add one round of a group; `done` is the number of rounds of the arm before it."""
         group = self._arm.rounds[group_index]
         if group.prune.settles is not None:
@@ -196,10 +257,10 @@ class ArmLowering:
                 attrs.evolve(state, round=done + 1, pruned=state.weights, pruned_structure=state.structure)
                 for state in settled
             ]
-            return self._apply_tails(group_index, states)
+            return (yield from self._apply_tails(group_index, states))
         if group.prune.gradual is not None:
             states = [self._prune_gradually(state, group.prune, done) for state in states]
-            return self._apply_tails(group_index, states)
+            return (yield from self._apply_tails(group_index, states))
         if isinstance(group.prune.via, Zeroing):
             states = [self._train_softly(state, group.prune, group.prune.via, index, times, done) for state in states]
         else:
@@ -211,7 +272,8 @@ class ArmLowering:
             origin = self._steps.init(state.part) if group.prune.by == "delta" else None
             roles = step_parents(weights=state.weights, structure=state.structure, matched=matched, origin=origin)
             all_args = {**args, **self._steps.network_args(state.part)}
-            key = self._steps.add("prune", all_args, roles, f"prune round {index + 1}", seeded=group.prune.pictures)
+            seeded = group.prune.pictures or group.prune.scope == SEARCHED
+            key = self._steps.add("prune", all_args, roles, f"prune round {index + 1}", seeded=seeded)
             weights = state.weights
             if isinstance(group.prune.via, Penalty):
                 weights = self._train_with_penalty(state, group.prune.via, key, done + 1)
@@ -229,7 +291,7 @@ class ArmLowering:
             )
         if group.tail or index == times - 1:  # rounds without a tail refine one selection
             pruned = [self._with_own_recipe(state, group_index) for state in pruned]
-        return self._apply_tails(group_index, pruned)
+        return (yield from self._apply_tails(group_index, pruned))
 
     def _prune_gradually(self, state: _State, prune: Prune, done: int) -> _State:
         """Add a training in which a prune removes its units in parts; its result holds the structure too."""
@@ -266,22 +328,73 @@ class ArmLowering:
             raise LoweringError(f"arm {self._arm.id}: {clause} needs a training of its own")
         return state.pending
 
-    def _apply_tails(self, group_index: int, states: list[_State]) -> list[_State]:
+    def _training_round(self, states: list[_State], group_index: int, number: int, done: int) -> _Pausing[list[_State]]:
+        """Add a round without a prune: of the cycle `number` of a group; `done` counts the rounds, this one too."""
+        states = [attrs.evolve(self._trained(state), retrained=False, round=done) for state in states]
+        cycle = self._arm.rounds[group_index].cycles[number]
+        recipes = [self._arm.recipe_of_cycle(group_index, number)] * len(cycle.tail)
+        return (yield from self._apply(cycle.tail, recipes, states))
+
+    def _apply_tails(self, group_index: int, states: list[_State]) -> _Pausing[list[_State]]:
         """Apply the statements after a prune."""
-        for number, tail in enumerate(self._arm.rounds[group_index].tail):
-            recipe = self._arm.recipe_of(group_index, number)
+        tails = self._arm.rounds[group_index].tail
+        recipes = [self._arm.recipe_of(group_index, number) for number in range(len(tails))]
+        return (yield from self._apply(tails, recipes, states))
+
+    def _apply(self, tails: Sequence[Tail], recipes: Sequence[Options], states: list[_State]) -> _Pausing[list[_State]]:
+        """Apply statements in order, each with the recipe that it replays."""
+        for number, (tail, recipe) in enumerate(zip(tails, recipes, strict=True)):
             match tail:
                 case Overlap():
                     states = self._overlap(states, tail)
+                case Union():
+                    states = self._union(states, tail)
                 case Grow():
-                    before = self._arm.rounds[group_index].tail[:number]
-                    trains = any(isinstance(earlier, Rewind | Retrain) for earlier in before)
+                    trains = any(isinstance(earlier, Rewind | Retrain) for earlier in tails[:number])
                     states = [self._grow(state, tail, trains) for state in states]
                 case Refill() | Regroup():
                     states = [self._coarsen(state, tail) for state in states]
+                case Rewind() | MaskOf() if tail.of:
+                    states = yield from self._take(states, tail, recipe)
                 case _:
                     states = [self._apply_tail(state, tail, recipe) for state in states]
         return states
+
+    def _take(self, states: list[_State], tail: FromSeed, recipe: Options) -> _Pausing[list[_State]]:
+        """Apply a statement that takes something from another seed, which is lowered up to the same statement."""
+        if len(states) > 1:
+            raise LoweringError(f"arm {self._arm.id}: parts of the data cannot take anything from another seed")
+        number = len(self._exchanged)
+        self._exchanged.append(states)
+        yield
+        seed = self._plan.donor(tail.of, self._seed)
+        donor = self if seed == self._seed else self._context.lowering_of(self._arm, seed)
+        return [self._taken(states[0], donor, donor.exchanged(number), tail, recipe)]
+
+    def _taken(self, state: _State, donor: ArmLowering, theirs: _State, tail: FromSeed, recipe: Options) -> _State:
+        """The state after taking something from `donor`, whose state is `theirs`."""
+        align = tail.align if donor is not self else ""
+        references = (
+            (self.dense_network(), donor.dense_network()) if align == "dense" else (state.weights, theirs.weights)
+        )
+        if isinstance(tail, MaskOf):
+            structure = self._aligned(references, None, theirs.structure) if align else theirs.structure
+            return attrs.evolve(state, structure=structure, trained=False)
+        to = self._dense_training.canonical(tail.to)
+        weights = theirs.weights if tail.current else donor.dense_weights(to)
+        if align:
+            weights = self._aligned(references, weights, theirs.structure if tail.current else None)
+        if tail.what != "weights":
+            weights = self._mixed(state, tail.what, weights)
+        return attrs.evolve(
+            state, weights=weights, pending=TrainingSpec(recipe, start=to), rewound=to, fresh=False, trained=False
+        )
+
+    def _aligned(self, references: tuple[str, str], weights: str | None, structure: str | None) -> str:
+        """Add weights or a mask of another seed, with its units in the order of this seed's."""
+        own, other = references
+        roles = step_parents(weights=weights, structure=structure, own=own, other=other)
+        return self._steps.add("align", self._steps.network_args(None), roles, "align")
 
     def _grow(self, state: _State, tail: Grow, trains: bool) -> _State:
         """Add a step that puts weights back; `trains`: after the training that the statements before it set."""
@@ -335,7 +448,13 @@ class ArmLowering:
         """The structure that a prune matches: that of the same level, or of the last level of the other arm."""
         if not isinstance(prune.amount, Matching):
             return None
-        structures = self._results_of(prune.amount.arm).structures
+        return self._structure_at_this_level(prune.amount.arm)
+
+    def _structure_at_this_level(self, arm_name: str) -> str:
+        """The structure that another arm has at the level that is being made, or at its last one."""
+        structures = self._results_of(arm_name).structures
+        if not structures:
+            raise LoweringError(f"arm {self._arm.id} refers to arm {arm_name}, which has no ticket")
         return structures[min(len(self._results.structures), len(structures) - 1)]
 
     def _train_until(self, state: _State, moment: Moment | None) -> _State:
@@ -363,6 +482,17 @@ class ArmLowering:
         key = self._steps.add("overlap", args, roles, "overlap")
         return [attrs.evolve(state, structure=key, pruned_structure=key, trained=False) for state in states]
 
+    def _union(self, states: list[_State], tail: Union) -> list[_State]:
+        """Add a step that keeps what the states or the tickets of other arms keep."""
+        others = [self._structure_at_this_level(name) for name in tail.arms]
+        united = []
+        for state in states:
+            roles = {f"part {i}": key for i, key in enumerate([str(state.structure), *others])}
+            args = {"at_least": 1, **self._steps.network_args(state.part)}
+            key = self._steps.add("overlap", args, roles, "union")
+            united.append(attrs.evolve(state, structure=key, pruned_structure=key, trained=False))
+        return united
+
     def _apply_tail(self, state: _State, tail: Tail, recipe: Options) -> _State:
         """The state after a statement that sets the next training; `recipe`: the one that it replays."""
         match tail:
@@ -375,11 +505,15 @@ class ArmLowering:
                 # After a `retrain`, its schedule starts later.
                 training = state.pending if state.retrained and state.pending else TrainingSpec(recipe)
                 return attrs.evolve(state, pending=attrs.evolve(training, start=training.canonical(to)))
-            case Rewind(_, to):
+            case Rewind(what, to):
                 to = self._dense_training.canonical(to)
                 weights = self._steps.dense_at(to, state.part, self._dense_training)
                 pending = TrainingSpec(recipe, start=to)
-                return attrs.evolve(state, weights=weights, pending=pending, rewound=to, fresh=False)
+                if what != "weights":
+                    weights = self._mixed(state, what, weights)
+                return attrs.evolve(state, weights=weights, pending=pending, rewound=to, fresh=False, trained=False)
+            case Perturb(share):
+                return self._perturbed(state, share)
             case Retrain(_, retraining, fresh):
                 weights = self._steps.random_init(state.part, str(state.structure)) if fresh else state.weights
                 # Fresh weights have seen no images; others would see those of the training so far in the same order.
@@ -395,6 +529,21 @@ class ArmLowering:
                 taught = self._with_teacher(state.pending, tail, state.part, recipe)
                 return attrs.evolve(state, pending=taught, distill=(tail, recipe))
         return state
+
+    def _mixed(self, state: _State, what: str, origin: str) -> str:
+        """Add the weights with the `signs` or the `magnitudes` of those of a step, and the others of the state."""
+        args = {"what": what, **self._steps.network_args(state.part)}
+        roles = step_parents(weights=state.weights, structure=state.structure, origin=origin)
+        return self._steps.add("mix", args, roles, f"rewind {what}")
+
+    def _perturbed(self, state: _State, share: Fraction) -> _State:
+        """Add noise to the weights; each `perturb` of an arm has a draw of its own."""
+        args = {"share": float(share), **self._steps.network_args(state.part)}
+        if state.perturbed:
+            args["draw"] = state.perturbed
+        roles = step_parents(weights=state.weights, structure=state.structure)
+        key = self._steps.add("perturb", args, roles, "perturb", seeded=True)
+        return attrs.evolve(state, weights=key, trained=False, perturbed=state.perturbed + 1)
 
     def _with_teacher(
         self, training: TrainingSpec | None, tail: Distill, part: int | None, recipe: Options
@@ -438,7 +587,8 @@ class ArmLowering:
         `is_final`: it is in the last group of the arm, `is_last`: it is the last possible round.
         """
         state, group = states[0], groups[-1]
-        ticket = self._train_level(state)
+        start = self._start_of_level(state)
+        ticket = self._train_level(start)
         structure = str(self._context.graph.nodes[ticket]["step"].structure)
         self._results.structures.append(structure)
         self._results.tickets.append(ticket)
@@ -459,12 +609,12 @@ class ArmLowering:
                 until,
                 ends,
                 dense=self._dense,
-                task=self._context.task_of(self._arm.model, self._arm.data),
+                task=self._context.task_of(self._arm.judged_model, self._arm.data),
                 dense_cost=self._dense_cost(ends),
             )
         )
         self._measure(TICKET, level, ticket)
-        if "pruned" in self._plan.metrics and self._arm.split is None:
+        if "pruned" in self._plan.metrics and self._arm.split is None and self._arm.elastic is None:
             roles = step_parents(weights=state.pruned, structure=state.pruned_structure)
             key = self._steps.add("pruned", self._evaluation_args(None), roles, "pruned")
             self._context.measurements.append(
@@ -473,6 +623,7 @@ class ArmLowering:
         final_only = self._plan.rival_levels == "last"
         if not final_only or is_last or is_dynamic or self._plan.stops:
             self._add_controls(level, structure, ticket, groups, final_only)
+            self._add_controls_of_choice(level, structure, start, groups, final_only)
 
     def _dense_cost(self, ends: Condition | None) -> Mapping[str, float]:
         """The dense network's cost, if a condition at this level compares with it."""
@@ -481,15 +632,53 @@ class ArmLowering:
             return self._context.dense_cost(self._arm)
         return {}
 
-    def _train_level(self, state: _State) -> str:
+    def _start_of_level(self, state: _State) -> _State:
+        """The state that the training of a level starts from, as the network that levels are measured as."""
+        if self._arm.split is not None:  # a ticket found on parts is measured on all data, with a fresh head
+            state = self._on_all_data(state)
+        return state if self._arm.elastic is None else self._resize(state, self._arm.elastic)
+
+    def _train_level(self, start: _State) -> str:
         """Add the training that measures a level."""
         if self._arm.transfer is not None:
-            return self._transfer(state, self._arm.transfer)
+            return self._transfer(start, self._arm.transfer)
+        if self._arm.elastic is not None:
+            training = start.pending or TrainingSpec(self._arm.recipe)
+            label = "train squeezed ticket" if self._arm.elastic.order is None else "train stretched ticket"
+            return self._target.train(start.weights, start.structure, None, training, label=label)
         if self._arm.split is None:
-            return self._train_pending(state)
-        # A ticket found on parts is measured on all data, with a fresh head.
-        whole = self._on_all_data(state)
-        return self._steps.train(whole.weights, whole.structure, None, whole.pending, label="train ticket")
+            return self._train_pending(start)
+        return self._steps.train(start.weights, start.structure, None, start.pending, label="train ticket")
+
+    def _resize(self, state: _State, elastic: Elastic) -> _State:
+        """The weights and the structure of a ticket as another network of the same family."""
+        # Weights are carried as they are, those of the dense network once for all levels, whose structures mask them.
+        own = self._context.graph.nodes[state.weights]["step"].structure
+        roles = step_parents(weights=state.weights, source=own, structure=self._resized_structure(own))
+        label = f"{elastic.verb} the weights to {elastic.model.name}"
+        weights = self._resized.add("elastic", self._elastic_args(elastic), roles, label)
+        structure = self._resized_structure(state.structure)
+        return attrs.evolve(state, weights=weights, structure=structure, part=None, trained=False)
+
+    def _resized_structure(self, structure: str | None) -> str | None:
+        """A structure as one of the network that levels are measured as; None stays a dense network."""
+        elastic = self._arm.elastic
+        if structure is None or elastic is None:
+            return structure
+        label = f"{elastic.verb} the structure to {elastic.model.name}"
+        return self._resized.add("elastic", self._elastic_args(elastic), {"source": structure}, label)
+
+    def _elastic_args(self, elastic: Elastic) -> dict[str, Any]:
+        return {**self._resized.network_args(None), **self._block_rule(elastic)}
+
+    def _block_rule(self, elastic: Elastic) -> dict[str, Any]:
+        """What says which block of the arm's network goes where; its weights are no part of that."""
+        return {"source": as_json(self._arm.model.without_weights), **elastic.rule}
+
+    def _layers_of_source(self, groups: Sequence[Rounds]) -> dict[str, Any]:
+        """The argument of a step on another network whose `in` and `except` name layers of the arm's own one."""
+        names_layers = any(group.prune.within or group.prune.protect for group in groups)
+        return {"elastic": self._block_rule(self._arm.elastic)} if self._arm.elastic and names_layers else {}
 
     def _on_all_data(self, state: _State) -> _State:
         """The state of a part as a state on all data, with the weights of the dense training there."""
@@ -502,8 +691,6 @@ class ArmLowering:
 
     def _transfer(self, state: _State, transfer: Transfer) -> str:
         """Add the training of a level on other data."""
-        if self._arm.split is not None:
-            state = self._on_all_data(state)
         for tail in transfer.tail:
             state = self._apply_tail(state, tail, self._arm.recipe)
         weights = state.weights
@@ -525,24 +712,49 @@ class ArmLowering:
             key = steps.train(fresh, structure, None, budget=budget, matched=matched)
             self._measure("random-init", level, key, final_only)
         if "random-structure" in self._plan.rivals:
-            roles = step_parents(structure=structure, base=steps.base())
-            label = "random structure"
             match = self._plan.rival_match
             scope = (
                 layer_scopes(groups)
                 if match == "units"
                 else equal_cost_args(groups, match, head=self._arm.protects_head)
             )
-            args = {**steps.network_args(None), **scope}
-            if has_dense_blocks(structure, lambda key: self._context.graph.nodes[key]["step"]):
-                args["form"] = "blocks"
-            other = steps.add("random-structure", args, roles, label, seeded=True)
+            other = self._random_structure(structure, {**scope, **self._layers_of_source(groups)})
             key = steps.train(steps.sliced_init(other), other, None, budget=budget, matched=matched)
             self._measure("random-structure", level, key, final_only)
         if "early" in self._plan.rivals:
             label = "dense, short"
             key = steps.train(steps.init(None), steps.base(), None, budget="flops", matched=structure, label=label)
             self._measure("early", level, key, final_only)
+
+    def _base(self) -> str | None:
+        """The structure that the network which levels are measured as starts from: that of a ticket, or None."""
+        return self._target.base() if self._arm.elastic is None else self._resized_structure(self._steps.base())
+
+    def _random_structure(self, structure: str, scope: Mapping[str, Any]) -> str:
+        roles = step_parents(structure=structure, base=self._base())
+        args = {**self._target.network_args(None), **scope}
+        if has_dense_blocks(structure, lambda key: self._context.graph.nodes[key]["step"]):
+            args["form"] = "blocks"
+        return self._target.add("random-structure", args, roles, "random structure", seeded=True)
+
+    def _add_controls_of_choice(
+        self, level: int, structure: str, start: _State, groups: Sequence[Rounds], final_only: bool
+    ) -> None:
+        """Add the controls that start where the ticket starts, with other units left: as many, chosen otherwise."""
+        if "shuffled-mask" in self._plan.rivals:
+            other = self._random_structure(structure, {**layer_scopes(groups), **self._layers_of_source(groups)})
+            key = self._train_level(attrs.evolve(start, structure=other))
+            self._measure("shuffled-mask", level, key, final_only)
+        base = self._base()
+        for control in (name for name in CRITERION_CONTROLS if name in self._plan.rivals):
+            criterion = CRITERION_CONTROLS[control]
+            args = matching_args(groups, criterion.name, criterion.iterations, head=self._arm.protects_head)
+            roles = step_parents(weights=start.weights, structure=base, matched=structure)
+            label = f"prune by {criterion.name}"
+            all_args = {**args, **self._layers_of_source(groups), **self._resized.network_args(None)}
+            other = self._resized.add("prune", all_args, roles, label, seeded=criterion.pictures)
+            key = self._train_level(attrs.evolve(start, structure=other))
+            self._measure(control, level, key, final_only)
 
     def _measure(self, contestant: str, level: int, key: str, final_only: bool = False) -> None:
         if not self._is_measured:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import networkx as nx
 
+from tickdsl.plan import between_networks
 from tickdsl.plan.arm_lowering import ArmLowering, ArmResults
 from tickdsl.plan.measurement_steps import DEFAULT_CONTEXT, MeasurementContext
 from tickdsl.plan.model import Arm, Plan, Prune
@@ -57,12 +58,15 @@ class _PlanLowering:
         self.measurements: list[Measurement] = []
         self.levels: list[Level] = []
         self._unshared_trainings = 0
-        #: None while an arm is being lowered.
+        self._lowerings: dict[tuple[str, int], ArmLowering] = {}
+        #: None while an arm is being lowered to its end.
         self._results: dict[tuple[str, int], ArmResults | None] = {}
 
     def study(self) -> Study:
         for arm, seed in itertools.product(self.plan.arms, self.plan.seeds):
             self._lower_once(arm, seed)
+        between_networks.add_measurements(self)
+        self._unshared_trainings = sum(lowering.trainings for lowering in self._lowerings.values())
         _link_prefixes(self.graph)
         return Study(self.plan, self.graph, tuple(self.measurements), tuple(self.levels), self._unshared_trainings)
 
@@ -81,10 +85,15 @@ class _PlanLowering:
                 raise LoweringError(f"arm {arm.id} depends on itself")
             return known
         self._results[key] = None
-        lowering = ArmLowering(self, arm, seed)
-        results = self._results[key] = lowering.lower()
-        self._unshared_trainings += lowering.trainings
+        results = self._results[key] = self.lowering_of(arm, seed).lower()
         return results
+
+    def lowering_of(self, arm: Arm, seed: int) -> ArmLowering:
+        """The lowering of an arm under a seed, which may have to be continued."""
+        key = (arm.id, seed)
+        if key not in self._lowerings:
+            self._lowerings[key] = ArmLowering(self, arm, seed)
+        return self._lowerings[key]
 
 
 def _link_prefixes(graph: nx.DiGraph[str]) -> None:

@@ -55,18 +55,18 @@ def measurement_steps(
                 steps.add(metric, _robustness(trained, context), _network_parents(trained_key, trained), metric),
             )
         elif metric in ("latency", "memory"):
-            args = {**_network_args(trained), "machine": dict(context.machine), "batch": plan.measuring.batch}
+            args = {**network_args(trained), "machine": dict(context.machine), "batch": plan.measuring.batch}
             if metric == "latency" and has_dense_blocks(trained.structure, lambda key: steps.graph.nodes[key]["step"]):
                 args["form"] = "blocks"
             if metric == "memory":
                 args["recipe"] = _memory_recipe(trained.args.get("recipe", steps.arm.recipe))
             yield metric, steps.add(metric, args, step_parents(structure=trained.structure), metric)
         elif metric == "fid" and trained.args["data"].get("task") in TASKS_WITH_FEATURES:
-            args = {**_network_args(trained), "inception": dict(context.inception)}
+            args = {**network_args(trained), "inception": dict(context.inception)}
             yield metric, steps.add(metric, args, _network_parents(trained_key, trained), metric)
         elif metric == "barrier" and was_trained:
             first, second = _line_ends(steps, trained_key, trained, dense)
-            args = _network_args(trained)
+            args = network_args(trained)
             if changes_masks(trained.operation, trained.args):
                 args["masks"] = (
                     "own"  # both trainings end with masks of their own: the line leads through dense networks
@@ -74,7 +74,7 @@ def measurement_steps(
             roles = {**_network_parents(first, trained), "other": second}
             yield metric, steps.add(metric, args, roles, metric)
         elif is_plugin("metric", metric):
-            args = {**_network_args(trained), "metric": metric}
+            args = {**network_args(trained), "metric": metric}
             yield metric, steps.add("metric", args, _network_parents(trained_key, trained), metric)
 
 
@@ -83,7 +83,7 @@ def _network_parents(trained_key: str, trained: Step) -> dict[str, str]:
     return step_parents(weights=trained_key, structure=trained.structure)
 
 
-def _network_args(trained: Step) -> dict[str, Any]:
+def network_args(trained: Step) -> dict[str, Any]:
     """The arguments that identify a network, its data and its precision."""
     args = {"model": trained.args["model"], "data": trained.args["data"]}
     if (precision := trained.args.get("recipe", trained.args).get("precision", "fp32")) != "fp32":
@@ -92,7 +92,7 @@ def _network_args(trained: Step) -> dict[str, Any]:
 
 
 def _robustness(trained: Step, context: MeasurementContext) -> dict[str, Any]:
-    args = _network_args(trained)
+    args = network_args(trained)
     if shifted := context.shifted.get(trained.args["data"]["name"]):
         args["shifted"] = dict(shifted)
     return args

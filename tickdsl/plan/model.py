@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,12 @@ class Model:
     def has_mapped_weights(self) -> bool:
         """Whether these weights are those of one part only, so that the network is not trained yet."""
         return bool(self.options.get("map"))
+
+    @property
+    def without_weights(self) -> Model:
+        """The same network with fresh initial weights."""
+        options = {name: value for name, value in self.options.items() if name not in ("weights", "map")}
+        return attrs.evolve(self, options=options)
 
 
 @attrs.frozen
@@ -202,6 +208,8 @@ class Prune:
     a pruned layer is a multiple of it.
     `gradual`: remove in parts during the training. `via`: what happens to the chosen units before they are removed.
 
+    `evaluations`: how often a search of amounts evaluates a network (None: depends on the number of layers).
+
     `settles`: compute the mask after every epoch of the training, and prune once it has settled, or at the latest at
     the end of the training, or at `at`.
     """
@@ -222,6 +230,7 @@ class Prune:
     protect: tuple[str, ...] = ()
     order: str = "lowest"
     multiple: int = 1
+    evaluations: int | None = None
     gradual: Gradual | None = None
     via: Penalty | Zeroing | None = None
     span: Any = _source_location()
@@ -237,6 +246,14 @@ class Overlap:
     """Keep the units that at least `at_least` of the parts keep."""
 
     at_least: int
+    span: Any = _source_location()
+
+
+@attrs.frozen
+class Union:
+    """Keep, too, what the tickets of other arms keep."""
+
+    arms: tuple[str, ...]
     span: Any = _source_location()
 
 
@@ -288,13 +305,47 @@ class Grow:
     span: Any = _source_location()
 
 
+#: Metrics of `report` that compare weights: of a network with its initial ones, and of a seed with the next one.
+SIMILARITIES = (DISTANCE, SIGN_AGREEMENT, MASK_OVERLAP) = ("distance", "sign-agreement", "mask-overlap")
+#: The donor that is the next seed of the plan; after the last one, the first.
+NEXT_SEED = "next"
+
+
 @attrs.frozen
 class Rewind:
-    """Restart the recipe from `to`, with the current weights (`lr`) or the dense run's weights at `to` (`weights`)."""
+    """Restart the recipe from `to`, with the current weights (`lr`) or others.
+
+    `weights`: those of the dense run at `to`. `signs`: the current ones, with the signs of the dense run at `to`.
+    `magnitudes`: those of the dense run at `to`, with the current signs.
+
+    `of`: the seed whose network they are taken from (`next`, or a number; empty: the arm's own). With `current`, that
+    network is not the dense run but the one at this point of its pipeline. `align`: the networks by which its units are
+    matched to those of this seed: `dense` or `current`; empty for none.
+    """
 
     what: str
     to: Moment
+    of: str = ""
+    current: bool = False
+    align: str = ""
     to_place: Any = _source_location()
+    span: Any = _source_location()
+
+
+@attrs.frozen
+class MaskOf:
+    """Take the structure that the network of another seed has at this point; `of` and `align` as in `Rewind`."""
+
+    of: str
+    align: str = ""
+    span: Any = _source_location()
+
+
+@attrs.frozen
+class Perturb:
+    """Add Gaussian noise to the weights: to each layer's, noise whose norm is `share` of theirs."""
+
+    share: Fraction
     span: Any = _source_location()
 
 
@@ -344,16 +395,44 @@ class Evolve:
     span: Any = _source_location()
 
 
-Tail = Overlap | Refill | Regroup | Recalibrate | Grow | Rewind | Retrain | Distill | Evolve
+#: The statements that take something from another seed, if their `of` is not empty.
+FromSeed = Rewind | MaskOf
+Tail = Overlap | Union | Refill | Regroup | Recalibrate | Grow | Rewind | MaskOf | Perturb | Retrain | Distill | Evolve
+
+
+@attrs.frozen
+class TrainingCycle:
+    """Rounds without a prune: each one runs the pending training, then its statements set the next one.
+
+    Each round is a level.
+    """
+
+    times: int
+    tail: tuple[Tail, ...]
+    span: Any = _source_location()
 
 
 @attrs.frozen
 class Rounds:
-    """A prune with the statements up to the next one; `joined`: the next prune belongs to the same round."""
+    """A prune with the statements up to the next one; `joined`: the next prune belongs to the same round.
+
+    `cycles`: rounds of training alone, after all rounds of the prune.
+    """
 
     prune: Prune
     tail: tuple[Tail, ...] = ()
     joined: bool = False
+    cycles: tuple[TrainingCycle, ...] = ()
+
+    @property
+    def tails(self) -> tuple[Tail, ...]:
+        """All statements after the prune, those of its cycles too."""
+        return (*self.tail, *(tail for cycle in self.cycles for tail in cycle.tail))
+
+    @property
+    def last_tail(self) -> tuple[Tail, ...]:
+        """The statements that set the training which is pending at the end of these rounds."""
+        return self.cycles[-1].tail if self.cycles else self.tail
 
 
 @attrs.frozen
@@ -370,16 +449,41 @@ class Transfer:
 
 
 @attrs.frozen
+class Elastic:
+    """Train and test every level as another network of the same family: deeper (`stretch`) or shallower (`squeeze`).
+
+    `order`: how a stretch fills a stage, `append` or `interpolate`; None for a squeeze. `drop`: the blocks that a
+    squeeze drops, `last`, `alternate` or patterns; empty for a stretch.
+    """
+
+    model: Model
+    order: str | None = None
+    drop: str | tuple[str, ...] = ()
+    span: Any = _source_location()
+
+    @property
+    def verb(self) -> str:
+        """The keyword of the statement."""
+        return "squeeze" if self.order is None else "stretch"
+
+    @property
+    def rule(self) -> Options:
+        """What says which block goes where, as JSON values."""
+        return {"drop": as_json(self.drop)} if self.order is None else {"order": self.order}
+
+
+@attrs.frozen
 class Fork:
     """Where an arm with a recipe of its own leaves the statements before the arms.
 
     recipe: the plan's, with which these statements train. They hold the first `rounds` groups of the arm's rounds, and
-    of the last one the first `tail` statements of its tail.
+    of the last one the first `tail` statements of its tail and its first `cycles`.
     """
 
     recipe: Options
     rounds: int
     tail: int
+    cycles: int = 0
     recipe_span: Any = _source_location()
     recipe_places: Any = _source_location()
 
@@ -397,6 +501,8 @@ class Arm:
     rounds: tuple[Rounds, ...]
     split: Split | None = None
     transfer: Transfer | None = None
+    #: The other network that the levels are measured as.
+    elastic: Elastic | None = None
     #: None if the statements before the arms, if any, have the same recipe.
     fork: Fork | None = None
     span: Any = _source_location()
@@ -415,6 +521,11 @@ class Arm:
         return self.data if self.transfer is None else self.transfer.data
 
     @property
+    def judged_model(self) -> Model:
+        """The network that its levels are measured as."""
+        return self.model if self.elastic is None else self.elastic.model
+
+    @property
     def dense_recipe(self) -> Options:
         """The recipe of the dense training that is pruned, and whose weights `rewind weights` restores."""
         return self.recipe if self.fork is None else self.fork.recipe
@@ -424,6 +535,16 @@ class Arm:
         shared = self.fork is not None and (group, tail) < (self.fork.rounds - 1, self.fork.tail)
         return self.dense_recipe if shared else self.recipe
 
+    def recipe_of_cycle(self, group: int, cycle: int) -> Options:
+        """The recipe that the statements of a cycle of rounds `group` replay."""
+        shared = self.fork is not None and (group, cycle) < (self.fork.rounds - 1, self.fork.cycles)
+        return self.dense_recipe if shared else self.recipe
+
+    @property
+    def tails(self) -> tuple[Tail, ...]:
+        """All statements after its prunes, in order."""
+        return tuple(tail for group in self.rounds for tail in group.tails)
+
     @property
     def distinct_rounds(self) -> dict[int, Rounds]:
         """The rounds by their indices; those that a `cycle` repeats only once."""
@@ -432,11 +553,11 @@ class Arm:
 
     @property
     def referenced_arms(self) -> tuple[str, ...]:
-        """The names of the arms that this one distils from or matches."""
-        tails = (tail for group in self.rounds for tail in group.tail)
-        teachers = [tail.teacher for tail in tails if isinstance(tail, Distill) and tail.teacher != "dense"]
+        """The names of the arms that this one distils from, matches or unites its structure with."""
+        teachers = [tail.teacher for tail in self.tails if isinstance(tail, Distill) and tail.teacher != "dense"]
         matched = [group.prune.amount.arm for group in self.rounds if isinstance(group.prune.amount, Matching)]
-        return tuple(dict.fromkeys([*teachers, *matched]))
+        united = [name for tail in self.tails if isinstance(tail, Union) for name in tail.arms]
+        return tuple(dict.fromkeys([*teachers, *matched, *united]))
 
 
 @attrs.frozen
@@ -454,6 +575,22 @@ class MeasurementOptions:
     intensity: float = 480.0
     every: Moment | None = None
     inception: str = ""
+
+
+@attrs.frozen
+class Line:
+    """A metric on the line between two networks: those of two arms under the same seed, or of an arm's seeds.
+
+    `start` and `end`: names of arms, or `dense`; an empty `end` is the network of `start` under the next seed.
+    """
+
+    metric: str
+    start: str
+    end: str
+    span: Any = _source_location()
+
+    def __str__(self) -> str:
+        return f"{self.metric} of {self.start} to {self.end or 'next seed'}"
 
 
 @attrs.frozen
@@ -476,12 +613,36 @@ class Plan:
     metric: str = ""
     #: The metrics of `report`; empty for the default choice.
     metrics: tuple[str, ...] = ()
+    #: The metrics of `report` on lines between networks.
+    lines: tuple[Line, ...] = ()
     measuring: MeasurementOptions = MeasurementOptions()
     stops: tuple[Condition, ...] = ()
     helpers: tuple[Arm, ...] = ()
     compare_span: Any = _source_location()
     metric_span: Any = _source_location()
     report_span: Any = _source_location()
+
+    def line_ends(self, line: Line) -> Iterator[tuple[Arm, Arm | str]]:
+        """The compared arms at the start of a line, each with what is at its end: an arm, `dense`, or empty.
+
+        Empty stands for the network of the next seed.
+        """
+        for arm in self.arms:
+            if line.start not in (arm.name, "dense"):
+                continue
+            if line.end in ("", "dense"):
+                yield arm, line.end
+            elif (other := self.find_arm(line.end, arm)) is not None and other in self.arms:
+                yield arm, other
+
+    def donor(self, of: str, seed: int) -> int:
+        """The seed that something is taken from: by its number, or the next one; after the last, the first.
+
+        For a seed that is not in the plan, the next one is the first.
+        """
+        if of != NEXT_SEED:
+            return int(of)
+        return self.seeds[(self.seeds.index(seed) + 1) % len(self.seeds)] if seed in self.seeds else self.seeds[0]
 
     def find_arm(self, name: str, referrer: Arm) -> Arm | None:
         """The arm that `referrer` refers to by name, with equal values of the sweeps that both use; None if unknown."""
@@ -493,9 +654,8 @@ class Plan:
 
 #: Types that share a field: their JSON names the type.
 _TAGGED_TYPES = (
-    Amount
-    | Penalty | Zeroing
-    | Overlap | Refill | Regroup | Recalibrate | Grow | Rewind | Retrain | Distill | Evolve
+    Amount | Penalty | Zeroing
+    | Overlap | Union | Refill | Regroup | Recalibrate | Grow | Rewind | MaskOf | Perturb | Retrain | Distill | Evolve
 )  # fmt: skip
 
 

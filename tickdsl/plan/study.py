@@ -34,6 +34,8 @@ class Measurement:
     #: A control at the last level only: it runs once that level is known to be the last.
     final_only: bool = False
     report_metric: str = ""
+    #: Whether that metric is one of the line to another network.
+    line: bool = False
 
 
 @attrs.frozen

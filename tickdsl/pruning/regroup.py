@@ -98,4 +98,3 @@ def _halved(similar: np.ndarray[Any, np.dtype[np.float64]], rows: IntArray, grou
     ordered = sorted((sorted(side) for side in sides), key=lambda side: (len(side) != size, side))
     halves = [rows[side] for side in ordered]
     return [*_halved(similar, halves[0], left), *_halved(similar, halves[1], groups - left)]
-

@@ -31,10 +31,14 @@ _OPERATION_STYLES = {  # Okabe and Ito colour, letter
     "overlap": ("#009E73", "O"),
     "random-structure": ("#CC79A7", "R"),
     "evaluate": ("#56B4E9", "E"),
+    "elastic": ("#8c6d31", "S"),
 }
 _GREY = "#8c959f"
 #: Letters of steps that measure metrics other than accuracy.
-_MEASURE_LETTERS = {"robustness": "A", "latency": "L", "memory": "M", "barrier": "B", "pruned": "D", "fid": "F"}
+_MEASURE_LETTERS = {
+    "robustness": "A", "latency": "L", "memory": "M", "barrier": "B", "pruned": "D", "fid": "F", "similarity": "S",
+    "ensemble": "N",
+}  # fmt: skip
 _CHIP, _BOX, _LANE, _LABEL, _GAP, _TOP = 40, 28, 44, 210, 26, 30
 
 Lane = tuple[str, str]  # arm, control or ""

@@ -21,6 +21,7 @@ from tickdsl.results.conclusions import conclusions
 from tickdsl.results.estimates import CONFIDENCE, Estimate, estimate
 from tickdsl.results.extra_metrics import MeasuredValue, NetworkKey, machine_notes, measured_values
 from tickdsl.results.scores import ACCURACY, best_score_of, score_of
+from tickdsl.results.searches import searches
 from tickdsl.results.standings import Standing, compute_standings
 from tickdsl.results.state import MetricKey, RunState
 from tickdsl.results.store_keys import StoreKeys, store_keys
@@ -70,9 +71,16 @@ def results_dict(state: RunState) -> dict[str, Any]:
             for arm in state.arms
         ],
         "differences": [_difference(difference) for difference in arm_differences(state)],
+        **({"searches": found} if (found := _searches(state)) else {}),
         "warnings": alarms(state),
         "notes": [*state.notes, *caveats(state), *machine_notes(state)],
     }
+
+
+def _searches(state: RunState) -> list[dict[str, Any]]:
+    return [
+        {name.removesuffix("_"): value for name, value in attrs.asdict(search).items()} for search in searches(state)
+    ]
 
 
 def results_csv(state: RunState) -> str:
@@ -94,6 +102,8 @@ def results_rows(state: RunState) -> tuple[list[str], list[list[Any]]]:
     columns = ["arm", "name", *(f"sweep.{name}" for name in sweep_names), "contestant", "level", "seed"]
     scores = list(dict.fromkeys(name for arm in state.arms for name in _other_metrics(state, arm.id)))
     columns += [*_METRIC_FIELDS, "metric", *_SCORE_FIELDS, *(f"score.{name}" for name in scores)]
+    held_out = list(dict.fromkeys(name for metric in state.metrics.values() for name in metric.validation))
+    columns += [*(f"validation.{name}" for name in held_out), *(["best_validation"] if held_out else [])]
     columns += [*_BUDGET_COLUMNS, *figure_names, *(f"{metric}.how" for metric in metrics)]
     trained = seed_budgets(state)
     rows: list[list[Any]] = []
@@ -113,6 +123,8 @@ def results_rows(state: RunState) -> tuple[list[str], list[list[Any]]]:
                     state.metric_of(arm_id).name,
                     *_scores(state, key).values(),
                     *(task_figures.get(name) for name in scores),
+                    *(measured.validation.get(name) for name in held_out),
+                    *([measured.best_validation] if held_out else []),
                     *(getattr(trained.get(key), name, None) for name in _BUDGET_COLUMNS.values()),
                     *(figures.get(name) for name in figure_names),
                     *(measure.how if measure else None for measure in measures),

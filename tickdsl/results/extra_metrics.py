@@ -70,9 +70,24 @@ _COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("data.wait", "data,\nwaited %", _percent),
     ),
     "fid": (Column("fid", "FID", lambda distance: f"{distance:.4g}"),),
+    "distance": (
+        Column("distance", "distance,\nfrom init", lambda distance: f"{distance:.3f}"),
+        Column("distance.seeds", "distance,\nnext seed", lambda distance: f"{distance:.3f}"),
+    ),
+    "sign-agreement": (
+        Column("sign-agreement", "same sign,\nas init %", _percent),
+        Column("sign-agreement.seeds", "same sign,\nnext seed %", _percent),
+    ),
+    "mask-overlap": (
+        Column("mask-overlap", "mask overlap,\nnext seed %", _percent),
+        Column("mask-overlap.chance", "mask overlap,\nby chance %", _percent),
+    ),
     "pruned": (),
     "barrier": (),
+    "ensemble": (),
 }
+#: How the figures of a barrier between two networks begin.
+_LINE = "barrier of "
 #: The metrics of `report` that have columns here.
 KNOWN = tuple(_COLUMNS)
 
@@ -96,6 +111,7 @@ def _score_columns(primary: MetricInfo) -> dict[str, tuple[Column, ...]]:
             Column("pruned", f"just pruned,\n{heading}", shown),
             Column("pruned.validation", f"just pruned, on\nvalidation: {heading}", shown),
         ),
+        "ensemble": (Column("ensemble", f"ensemble,\n{heading}", shown),),
         "barrier": (
             Column("barrier", barrier, shown),
             Column("barrier.interpolated", "barrier, BN\ninterpolated", shown),
@@ -141,7 +157,13 @@ def columns_with_values(
     task: that of the arm that the values belong to.
     """
     names = {name: None for by_name in values.values() for name in by_name}
-    columns = {**_COLUMNS, **_score_columns(task.metrics[0]), **{m.name: (_task_column(m),) for m in task.metrics}}
+    lines = [name for name in names if name.startswith(_LINE) and f"{name}.loss" in names]  # not the details of one
+    columns = {
+        **_COLUMNS,
+        **_score_columns(task.metrics[0]),
+        **{m.name: (_task_column(m),) for m in task.metrics},
+        **{line: (_line_column(line, task.metrics[0]),) for line in lines},
+    }
     known = [column for metric in columns.values() for column in metric if column.figure_name in names]
     return [
         *(column._replace(heading=column.heading.replace("{sample}", task.sample)) for column in known),
@@ -157,6 +179,13 @@ def _belongs_to(figure_name: str, metric: str) -> bool:
 def _task_column(metric: MetricInfo) -> Column:
     """The column of a metric of the task that networks are not compared by."""
     return Column(metric.name, scores.heading(metric), lambda value: scores.score(metric, Estimate(1, value, None)))
+
+
+def _line_column(name: str, primary: MetricInfo) -> Column:
+    """The column of a barrier between two networks, `barrier of A to B`."""
+    unit = scores.difference_unit(primary) or scores.label(primary)
+    heading = f"{_LINE.rstrip()}\n{name.removeprefix(_LINE)},\n{unit}"
+    return Column(name, heading, lambda value: scores.score(primary, Estimate(1, value, None)))
 
 
 def _plugin_column(figure_name: str) -> Column:

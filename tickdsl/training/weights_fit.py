@@ -12,7 +12,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 #: What to do with the plain weights of a pruned network, which do not say which units they belong to.
 _TICKET = "to go on from a pruned network, name a ticket that `tickdsl export` wrote: it holds the structure too"
 #: Prefixes of auxiliary classifiers, which networks are built without.
-_AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
+_AUXILIARY = ("aux1.", "aux2.", "AuxLogits.", "aux_classifier.")
 
 
 def require_fit(
@@ -27,14 +27,13 @@ def require_fit(
     """The names of the weights to load: all that the network has, without the head if that is of other classes.
 
     weights: the file, as messages name it. name: the network. found, expected: the shapes in the file and in the
-    network. head: the module path of the classifier. optional: names that the file may lack. part: the part of the
-    weights that is loaded, and where it goes.
+    network. head: the module path of the classifier. optional: names that the file may lack. part: the parts of
+    the weights that are loaded, and where they go.
 
-    Raises TickdslError if the weights are those of another network.
+    Raises TickdslError if the weights are those of another network, PartMapError if a part does not fit.
     """
     if part is not None:
-        found, head = part.rename(found, weights), ""
-        expected = {key: shape for key, shape in expected.items() if part.holds(key)}
+        return part.fit(found, expected, weights, optional)
     unexpected = [key for key in found if key not in expected and not key.startswith(_AUXILIARY)]
     missing = [
         key for key in expected if key not in found and key not in optional and not key.endswith("num_batches_tracked")

@@ -30,12 +30,15 @@ def step_lines(name: str, snapshot: Snapshot) -> list[str]:
         trained = f"{step.epoch:g} of " if step.epoch is not None else ""
         checkpoint = f", checkpoint at {step.checkpoint:g}" if step.checkpoint is not None else ""
         lines.append(f"epochs    {trained}{info.epochs:g}{checkpoint}")
+    if step.search is not None:
+        lines.append("search    {:,} of {:,} evaluations".format(*step.search))
     for name_shown, value in (("loss", step.loss), ("rate", step.lr), ("penalty", step.penalty)):
         if value is not None:
             lines.append(f"{name_shown:9} {value:.4g}")
     if step.score is not None:
         metric = snapshot.state.step_metric(step)
-        lines.append(f"{fit(label(metric), 9)} {number(metric, step.score)}")
+        on = " on validation data" if step.measured_on == "validation" else ""
+        lines.append(f"{fit(label(metric), 9)} {number(metric, step.score)}{on}")
     if parents:
         lines += [f"{'after' if n == 0 else '':9} {parent}" for n, parent in enumerate(parents)]
     lines += [f"{name_shown:9} {value}" for name_shown, value in _metrics(step)]

@@ -19,8 +19,12 @@ _STATEMENT_KEYWORDS = {
     "grow": ("grow",),
     "refill": ("refill",),
     "regroup": ("regroup",),
+    "mix": ("rewind",),
+    "perturb": ("perturb",),
+    "align": ("rewind",),
     "init": ("split", "model"),
     "random-structure": ("compare",),
+    "elastic": ("stretch", "squeeze"),
     "evaluate": ("report",),
 }
 

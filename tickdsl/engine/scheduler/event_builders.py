@@ -11,6 +11,7 @@ from tickdsl.engine.scheduler.forecast import epochs, steps_to_run
 from tickdsl.lang.vocabulary import is_test_result
 from tickdsl.lang.writing.unparse import condition as condition_text
 from tickdsl.metrics.training_metrics import TRAINING_METRICS, training_figures
+from tickdsl.plan.linked_seeds import linked
 from tickdsl.plan.model import Arm, MeasurementOptions, ToCost
 from tickdsl.plan.step_builder import DEFAULT_TASK
 from tickdsl.plan.steps import Step, changes_masks
@@ -77,11 +78,11 @@ def plan_resolved_event(
         steps=tuple(steps),
         measurements=tuple(_measurement_info(m, names) for m in study.measurements if not m.report_metric),
         asked=tuple(_measurement_info(m, names) for m in study.measurements if m.report_metric),
-        notes=notes,
+        notes=(*notes, *filter(None, map(linked, study.plan.arms))),
         open_ended=bool(study.plan.stops) or any(level.ends is not None for level in study.levels),
         within=float(study.plan.within),
         matched_by=study.plan.matched_by,
-        report=study.plan.metrics,
+        report=(*study.plan.metrics, *map(str, study.plan.lines)),
         stops=_stops_on_results(study),
         data={arm: spec["fingerprint"] for arm, spec in test_data.items() if "fingerprint" in spec},
         metric=study.plan.metric,
@@ -187,9 +188,12 @@ def measure_event(
         measured = training_figures(m.report_metric, record, measuring)
     else:
         measured = record["metrics"]["figures"], record["metrics"]["how"]
-    if measured is None:
+    if measured is None or not measured[0]:
         return None
     figures, how = measured
+    if m.line:  # its figures have its name, so that several lines of a network stay apart
+        metric = m.report_metric.partition(" ")[0]
+        figures = {f"{m.report_metric}{name.removeprefix(metric)}": value for name, value in figures.items()}
     return events.Measure(
         arm=m.arm,
         contestant=m.contestant,

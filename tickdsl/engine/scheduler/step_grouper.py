@@ -16,9 +16,21 @@ from tickdsl.records.store import Store
 #: Operations that are short compared with a training.
 _SHORT_OPERATIONS = frozenset(
     {
-        "init", "ticket", "prune", "overlap", "refill", "regroup", "grow", "random-structure", "recalibrate",
+        "init",
+        "ticket",
+        "prune",
+        "overlap",
+        "refill",
+        "regroup",
+        "grow",
+        "random-structure",
+        "recalibrate",
         "transfer",
-    }  # fmt: skip
+        "mix",
+        "perturb",
+        "align",
+        "elastic",
+    }
 )
 #: Arguments that change nothing but a training's random streams.
 _SEED_ARGS = frozenset({"noise", "round"})

@@ -37,7 +37,7 @@ def ticket_structure(step: Step, context: Context, network: DenseNetwork) -> Str
     """
     content, part = _read(step.args["model"]), PartMap.of_model(step.args["model"]["options"])
     if part is not None:
-        return transfer_part(content.structure, network.graph, part)
+        return transfer_part(content.structure, network.graph, part, step.args["model"]["options"]["weights"])
     for difference in _differences(content.about, context.dataset(step.args["data"], step.seed)):
         context.hooks.step_warning(step.key, difference)
     return transfer_structure(content.structure, network.graph)
@@ -80,18 +80,15 @@ def _part_weights(
     content: ticket_content.TicketContent,
     part: PartMap,
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """Fresh weights, with those of the ticket in the part that they are mapped to."""
-    base = transfer_part(content.structure, network.graph, part)
+    """Fresh weights, with those of the ticket in the parts that they are mapped to."""
+    weights = step.args["model"]["options"]["weights"]
+    base = transfer_part(content.structure, network.graph, part, weights)
     state = compact(fresh, network.graph, base).state_dict()
-    options = step.args["model"]["options"]
-    known = part.rename(content.weights, options["weights"])
-    for name in {*known, *(name for name in state if part.holds(name))}:
-        if name not in known or name not in state or known[name].shape != state[name].shape:
-            raise TicketError(
-                f"the part `{part.source}` of the ticket {options['weights']} does not fit `{part.target}` of "
-                f"{step.args['model']['name']}: `{name}` differs",
-                "use networks whose parts have the same layers and sizes, such as equal `width` and `latent`",
-            )
+    found, expected = (
+        {name: tuple(tensor.shape) for name, tensor in each.items()} for each in (content.weights, state)
+    )
+    part.fit(found, expected, weights)
+    known = part.rename(content.weights, state, weights)
     fresh_names = sorted(name for name in state if name not in known)
     return slice_state_dict(network.graph, state | known, base, target), fresh_names
 

@@ -38,7 +38,7 @@ class DenseBlock:
 
 
 def dense_blocks(mask: BoolArray) -> list[DenseBlock]:
-    """The blocks of a mask [filters, weights of one], in the order of their first filters; empty filters are in none."""
+    """The blocks of a mask [filters, weights of one], in the order of their first filters. Empty ones are in none."""
     patterns, which = np.unique(np.packbits(mask, axis=1), axis=0, return_inverse=True)
     blocks = []
     for pattern in range(len(patterns)):

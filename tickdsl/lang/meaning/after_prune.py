@@ -1,5 +1,4 @@
-"""Resolve the statements after a `prune`: `overlap`, `recalibrate`, `rewind`, `retrain`, `distill` and
-`transfer`."""
+"""Resolve the statements after a `prune`: `overlap`, `recalibrate`, `rewind`, `retrain`, `distill` and `transfer`."""
 
 from __future__ import annotations
 
@@ -8,14 +7,14 @@ from typing import Any
 
 from tickdsl.lang import option_schemas, registries, syntax, vocabulary
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
-from tickdsl.lang.meaning import coarsening, option_effects, settings, sparse_training
+from tickdsl.lang.meaning import coarsening, option_effects, rewinds, settings, sparse_training
 from tickdsl.lang.meaning.arm_context import ArmContext
 from tickdsl.lang.meaning.default_notes import DefaultsReporter
 from tickdsl.lang.meaning.values import InvalidValueError, ValueReader
 from tickdsl.lang.option_schemas import option_schema as options_of
 from tickdsl.lang.option_schemas import recipe_field
 from tickdsl.lang.writing.literals import format_value
-from tickdsl.moments import INIT, Moment
+from tickdsl.moments import Moment
 from tickdsl.plan import model
 from tickdsl.plugins import code_allowed, installed
 from tickdsl.plurals import plural
@@ -38,10 +37,14 @@ def tail(statement: syntax.Statement, context: ArmContext) -> model.Tail:
             return coarsening.refill(statement, context)
         case syntax.Regroup():
             return coarsening.regroup(statement, context)
+        case syntax.Union():
+            return _union(statement, context)
         case syntax.Recalibrate():
             return model.Recalibrate(span=statement.span)
         case syntax.Rewind():
-            return _rewind(statement, context)
+            return rewinds.rewind(statement, context)
+        case syntax.Perturb():
+            return rewinds.perturb(statement, context)
         case syntax.Retrain():
             return _retrain(statement, context)
         case syntax.Distill():
@@ -69,20 +72,21 @@ def check_order(earlier: Iterable[model.Tail], added: model.Tail, reader: ValueR
                 else f"this round has two `{_keyword(other)}` statements"
             )
             raise _conflict_error(message, other, added, reader)
+        if isinstance(other, model.Perturb) and _replaces_weights(added):
+            message = f"`{_keyword(added)}` replaces the weights that `perturb` has changed"
+            raise _conflict_error(message, other, added, reader, "put `perturb` after it, or remove one of them")
         match other, added:
             case model.Rewind(what="lr"), model.Retrain(schedule=schedule):
                 message = f"`rewind lr` has no effect before `retrain {schedule}`, which starts its own schedule"
                 help = "remove one; to start the new schedule later, put `rewind lr to …` after `retrain`"
                 raise _conflict_error(message, other, added, reader, help)
-            case (model.Rewind(what="weights"), model.Retrain(fresh=True)) | (model.Retrain(), model.Rewind("weights")):
-                if isinstance(added, model.Retrain):
-                    message = (
-                        f"`rewind weights` has no effect before `retrain {added.schedule}`, which resets the weights"
-                    )
-                    raise _conflict_error(message, other, added, reader)
-                message = "`retrain` has no effect before `rewind weights`, which also restores the recipe"
+            case model.Rewind(what=what), model.Retrain(fresh=True):
+                message = f"`rewind {what}` has no effect before `retrain {added.schedule}`, which resets the weights"
+                raise _conflict_error(message, other, added, reader)
+            case model.Retrain(), model.Rewind(what=what) if what != "lr":
+                message = f"`retrain` has no effect before `rewind {what}`, which also restores the recipe"
                 raise _conflict_error(
-                    message, other, added, reader, "put `rewind weights` before `retrain`, or remove one of them"
+                    message, other, added, reader, f"put `rewind {what}` before `retrain`, or remove one of them"
                 )
     if isinstance(added, model.Overlap) and earlier:
         help = "swap the two statements"
@@ -92,9 +96,19 @@ def check_order(earlier: Iterable[model.Tail], added: model.Tail, reader: ValueR
         raise InvalidValueError
     if isinstance(added, model.Refill | model.Regroup):
         _check_coarsening(earlier, added, reader)
-    after_masks = [other for other in earlier if not isinstance(other, model.Overlap | model.Refill | model.Regroup)]
-    if isinstance(added, model.Recalibrate) and after_masks:
-        first = after_masks[0]
+    if isinstance(added, model.Union) and any(not isinstance(other, model.Overlap) for other in earlier):
+        (first, *_) = (other for other in earlier if not isinstance(other, model.Overlap))
+        message = f"`union` must come before `{_keyword(first)}`: it changes what was just pruned"
+        reader.report(Diagnostic("TD007", message, added.span, help="put it directly after the `prune`"))
+        raise InvalidValueError
+    if isinstance(added, model.MaskOf) and any(not isinstance(other, model.Overlap) for other in earlier):
+        (first, *_) = (other for other in earlier if not isinstance(other, model.Overlap))
+        message = f"`rewind mask` must come before `{_keyword(first)}`, which applies to the network with that mask"
+        reader.report(Diagnostic("TD007", message, added.span, help="put it directly after the `prune`"))
+        raise InvalidValueError
+    structural = (model.Overlap, model.Union, model.MaskOf, model.Refill, model.Regroup)
+    if isinstance(added, model.Recalibrate) and any(not isinstance(other, structural) for other in earlier):
+        (first, *_) = (other for other in earlier if not isinstance(other, structural))
         message = f"`recalibrate` must come before `{_keyword(first)}`: it is the pruned network that it recalibrates"
         reader.report(Diagnostic("TD007", message, added.span, help="put it directly after the `prune`"))
         raise InvalidValueError
@@ -109,22 +123,39 @@ def check_order(earlier: Iterable[model.Tail], added: model.Tail, reader: ValueR
         raise InvalidValueError
 
 
-def _check_coarsening(
-    earlier: Iterable[model.Tail], added: model.Refill | model.Regroup, reader: ValueReader
-) -> None:
+def _check_coarsening(earlier: Iterable[model.Tail], added: model.Refill | model.Regroup, reader: ValueReader) -> None:
     """Raise InvalidValueError, after reporting it, if a `refill` or `regroup` does not come straight after the mask."""
     for other in earlier:
         if isinstance(other, model.Refill | model.Regroup):
             message = f"`{_keyword(added)}` has nothing to do after `{_keyword(other)}`, which leaves no single weights"
             raise _conflict_error(message, other, added, reader)
-        if not isinstance(other, model.Overlap):
+        if not isinstance(other, model.Overlap | model.Union | model.MaskOf):
             message = f"`{_keyword(added)}` must come before `{_keyword(other)}`: it changes what the prune has left"
             reader.report(Diagnostic("TD007", message, added.span, help="put it directly after the `prune`"))
             raise InvalidValueError
 
 
+def require_training(tail: model.Tail, where: str, reader: ValueReader) -> None:
+    """Raise InvalidValueError, after reporting it, for a `distill` or `evolve` that has no training to apply to."""
+    if isinstance(tail, model.Distill | model.Evolve):
+        message = f"`{_keyword(tail)}` needs a training {where}"
+        help = "add `rewind lr`, `rewind weights` or `retrain …` before it"
+        reader.report(Diagnostic("TD007", message, tail.span, help=help))
+        raise InvalidValueError
+
+
+def _replaces_weights(tail: model.Tail) -> bool:
+    """Whether a statement takes other weights than the current ones."""
+    match tail:
+        case model.Rewind(what=what):
+            return what in ("weights", "magnitudes")
+        case model.Retrain(fresh=fresh):
+            return fresh
+    return False
+
+
 def _keyword(tail: model.Tail) -> str:
-    return type(tail).__name__.lower()
+    return "rewind mask" if isinstance(tail, model.MaskOf) else type(tail).__name__.lower()
 
 
 def _conflict_error(
@@ -132,35 +163,6 @@ def _conflict_error(
 ) -> InvalidValueError:
     reader.report(Diagnostic("TD304", message, added.span, secondary=(Label(other.span, "the first one"),), help=help))
     return InvalidValueError()
-
-
-def _rewind(statement: syntax.Rewind, context: ArmContext) -> model.Rewind:
-    reader = context.reader
-    reader.options(statement.options, {}, "rewind")
-    what = reader.word(statement.what, vocabulary.REWIND_TARGETS, "rewind target")
-    if statement.to is not None and reader.dereference(statement.to) == syntax.Word("pretrained", span=statement.span):
-        return _rewind_to_pretrained(statement, what, context)
-    to = reader.moment(statement.to, "the rewind target") if statement.to is not None else INIT
-    place = reader.locate(statement.to) if statement.to is not None else None
-    resolved = model.Rewind(what, to, to_place=place, span=statement.span)
-    DefaultsReporter(reader.report).rewind(statement, resolved)
-    return resolved
-
-
-def _rewind_to_pretrained(statement: syntax.Rewind, what: str, context: ArmContext) -> model.Rewind:
-    """Resolve `to pretrained`: pretrained weights are the initial weights of their network."""
-    assert statement.to is not None
-    if what != "weights":
-        message = "`to pretrained` applies only to `rewind weights`"
-        raise context.reader.report_bad_value(
-            statement.to, message, help="use `rewind weights to pretrained` or `rewind lr`"
-        )
-    if context.settings is not None and not context.settings.model.options.get("weights"):
-        message = f"{context.settings.model.name} does not start from pretrained weights"
-        raise context.reader.report_bad_value(
-            statement.to, message, help="use `model NAME weights=default`, or `rewind weights to init`"
-        )
-    return model.Rewind(what, INIT, span=statement.span)
 
 
 def _overlap(statement: syntax.Overlap, context: ArmContext) -> model.Overlap:
@@ -257,6 +259,21 @@ def _check_fine_tuning_rate(
         message = f"`lr={written_options['lr']:g}` is high for fine-tuning: the recipe peaks at `lr={base.peak_lr:g}`"
         help = f"use a lower rate, e.g. `lr={base.peak_lr / 100:g}`, or `rewind lr`"
         reader.report_error("TD308", message, option.value, help=help)
+
+
+def _union(statement: syntax.Union, context: ArmContext) -> model.Union:
+    names: list[str] = []
+    for value in statement.arms:
+        name = context.arm_name(value, "union of", context.arms)
+        if name == context.arm or name in names:
+            message = (
+                f"arm `{name}` has its own structure anyway: `union of` names other arms"
+                if name == context.arm
+                else f"arm `{name}` is named twice"
+            )
+            raise context.reader.report_error("TD459", message, value, help="remove it")
+        names.append(name)
+    return model.Union(tuple(names), span=statement.span)
 
 
 def _distill(statement: syntax.Distill, context: ArmContext) -> model.Distill:

@@ -33,9 +33,7 @@ def refill(statement: syntax.Refill, context: ArmContext) -> model.Refill:
 def regroup(statement: syntax.Regroup, context: ArmContext) -> model.Regroup:
     """Resolve a `regroup` statement. Raises InvalidValueError, after reporting it, if it is wrong."""
     options = _options(statement, option_schemas.REGROUP_OPTIONS, "regroup", context)
-    resolved = model.Regroup(
-        **{name.replace("-", "_"): value for name, value in options.items()}, span=statement.span
-    )
+    resolved = model.Regroup(**{name.replace("-", "_"): value for name, value in options.items()}, span=statement.span)
     values = {"groups": resolved.groups, "ratio": resolved.ratio, "min-rows": resolved.min_rows}
     DefaultsReporter(context.reader.report).options(statement, values, option_schemas.REGROUP_OPTIONS)
     return resolved

@@ -10,8 +10,9 @@ import attrs
 
 from tickdsl.lang import syntax
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
-from tickdsl.lang.meaning import after_prune, prune_clauses
+from tickdsl.lang.meaning import after_prune, prune_clauses, training_cycles
 from tickdsl.lang.meaning.arm_context import ArmContext
+from tickdsl.lang.meaning.elastic import elastic as resolve_elastic
 from tickdsl.lang.meaning.values import InvalidValueError, ValueReader
 from tickdsl.lang.writing.cycles import is_single_round, joins_next
 from tickdsl.plan import model
@@ -20,15 +21,16 @@ from tickdsl.plurals import plural
 
 @attrs.frozen
 class Pipeline:
-    """The rounds of an arm, and the transfer to other data after each, if any.
+    """The rounds of an arm, and the other network and the other data that each level is measured with, if any.
 
-    shared: how many rounds the statements before the arms begin, and how many statements of the last one's tail they
-    hold.
+    shared: how many rounds the statements before the arms begin, and how many statements of the last one's tail and how
+    many of its cycles they hold.
     """
 
     rounds: tuple[model.Rounds, ...]
     transfer: model.Transfer | None = None
-    shared: tuple[int, int] = (0, 0)
+    elastic: model.Elastic | None = None
+    shared: tuple[int, int, int] = (0, 0, 0)
 
 
 def resolve(
@@ -42,36 +44,52 @@ def resolve(
     shared: the first of the statements, which are resolved with the settings of `shared_context` (default: `context`).
     """
     statements = list(statements)
-    transfers = [statement for statement in statements if isinstance(statement, syntax.Transfer)]
-    for statement in statements[statements.index(transfers[0]) + 1 :][:1] if transfers else ():
-        context.reader.report(
-            Diagnostic(
-                "TD007",
-                "no statement can follow a `transfer`, which ends the pipeline",
-                statement.span,
-                secondary=(Label(transfers[0].span, "the transfer"),),
-                help="to train the ticket on the new data, use `transfer to … { retrain … }`",
-            )
-        )
-    transfer = None
-    for statement in transfers[:1]:
+    ends = [n for n, s in enumerate(statements) if isinstance(s, syntax.Elastic | syntax.Transfer)] or [len(statements)]
+    before, ending = statements[: ends[0]], statements[ends[0] :]
+    _check_ending(ending, context.reader)
+    transfer, elastic = None, None
+    for statement in ending[:2]:
         with contextlib.suppress(InvalidValueError):
-            transfer = after_prune.transfer(statement, context)
-    before_transfer = statements[: statements.index(transfers[0])] if transfers else statements
-    own = before_transfer[len(shared) :]
-    begun = _rounds(before_transfer[: len(shared)], shared_context or context)
-    rounds = _rounds(own, context, after=begun, follows=before_transfer[: len(shared)])
+            if isinstance(statement, syntax.Transfer) and transfer is None:
+                transfer = after_prune.transfer(statement, context)
+            elif isinstance(statement, syntax.Elastic) and elastic is None:
+                elastic = resolve_elastic(statement, context)
+    begun = _rounds(before[: len(shared)], shared_context or context)
+    rounds = _rounds(before[len(shared) :], context, after=begun, follows=before[: len(shared)])
     _check_settling(rounds, context.reader)
     _check_training_before(rounds, context.reader)
-    if transfers and not any(isinstance(statement, syntax.Prune | syntax.Cycle) for statement in before_transfer):
-        _report_misplaced(transfers[0], context.reader)
-    return Pipeline(rounds, transfer, (len(begun), len(begun[-1].tail) if begun else 0))
+    if ending and not any(isinstance(statement, syntax.Prune | syntax.Cycle) for statement in before):
+        _report_misplaced(ending[0], context.reader)
+    shared_parts = (len(begun), len(begun[-1].tail), len(begun[-1].cycles)) if begun else (0, 0, 0)
+    return Pipeline(rounds, transfer, elastic, shared_parts)
+
+
+def _check_ending(ending: Sequence[syntax.Statement], reader: ValueReader) -> None:
+    """Report what follows a `transfer`, or a `stretch` or `squeeze` except one: they end the pipeline."""
+    for first, statement in itertools.pairwise(ending):
+        if isinstance(first, syntax.Elastic) and isinstance(statement, syntax.Transfer):
+            continue
+        keyword = first.span.text.split()[0]
+        if isinstance(first, syntax.Transfer):
+            what, help = f"a `{keyword}`", "to train the ticket on the new data, use `transfer to … { retrain … }`"
+        else:
+            what, help = f"a `{keyword}` except `transfer`", f"move it before the `{keyword}`"
+        reader.report(
+            Diagnostic(
+                "TD007",
+                f"no statement can follow {what}, which ends the pipeline",
+                statement.span,
+                secondary=(Label(first.span, f"the {keyword}"),),
+                help=help,
+            )
+        )
+        return
 
 
 def sets_training(group: model.Rounds) -> bool:
     """Whether a training is pending after a round: one that its tail sets, or the rest of one that it interrupts."""
-    pending = group.prune.at is not None and group.prune.settles is None
-    for tail in group.tail:
+    pending = group.prune.at is not None and group.prune.settles is None and not group.cycles
+    for tail in group.last_tail:
         match tail:
             case model.Rewind() | model.Retrain():
                 pending = True
@@ -84,13 +102,14 @@ def _check_training_before(rounds: Sequence[model.Rounds], reader: ValueReader) 
     """Report prunes that need a training before them and have none, or one that `evolve` changes."""
     for index, group in enumerate(rounds):
         prune = group.prune
-        before = [*rounds[:index][-1:], *([group] if (prune.times or 2) > 1 else [])]
+        repeated = [attrs.evolve(group, cycles=())] if (prune.times or 2) > 1 else []
+        before = [*rounds[:index][-1:], *repeated]
         during = _during_training(prune)
         if during is None:
             continue
         for other in before:
-            evolving = next((tail for tail in other.tail if isinstance(tail, model.Evolve)), None)
-            if evolving is not None and evolving is other.tail[-1]:
+            evolving = next((tail for tail in other.last_tail if isinstance(tail, model.Evolve)), None)
+            if evolving is not None and evolving is other.last_tail[-1]:
                 reader.report(
                     Diagnostic(
                         "TD455",
@@ -123,7 +142,7 @@ def _check_settling(rounds: Iterable[model.Rounds], reader: ValueReader) -> None
     """Report every `until mask-distance` without a training before its prune."""
     for before, group in itertools.pairwise(rounds):
         goes_on_training = before.prune.at is not None and before.prune.settles is None
-        trains = goes_on_training or any(isinstance(t, model.Rewind | model.Retrain) for t in before.tail)
+        trains = goes_on_training or any(isinstance(t, model.Rewind | model.Retrain) for t in before.last_tail)
         if group.prune.settles is not None and not trains:
             message = "`until mask-distance` needs a training before this prune"
             help = "add `rewind lr`, `rewind weights` or `retrain …` after the previous prune"
@@ -150,15 +169,25 @@ def _rounds(
                 case syntax.Prune():
                     has_prune, cycle = True, None
                     rounds.append(model.Rounds(prune_clauses.prune(statement, context)))
+                case syntax.Cycle() if training_cycles.trains_only(statement):
+                    if not has_prune:
+                        raise _report_misplaced(statement, reader)
+                    added = training_cycles.resolve(statement, context)
+                    if not rounds:
+                        raise InvalidValueError
+                    cycle = statement
+                    rounds[-1] = attrs.evolve(rounds[-1], cycles=(*rounds[-1].cycles, added))
                 case syntax.Cycle():
                     has_prune, cycle = True, statement
                     rounds += _cycle(statement, context)
-                case syntax.Transfer():
-                    message = "`transfer` cannot be used inside a `cycle`: it ends the pipeline"
+                case syntax.Transfer() | syntax.Elastic():
+                    keyword = statement.span.text.split()[0]
+                    message = f"`{keyword}` cannot be used inside a `cycle`: it ends the pipeline"
                     reader.report(Diagnostic("TD007", message, statement.span, help="move it after the `cycle`"))
                 case (
-                    syntax.Overlap() | syntax.Refill() | syntax.Regroup() | syntax.Recalibrate() | syntax.Grow()
-                    | syntax.Rewind() | syntax.Retrain() | syntax.Distill() | syntax.Evolve()
+                    syntax.Overlap() | syntax.Union() | syntax.Refill() | syntax.Regroup() | syntax.Recalibrate()
+                    | syntax.Grow() | syntax.Rewind() | syntax.Perturb() | syntax.Retrain() | syntax.Distill()
+                    | syntax.Evolve()
                 ):  # fmt: skip
                     if not has_prune:
                         raise _report_misplaced(statement, reader, suggest_cycle=not inside_cycle)
@@ -168,7 +197,8 @@ def _rounds(
                     if cycle is not None:
                         raise _report_after_cycle(statement, cycle, reader)
                     after_prune.check_order(rounds[-1].tail, tail, reader)
-                    _check_trained(rounds[-1], tail, reader)
+                    if not sets_training(rounds[-1]):
+                        after_prune.require_training(tail, "after this prune", reader)
                     rounds[-1] = attrs.evolve(rounds[-1], tail=(*rounds[-1].tail, tail))
                 case _:  # everywhere else, other statements are reported before
                     _report_not_in_cycle(statement, reader)
@@ -186,16 +216,6 @@ def _tail(statement: syntax.Statement, rounds: list[model.Rounds], context: ArmC
             grown = model.Grow("weights", None, "magnitude", span=statement.span)
             rounds[-1] = attrs.evolve(rounds[-1], tail=(*rounds[-1].tail, grown))
         raise
-
-
-def _check_trained(group: model.Rounds, tail: model.Tail, reader: ValueReader) -> None:
-    """Raise InvalidValueError, after reporting it, for a `distill` or `evolve` without a training to apply to."""
-    trains = sets_training(group)
-    if isinstance(tail, model.Distill | model.Evolve) and not trains:
-        message = f"`{type(tail).__name__.lower()}` needs a training after this prune"
-        help = "add `rewind lr`, `rewind weights` or `retrain …` before it"
-        reader.report(Diagnostic("TD007", message, tail.span, help=help))
-        raise InvalidValueError
 
 
 def _report_misplaced(
@@ -244,6 +264,6 @@ def _cycle(statement: syntax.Cycle, context: ArmContext) -> tuple[model.Rounds, 
         raise reader.report_error("TD207", message, statement.times, help="use fewer rounds")
     if not statement.body:
         reader.report(Diagnostic("TD002", "this `cycle` is empty", statement.span, help="add a `prune`"))
-    if len(body) == 1 and is_single_round(body[0].prune):
+    if len(body) == 1 and is_single_round(body[0].prune) and not body[0].cycles:
         return (attrs.evolve(body[0], prune=attrs.evolve(body[0].prune, times=times)),)
     return tuple(itertools.chain.from_iterable(itertools.repeat(body, times)))

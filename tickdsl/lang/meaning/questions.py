@@ -152,7 +152,8 @@ class QuestionResolver:
         if statement is None:
             return (), model.MeasurementOptions()
         before = len(self.diagnostics)
-        names = self._once(statement.metrics, registries.REPORT_METRICS, "metric", "TD114", "TD525")
+        written = [metric for metric in statement.metrics if not isinstance(metric, syntax.Line)]
+        names = self._once(written, registries.REPORT_METRICS, "metric", "TD114", "TD525")
         metrics = tuple(name for _, name in names)
         # An unreadable name could be any metric.
         possible = metrics if len(self.diagnostics) == before else vocabulary.METRICS
@@ -164,6 +165,35 @@ class QuestionResolver:
         if "every" in options:
             options["every"] = self._measured_every(statement, Moment.parse(options["every"]))
         return metrics, model.MeasurementOptions(**options)
+
+    def lines(self, declared: Sequence[str]) -> tuple[model.Line, ...]:
+        """Resolve the metrics of `report` on lines between networks, each once."""
+        found: dict[model.Line, model.Line] = {}
+        for statement in syntax.of_type(self.statements, syntax.Report)[:1]:
+            for written in statement.metrics:
+                if isinstance(written, syntax.Line):
+                    with contextlib.suppress(InvalidValueError):
+                        line = self._line(written, declared)
+                        if line in found:
+                            message, first = f"`{line}` is listed more than once, which has no effect", found[line].span
+                            secondary = (Label(first, "the first one"),)
+                            self.diagnostics.append(
+                                Diagnostic("TD525", message, line.span, secondary=secondary, help="remove one of them")
+                            )
+                        found.setdefault(line, line)
+        return tuple(found)
+
+    def _line(self, written: syntax.Line, declared: Sequence[str]) -> model.Line:
+        """Read a metric between two networks. Raises InvalidValueError, after reporting it, if it is wrong."""
+        metric = self.reader.word(written.metric, vocabulary.LINE_METRICS, "metric between networks", "TD548")
+        known = [*declared, "dense"]
+        start = self.reader.word(written.start, known, "arm", "TD110")
+        end = "" if written.end is None else self.reader.word(written.end, known, "arm", "TD110")
+        if start == end:
+            message = f"`{metric} of {start} to {end}` is a line from a network to itself"
+            help = f"name another arm, or another seed: `{metric} of {start} to next seed`"
+            raise self.reader.report_error("TD548", message, written.start, help=help)
+        return model.Line(metric, start, end, span=written.span)
 
     def _measured_every(self, statement: syntax.Report, every: Moment) -> Moment | None:
         """How often `early-stop` measures; None, after reporting it, for what is no length."""

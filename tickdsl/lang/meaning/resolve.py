@@ -20,7 +20,7 @@ from tickdsl.lang.findings import internal_errors
 from tickdsl.lang.findings.diagnostics import Diagnostic
 from tickdsl.lang.findings.render import sorted_unique
 from tickdsl.lang.meaning import settings, variables
-from tickdsl.lang.meaning.arm_expansion import ArmExpander, check_settings_once
+from tickdsl.lang.meaning.arm_expansion import IMPLICIT_ARM_NAME, ArmExpander, check_settings_once
 from tickdsl.lang.meaning.cascades import UnparsedText
 from tickdsl.lang.meaning.default_notes import DefaultsReporter, comparison_options
 from tickdsl.lang.meaning.questions import QuestionResolver, with_dependencies
@@ -101,6 +101,7 @@ class _Resolver:
         named = [s.name.text for s in declared]
         compared, controls, options = attempt(partial(questions.resolve_compare, named, arms), (None, (), {}))
         metrics, measuring = attempt(questions.metrics, ((), model.MeasurementOptions()))
+        lines = attempt(partial(questions.lines, named or [IMPLICIT_ARM_NAME]), ())
         stops = attempt(questions.stops, ())
         if not syntax.of_type(self.statements, *syntax.PIPELINE, syntax.Arm, syntax.Compare):
             self._report_empty()
@@ -125,6 +126,7 @@ class _Resolver:
             matched_by=options.get("at", "weights"),
             metric=options.get("metric", ""),
             metrics=metrics,
+            lines=lines,
             measuring=measuring,
             stops=stops,
             helpers=helpers,

@@ -12,6 +12,8 @@ from lark.tree import Meta
 from tickdsl.lang import syntax
 from tickdsl.moments import Moment
 
+#: `next seed`.
+_NEXT = object()
 #: The children of a grammar rule: tokens, and AST nodes that are already built.
 Children = list[Any]
 
@@ -201,6 +203,9 @@ class _Builder(Transformer[Token, syntax.File]):
         at_least, parts = children or (None, None)
         return syntax.Overlap(at_least, parts, span=self._at(meta))
 
+    def union(self, meta: Meta, children: Children) -> syntax.Union:
+        return syntax.Union(tuple(children), span=self._at(meta))
+
     def refill(self, meta: Meta, children: Children) -> syntax.Refill:
         unit, *rest = children
         by, options = _length_and_options(rest)
@@ -220,8 +225,15 @@ class _Builder(Transformer[Token, syntax.File]):
         return None
 
     def rewind(self, meta: Meta, children: Children) -> syntax.Rewind:
-        to, options = _length_and_options(children[1:])
-        return syntax.Rewind(children[0], to, options, span=self._at(meta))
+        donor = next((child for child in children if isinstance(child, syntax.Donor)), None)
+        to, options = _length_and_options([child for child in children[1:] if child is not donor])
+        return syntax.Rewind(children[0], donor, to, options, span=self._at(meta))
+
+    def donor(self, meta: Meta, children: Children) -> syntax.Donor:
+        return syntax.Donor(self._value(children[0]) if children else None, span=self._at(meta))
+
+    def perturb(self, meta: Meta, children: Children) -> syntax.Perturb:
+        return syntax.Perturb(children[0], span=self._at(meta))
 
     def retrain(self, meta: Meta, children: Children) -> syntax.Retrain:
         length, options = _length_and_options(children[1:])
@@ -235,6 +247,12 @@ class _Builder(Transformer[Token, syntax.File]):
         options = tuple(item for item in rest if isinstance(item, syntax.Option))
         by = next((item for item in rest if not isinstance(item, syntax.Option)), None)
         return syntax.Evolve(unit, share, by, options, span=self._at(meta))
+
+    def stretch(self, meta: Meta, children: Children) -> syntax.Elastic:
+        return syntax.Elastic("stretch", children[0], tuple(children[1:]), span=self._at(meta))
+
+    def squeeze(self, meta: Meta, children: Children) -> syntax.Elastic:
+        return syntax.Elastic("squeeze", children[0], tuple(children[1:]), span=self._at(meta))
 
     def transfer(self, meta: Meta, children: Children) -> syntax.Transfer:
         body = children[-1] if isinstance(children[-1], tuple) else ()
@@ -253,6 +271,13 @@ class _Builder(Transformer[Token, syntax.File]):
         names = tuple(child for child in children if not isinstance(child, syntax.Option))
         options = tuple(child for child in children if isinstance(child, syntax.Option))
         return syntax.Compare(names, options, span=self._at(meta))
+
+    def line(self, meta: Meta, children: Children) -> syntax.Line:
+        metric, start, end = children
+        return syntax.Line(metric, start, None if end is _NEXT else end, span=self._at(meta))
+
+    def neighbour(self, meta: Meta, children: Children) -> object:
+        return _NEXT
 
     def report(self, meta: Meta, children: Children) -> syntax.Report:
         metrics = tuple(child for child in children if not isinstance(child, syntax.Option))

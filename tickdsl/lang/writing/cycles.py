@@ -43,7 +43,7 @@ def _best_repetition(rounds: Sequence[model.Rounds], keys: Sequence[Hashable], s
 
 def _is_cycle_body(rounds: Sequence[model.Rounds]) -> bool:
     """Whether these rounds, written in a `cycle` block, resolve to the same rounds again."""
-    if len(rounds) == 1 and is_single_round(rounds[0].prune):
+    if len(rounds) == 1 and is_single_round(rounds[0].prune) and not rounds[0].cycles:
         return False  # `cycle 3 { prune … }` would resolve to one prune with three rounds
     return not rounds[-1].joined and all(group.joined == joins_next(group) for group in rounds[:-1])
 
@@ -55,4 +55,4 @@ def is_single_round(prune: model.Prune) -> bool:
 
 def joins_next(group: model.Rounds) -> bool:
     """Whether a prune in a `cycle` shares its round with the next prune: it has one round and nothing follows it."""
-    return not group.tail and is_single_round(group.prune)
+    return not group.tail and not group.cycles and is_single_round(group.prune)

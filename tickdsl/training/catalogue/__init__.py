@@ -19,6 +19,7 @@ from tickdsl.training.catalogue.models import (
     TORCHVISION_FAMILY,
     TORCHVISION_MODELS,
     TORCHVISION_PREFIX,
+    TORCHVISION_SEGMENTATION,
     ModelInfo,
     architecture_options,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "TORCHVISION_FAMILY",
     "TORCHVISION_MODELS",
     "TORCHVISION_PREFIX",
+    "TORCHVISION_SEGMENTATION",
     "DatasetInfo",
     "ModelInfo",
     "Option",

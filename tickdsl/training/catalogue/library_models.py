@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from tickdsl.plugins import Library, Registry, library_of
 from tickdsl.training.catalogue.models import HF_FAMILY, TIMM_FAMILY, VECTOR_TASKS, ModelInfo, plugin_model
 from tickdsl.training.catalogue.models import models as built_in_models
-from tickdsl.training.catalogue.options import Option
+from tickdsl.training.catalogue.options import MAP, Option
 
 #: The largest options of a transformer: those of tickdsl's own.
 _MAX_LAYERS, _MAX_HEADS, _MAX_DIM = 64, 64, 4096
 
 _TIMM_OPTIONS: Mapping[str, Option] = {
     "weights": Option(str, "", "load the initial weights: `default` (timm's), or a .safetensors or .pth file"),
+    "map": MAP,
     "dropout": Option(
         float, 0.0, "the share of values that dropout before the classifier zeroes", least=0.0, most=0.95
     ),
@@ -39,6 +40,7 @@ def _hf_options(purposes: tuple[str, ...]) -> dict[str, Option]:
     return options | {
         "config": Option(str, "", "a folder with a config.json, or the name of a repository of the Hugging Face Hub"),
         "weights": Option(str, "", "load the initial weights: `default` (those of `config`), or a .safetensors file"),
+        "map": MAP,
     }
 
 

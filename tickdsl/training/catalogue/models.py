@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from tickdsl.plugins import Plugin, PluginDescription
-from tickdsl.training.catalogue.options import Option, plugin_options
+from tickdsl.training.catalogue.options import MAP, Option, plugin_options
 
 #: The families of models that tickdsl does not define: torchvision's, and users' plug-ins.
 TORCHVISION_FAMILY, PLUGIN_FAMILY = "torchvision", "own"
@@ -63,9 +63,11 @@ class ModelInfo:
 _BUILTIN_OPTIONS = {
     "width": Option(float, 1.0, "multiply the width of every hidden layer", least=0.01, most=MAX_WIDTH),
     "weights": Option(str, "", "load the initial weights from a .safetensors or .pth file, or a ticket"),
+    "map": MAP,
 }
 _TORCHVISION_OPTIONS = {
-    "weights": Option(str, "", "load the initial weights: `default` (torchvision's), or a .safetensors or .pth file")
+    "weights": Option(str, "", "load the initial weights: `default` (torchvision's), or a .safetensors or .pth file"),
+    "map": MAP,
 }
 
 
@@ -83,7 +85,7 @@ def _builtin_model(name: str, family: str, summary: str, min_size: int, **fields
 
 def _generative_model(name: str, task: str, summary: str, *further: str) -> ModelInfo:
     """A model that learns from images alone; further: its options besides those that all have."""
-    options = {**_BUILTIN_OPTIONS, **{option: _GENERATIVE_OPTIONS[option] for option in ("latent", *further, "map")}}
+    options = {**_BUILTIN_OPTIONS, **{option: _GENERATIVE_OPTIONS[option] for option in ("latent", *further)}}
     convolutional = name.startswith(("conv-", "dcgan"))
     size, multiple = ((4, 4), 4) if convolutional else ((1, 1), 1)
     return ModelInfo(
@@ -94,7 +96,6 @@ def _generative_model(name: str, task: str, summary: str, *further: str) -> Mode
 
 _GENERATIVE_OPTIONS = {
     "latent": Option(int, 32, "numbers in a code, from which images are made", least=1, most=4096),
-    "map": Option(str, "", "load one part of `weights` into one of the network, e.g. decoder=generator"),
     "beta": Option(float, 1.0, "weight of the KL divergence in the training loss (beta-VAE)", least=0, most=1e6),
 }
 _GENERATIVE_MODELS = (
@@ -123,6 +124,7 @@ def _transformer(
         "dropout": Option(float, 0.0, "the share of values that dropout zeroes in training", least=0.0, most=0.95),
         **(further or {}),
         "weights": _BUILTIN_OPTIONS["weights"],
+        "map": MAP,
     }
     return ModelInfo(
         name, summary, "transformer", batch_norm=False, residual=True, inputs=inputs, options=options, **fields
@@ -131,7 +133,14 @@ def _transformer(
 
 _BUILTIN_MODELS = (
     _builtin_model("small-cnn", "plain", "3 convolutions with batch norm, 16-32-32; trains in seconds on a CPU", 4),
-    _builtin_model("lenet-300-100", "lenet", "fully connected 300-100, for MNIST (LeCun 1998)", 1, batch_norm=False),
+    _builtin_model(
+        "lenet-300-100",
+        "lenet",
+        "fully connected 300-100, for MNIST (LeCun 1998)",
+        1,
+        batch_norm=False,
+        options={**_BUILTIN_OPTIONS, "depth": Option(int, 1, "how many layers of 300 there are", least=1, most=64)},
+    ),
     _builtin_model("lenet5", "lenet", "2 convolutions and 3 linear layers (LeCun 1998), ReLU", 12, batch_norm=False),
     _builtin_model("conv2", "convs", "2 convolutions, 3 linear layers (Frankle 2019)", 2, batch_norm=False),
     _builtin_model("conv4", "convs", "4 convolutions, 3 linear layers (Frankle 2019)", 4, batch_norm=False),
@@ -154,6 +163,13 @@ _BUILTIN_MODELS = (
         "U-Net (Ronneberger 2015) with batch norm: 16 channels, doubled at each of 2 levels",
         4,
         tasks=("segment",),
+        options=_UNET_OPTIONS,
+    ),
+    _builtin_model(
+        "unet-encoder",
+        "unet",
+        "encoder of the U-Net, with one vector of outputs: its weights start a `unet`",
+        4,
         options=_UNET_OPTIONS,
     ),
     *_GENERATIVE_MODELS,
@@ -184,6 +200,10 @@ TORCHVISION_MODELS = (
     "vgg19_bn", "vit_b_16", "vit_b_32", "vit_h_14", "vit_l_16", "vit_l_32", "wide_resnet101_2",
     "wide_resnet50_2",
 )  # fmt: skip
+#: Those of its networks for segmentation whose last layer alone depends on the number of classes.
+TORCHVISION_SEGMENTATION = (
+    "deeplabv3_mobilenet_v3_large", "deeplabv3_resnet101", "deeplabv3_resnet50", "fcn_resnet101", "fcn_resnet50",
+)  # fmt: skip
 #: The smallest image side, in pixels, of model families that need more than 1 pixel; found by running them.
 _MIN_SIZES = {
     "alexnet": 63, "convnext": 32, "densenet": 29, "googlenet": 15, "inception": 75, "squeezenet1_0": 21,
@@ -207,13 +227,14 @@ def _torchvision_model(name: str) -> ModelInfo:
         multiple=min_size if name.startswith("vit_") else 1,
         batch_norm=not without_batch_norm,
         residual=not name.startswith(_WITHOUT_RESIDUALS),
+        tasks=("segment",) if name in TORCHVISION_SEGMENTATION else VECTOR_TASKS,
         options=_TORCHVISION_OPTIONS,
     )
 
 
 def models() -> dict[str, ModelInfo]:
     """All built-in models by name: tickdsl's own come first; torchvision's are also called `torchvision.NAME`."""
-    torchvision_models = [_torchvision_model(name) for name in TORCHVISION_MODELS]
+    torchvision_models = [_torchvision_model(name) for name in (*TORCHVISION_MODELS, *TORCHVISION_SEGMENTATION)]
     builtin_models = {info.name: info for info in _BUILTIN_MODELS}
     return {
         **builtin_models,
@@ -224,12 +245,15 @@ def models() -> dict[str, ModelInfo]:
 
 def plugin_model(plugin: Plugin, description: PluginDescription) -> ModelInfo:
     """A model of a plug-in."""
-    options = plugin_options(description, ("classes", "shape")) | {"weights": _BUILTIN_OPTIONS["weights"]}
+    options = plugin_options(description, ("classes", "shape")) | {
+        "weights": _BUILTIN_OPTIONS["weights"],
+        "map": MAP,
+    }
     return ModelInfo(
         plugin.name, description.summary or plugin.origin, PLUGIN_FAMILY, inputs="any", tasks=(), options=options
     )
 
 
 def architecture_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that a model's graph depends on: all except `weights`, and which part of them is meant."""
+    """The options that a model's graph depends on: all except `weights`, and which parts of them are meant."""
     return {name: value for name, value in options.items() if name not in ("weights", "map")}

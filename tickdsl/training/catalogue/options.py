@@ -33,6 +33,10 @@ class Option:
         return requirement_missed_by(value, self.least, self.most, self.among)
 
 
+#: Which parts of the weights are loaded; every model has this option.
+MAP = Option(str, "", 'load parts of `weights` into parts of the network, e.g. "encoder*=encoder*"')
+
+
 def format_number(number: float) -> str:
     """A number for a message: whole ones with commas."""
     return f"{number:,.0f}" if float(number).is_integer() else f"{number:g}"

@@ -54,6 +54,7 @@ _BUILDERS: dict[str, Builder] = {
     **{f"resnet{depth}": partial(resnet.resnet_cifar, depth) for depth in (20, 32, 44, 56, 110)},
     "resnet18-cifar": resnet.resnet18_cifar,
     "unet": unet.unet,
+    "unet-encoder": unet.unet_encoder,
     "autoencoder": generative.autoencoder,
     "conv-autoencoder": generative.conv_autoencoder,
     "vae": generative.vae,
@@ -86,7 +87,7 @@ def create(
     if not info.is_builtin:
         module = _foreign_network(info, name, classes, shape, seed, options or {})
         if weights and not (weights == DEFAULT_WEIGHTS and info.family in (TIMM_FAMILY, HF_FAMILY)):
-            load_pretrained(module, classifier_path(module), name, weights)
+            load_pretrained(module, classifier_path(module), name, weights, PartMap.of_model(options or {}))
         return module
     module = _builtin_architecture(info, classes, shape, options or {})
     initialise(module, seed)

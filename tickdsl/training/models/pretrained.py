@@ -32,8 +32,8 @@ def load_pretrained(
 
     classifier_path: the classifier's module path; if its number of outputs differs from the weights', it keeps its
     initial weights. weights: `default` for torchvision's best weights of the model `name`, or the path of a
-    `.safetensors` file or of a state dict saved with `torch.save`. part: the part of the weights that is loaded, and
-    where it goes; everything else keeps its initial weights.
+    `.safetensors` file or of a state dict saved with `torch.save`. part: the parts of the weights that are loaded, and
+    where they go; everything else keeps its initial weights.
 
     Raises TickdslError if the weights cannot be downloaded or read, or are those of another network.
     """
@@ -41,9 +41,9 @@ def load_pretrained(
     found, expected = (
         {key: tuple(tensor.shape) for key, tensor in each.items()} for each in (state, module.state_dict())
     )
-    if part is not None:
-        state = part.rename(state, weights)
     loadable = require_fit(weights, name, found, expected, classifier_path, part=part)
+    if part is not None:
+        state = part.rename(state, expected, weights)
     module.load_state_dict({key: state[key] for key in loadable}, strict=False)
 
 

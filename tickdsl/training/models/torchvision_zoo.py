@@ -1,4 +1,4 @@
-"""torchvision's classification networks, with random weights."""
+"""torchvision's networks, with random weights."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import inspect
 import torch
 from torch import nn
 
-from tickdsl.training.catalogue import TORCHVISION_PREFIX
+from tickdsl.training.catalogue import TORCHVISION_PREFIX, TORCHVISION_SEGMENTATION
 from tickdsl.training.rng import stream_seed
 from tickdsl.training.torchvision_import import import_torchvision
 
@@ -17,7 +17,7 @@ _NUM_CLASSES = 1000
 
 
 def build(name: str, shape: tuple[int, ...], seed: int) -> nn.Module:
-    """Build a network of torchvision's registry, initialised by its constructor, with 1000 outputs.
+    """Build a network of torchvision's registry, initialised by its constructor, with 1000 outputs, or 21 for pixels.
 
     GoogLeNet and Inception are built without auxiliary classifiers, vision transformers for the data's image size.
     """
@@ -25,6 +25,12 @@ def build(name: str, shape: tuple[int, ...], seed: int) -> nn.Module:
     from torchvision.models import get_model, get_model_builder
 
     name = name.removeprefix(TORCHVISION_PREFIX)
+    if name in TORCHVISION_SEGMENTATION:
+        from tickdsl.training.models import torchvision_segmentation
+
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(stream_seed(seed, "init"))
+            return torchvision_segmentation.build(name)
     kwargs: dict[str, object] = {}
     if name in ("googlenet", "inception_v3"):
         kwargs.update(aux_logits=False, init_weights=True)

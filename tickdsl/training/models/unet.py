@@ -1,5 +1,8 @@
 """U-Net (Ronneberger, Fischer & Brox 2015): an encoder, a decoder, and a skip connection at every resolution.
 
+And its encoder as a network of its own, which gives one vector of outputs for an image: the backbone of a U-Net can be
+trained by it.
+
 Differences from the paper: padded convolutions with batch norm, so that outputs have the size of the images, of any
 size; fewer channels; and nearest-neighbour upsampling before the decoder's convolutions in place of the paper's
 up-convolutions.
@@ -34,6 +37,31 @@ class ConvPair(nn.Module):
         return F.relu(self.bn2(self.conv2(x)))
 
 
+class UNetEncoder(nn.Module):
+    """The way down of a `UNet`, with the same names, the mean over all pixels, and a linear layer.
+
+    Maps images [B, C, H, W] to outputs [B, classes].
+    """
+
+    def __init__(self, classes: int, channels: int, widths: list[int]) -> None:
+        super().__init__()
+        self.levels = len(widths)
+        _add_encoder(self, channels, widths)
+        self.head = nn.Linear(widths[-1], classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for level in range(1, self.levels):
+            x = F.max_pool2d(self.get_submodule(f"encoder{level}")(x), 2)
+        x = self.get_submodule(f"encoder{self.levels}")(x)
+        outputs: Tensor = self.head(x.mean((2, 3)))
+        return outputs
+
+
+def _add_encoder(module: nn.Module, channels: int, widths: list[int]) -> None:
+    for level, (before, width) in enumerate(pairwise([channels, *widths]), start=1):
+        module.add_module(f"encoder{level}", ConvPair(before, width))
+
+
 class UNet(nn.Module):
     """A pair of convolutions per width on the way down, one per lower width on the way up, and a 1x1 convolution.
 
@@ -44,8 +72,7 @@ class UNet(nn.Module):
     def __init__(self, classes: int, channels: int, widths: list[int]) -> None:
         super().__init__()
         self.levels = len(widths)
-        for level, (before, width) in enumerate(pairwise([channels, *widths]), start=1):
-            self.add_module(f"encoder{level}", ConvPair(before, width))
+        _add_encoder(self, channels, widths)
         for level in range(self.levels - 1, 0, -1):
             self.add_module(f"decoder{level}", ConvPair(widths[level] + widths[level - 1], widths[level - 1]))
         self.head = nn.Conv2d(widths[0], classes, 1)
@@ -70,11 +97,20 @@ def unet(classes: int, shape: tuple[int, int, int], width: float, depth: int) ->
 
     Raises TickdslError if the images are too small for it.
     """
-    channels, height, width_px = shape
+    return UNet(classes, shape[0], _widths("unet", shape, width, depth))
+
+
+def unet_encoder(classes: int, shape: tuple[int, int, int], width: float, depth: int) -> nn.Module:
+    """Build the encoder of a U-Net with a linear layer after it. Raises TickdslError as `unet` does."""
+    return UNetEncoder(classes, shape[0], _widths("unet-encoder", shape, width, depth))
+
+
+def _widths(name: str, shape: tuple[int, int, int], width: float, depth: int) -> list[int]:
+    """The channels at each resolution, from the full one."""
     least = 2**depth
-    if min(height, width_px) < least:
+    if min(shape[1:]) < least:
         raise TickdslError(
-            f"unet depth={depth} needs images of at least {least}x{least}; the data has {channels}x{height}x{width_px}",
+            f"{name} depth={depth} needs images of at least {least}x{least}; the data has {'x'.join(map(str, shape))}",
             "lower depth, or use larger images",
         )
-    return UNet(classes, channels, [scaled(_WIDTH * 2**level, width) for level in range(depth + 1)])
+    return [scaled(_WIDTH * 2**level, width) for level in range(depth + 1)]

@@ -1,0 +1,132 @@
+"""Cycles without a prune: rounds of training alone, in steps, in text and in what `check` counts."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tickdsl.checks import check
+from tickdsl.checks.budgets import total_epochs
+from tickdsl.lang.expansion import expand
+from tickdsl.lang.meaning.resolve import resolve
+from tickdsl.lang.reading.include import load_source
+from tickdsl.lang.syntax import Source
+from tickdsl.plan.lower import lower
+from tickdsl.plan.model import Plan
+from tickdsl.plan.study import Study
+
+HEAD = "model small-cnn on digits\ntrain 10ep lr=0.1\n"
+
+
+def plan(text: str) -> Plan:
+    resolved = resolve(load_source(Source("test.plan", text)))
+    assert resolved.plan is not None, resolved.diagnostics
+    return resolved.plan
+
+
+def study(text: str) -> Study:
+    return lower(plan(text), fingerprint=lambda data: "f" * 64, rounds=lambda arm, prune: 5)
+
+
+def codes(text: str) -> set[str]:
+    return {d.code for d in check(load_source(Source("test.plan", text)), network=False).diagnostics}
+
+
+def test_each_round_trains_the_network_of_the_round_before_once_more() -> None:
+    result = study(HEAD + "prune weights erk 90% by random at init\ncycle 3 { rewind lr }")
+    levels = [result.step(level.ticket) for level in result.levels]
+    assert [level.level for level in result.levels] == [1, 2, 3, 4]
+    assert len({level.structure for level in result.levels}) == 1
+    for before, after in zip(result.levels, levels[1:], strict=False):
+        assert after.parents["weights"] == before.ticket
+        assert after.args["recipe"] == levels[0].args["recipe"] and "start" not in after.args
+
+
+def test_retrainings_of_a_cycle_have_another_order_of_data_in_every_round() -> None:
+    result = study(HEAD + "prune weights 50%; rewind lr\ncycle 3 { retrain linear 4ep }")
+    rounds = [result.step(level.ticket).args.get("round") for level in result.levels]
+    assert rounds == [None, 2, 3, 4]
+
+
+def test_a_prune_after_a_cycle_prunes_what_the_cycle_has_trained() -> None:
+    result = study(HEAD + "prune weights 50%; rewind lr\ncycle 2 { rewind lr }\nprune weights 20%; rewind lr")
+    prune = result.step(result.levels[-1].structure)
+    assert prune.operation == "prune" and prune.parents["weights"] == result.levels[2].ticket
+
+
+def test_the_rounds_of_a_prune_come_before_its_cycle() -> None:
+    result = study(HEAD + "prune weights 20% x 3; rewind lr\ncycle 2 { rewind lr to 50% }")
+    structures = [level.structure for level in result.levels]
+    assert len(set(structures[:3])) == 3 and len(set(structures[2:])) == 1
+    assert [result.step(level.ticket).args.get("start") for level in result.levels] == [None, None, None, "5ep", "5ep"]
+
+
+def test_a_cycle_within_a_cycle_belongs_to_each_of_its_rounds() -> None:
+    result = study(HEAD + "cycle 2 { prune weights 20%; rewind lr; cycle 2 { rewind lr } }")
+    assert [level.structure == result.levels[0].structure for level in result.levels] == [True] * 3 + [False] * 3
+
+
+TAILS = st.sampled_from(
+    ["rewind lr", "rewind lr to 50%", "retrain linear 4ep", "perturb 5%; rewind lr", "rewind signs to 2ep; perturb 1%",
+     "grow weights 10% by random; rewind lr", "rewind lr; distill from dense", "rewind magnitudes; evolve weights 10%"]
+)  # fmt: skip
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 3), TAILS), min_size=1, max_size=3), st.booleans())
+def test_expanded_it_has_the_same_steps(cycles: list[tuple[int, str]], nested: bool) -> None:
+    inner = "\n".join(f"cycle {times} {{ {tail} }}" for times, tail in cycles)
+    body = f"prune weights 20%; rewind lr\n{inner}\n"
+    text = HEAD + (f"cycle 2 {{\n{body}}}\n" if nested else f"{body}prune weights 10% x 2; rewind lr\n")
+    once = expand(plan(text))
+    assert set(study(text).graph) == set(study(once).graph)
+    assert expand(plan(once)) == once
+
+
+def test_the_epochs_of_a_cycle_count() -> None:
+    (arm,) = plan(HEAD + "prune weights 20% x 2; rewind lr\ncycle 3 { rewind lr to 5ep }").arms
+    assert total_epochs(arm) == 10 + 2 * 10 + 3 * 5
+    (again,) = plan(HEAD + "prune weights 90% at init\ncycle 3 { rewind lr }").arms
+    assert total_epochs(again) == 4 * 10
+
+
+def test_arms_with_recipes_of_their_own_continue_a_cycle_before_them() -> None:
+    text = (
+        HEAD + "prune weights 50%; rewind lr\ncycle 2 { rewind lr }\n"
+        "arm a { cycle 2 { rewind lr } }\narm b { train 4ep lr=0.01; cycle 1 { rewind lr } }\ncompare a, b\n"
+    )
+    result = study(text)
+    lengths = {
+        arm: [result.step(level.ticket).args["recipe"]["length"] for level in result.levels if level.arm == arm]
+        for arm in ("a", "b")
+    }
+    assert lengths == {"a": ["10ep"] * 5, "b": ["10ep"] * 3 + ["4ep"]}
+    assert set(study(expand(plan(text))).graph) == set(result.graph)
+
+
+@pytest.mark.parametrize(
+    ("cycle", "code"),
+    [
+        ("rewind weights", "TD541"), ("retrain scratch", "TD541"), ("perturb 5%", "TD541"), ("overlap", "TD541"),
+        ("recalibrate; rewind lr", "TD541"), ("distill from dense", "TD007"), ("rewind lr to 20ep", "TD302"),
+        ("rewind lr; rewind lr", "TD304"),
+    ],
+)  # fmt: skip
+def test_what_makes_no_sense_is_found(cycle: str, code: str) -> None:
+    assert code in codes(HEAD + f"prune weights 50%; rewind lr\ncycle 2 {{ {cycle} }}")
+
+
+@pytest.mark.parametrize(
+    "cycle", ["rewind weights; perturb 5%", "retrain scratch; perturb 5%", "grow weights all; rewind lr"]
+)
+def test_what_starts_over_from_something_else_makes_sense(cycle: str) -> None:
+    assert "TD541" not in codes(HEAD + f"prune weights 50%; rewind lr\ncycle 2 {{ {cycle} }}")
+
+
+def test_a_cycle_of_training_needs_a_prune_before_it() -> None:
+    assert "TD301" in codes(HEAD + "cycle 2 { rewind lr }\nprune weights 50%; rewind lr")
+
+
+def test_a_condition_cannot_end_the_rounds_before_a_cycle() -> None:
+    assert "TD006" in codes(HEAD + "prune weights 20% until accuracy < 50%; rewind lr\ncycle 2 { rewind lr }")

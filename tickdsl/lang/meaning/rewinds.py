@@ -1,0 +1,92 @@
+"""Resolve `rewind`, in all of its forms, and `perturb`."""
+
+from __future__ import annotations
+
+from tickdsl.lang import option_schemas, syntax, vocabulary
+from tickdsl.lang.findings.diagnostics import Diagnostic
+from tickdsl.lang.meaning.arm_context import ArmContext
+from tickdsl.lang.meaning.default_notes import DefaultsReporter
+from tickdsl.lang.meaning.values import InvalidValueError, ValueReader
+from tickdsl.lang.writing.literals import percent
+from tickdsl.moments import INIT
+from tickdsl.plan import model
+
+
+def rewind(statement: syntax.Rewind, context: ArmContext) -> model.Rewind | model.MaskOf:
+    """Resolve a `rewind` statement. Raises InvalidValueError, after reporting it, if it is wrong."""
+    reader = context.reader
+    options = reader.options(statement.options, option_schemas.REWIND_OPTIONS, "rewind")
+    what = reader.word(statement.what, vocabulary.REWIND_TARGETS, "rewind target")
+    if len(options) < len(statement.options):
+        raise InvalidValueError
+    of, align = _donor(statement.donor, reader), str(options.get("align", ""))
+    _check_donor(statement, what, of, align, reader)
+    if what == "mask":
+        return model.MaskOf(of, align, span=statement.span)
+    if statement.to is not None and reader.dereference(statement.to) == syntax.Word("pretrained", span=statement.span):
+        return _rewind_to_pretrained(statement, what, of, align, context)
+    to = reader.moment(statement.to, "the rewind target") if statement.to is not None else INIT
+    place = reader.locate(statement.to) if statement.to is not None else None
+    current = bool(of) and statement.to is None
+    resolved = model.Rewind(what, to, of, current, align, to_place=place, span=statement.span)
+    DefaultsReporter(reader.report).rewind(statement, resolved)
+    return resolved
+
+
+def perturb(statement: syntax.Perturb, context: ArmContext) -> model.Perturb:
+    """Resolve a `perturb` statement. Raises InvalidValueError, after reporting it, if it is wrong."""
+    reader = context.reader
+    share = reader.share(statement.share, "the norm of the noise")
+    if not share:
+        message = f"`{percent(share)}` is out of range: the norm of the noise must be above 0%"
+        raise reader.report_error("TD201", message, statement.share, help="use e.g. `perturb 5%`")
+    return model.Perturb(share, span=statement.span)
+
+
+def _donor(written: syntax.Donor | None, reader: ValueReader) -> str:
+    """The seed that something is taken from, `next` for the next one; empty for none."""
+    if written is None:
+        return ""
+    return model.NEXT_SEED if written.seed is None else str(reader.integer(written.seed, "a seed", 0))
+
+
+def _check_donor(statement: syntax.Rewind, what: str, of: str, align: str, reader: ValueReader) -> None:
+    """Raise InvalidValueError, after reporting TD544, if what is rewound has no such donor, moment or alignment."""
+
+    def error(message: str, help: str) -> InvalidValueError:
+        reader.report(Diagnostic("TD544", message, statement.span, help=help))
+        return InvalidValueError()
+
+    if what == "mask" and not of:
+        raise error(
+            "`rewind mask` needs a seed to take the mask from",
+            "add `of seed N` or `of next seed`; for a mask of another run, start from its ticket: `model … weights=`",
+        )
+    if what == "mask" and statement.to is not None:
+        raise error("a mask belongs to a round, not to a moment of the dense training", "remove `to …`")
+    if what == "lr" and of:
+        raise error(
+            "`rewind lr` takes nothing from another seed", "remove `of …`, or name what to take: `rewind signs of …`"
+        )
+    if align and not of:
+        raise error(
+            "`align=` matches the network of another seed, and none is named", "add `of next seed`, or remove it"
+        )
+
+
+def _rewind_to_pretrained(
+    statement: syntax.Rewind, what: str, of: str, align: str, context: ArmContext
+) -> model.Rewind:
+    """Resolve `to pretrained`: pretrained weights are the initial weights of their network."""
+    assert statement.to is not None
+    if what == "lr":
+        message = "`to pretrained` does not apply to `rewind lr`"
+        raise context.reader.report_bad_value(
+            statement.to, message, help="use `rewind weights to pretrained` or `rewind lr`"
+        )
+    if context.settings is not None and not context.settings.model.options.get("weights"):
+        message = f"{context.settings.model.name} does not start from pretrained weights"
+        raise context.reader.report_bad_value(
+            statement.to, message, help="use `model NAME weights=default`, or `rewind weights to init`"
+        )
+    return model.Rewind(what, INIT, of, align=align, span=statement.span)
