@@ -14,7 +14,7 @@ STATEMENTS = {
     "plan": "plan 1", "let": "let n = 2", "include": 'include "other.plan"', "seeds": "seeds 3",
     "sweep": "sweep s in [local, global]", "model": "model small-cnn", "data": "data digits",
     "split": "split classes 2", "train": "train 3ep", "prune": "prune weights 20%", "overlap": "overlap",
-    "refill": "refill filters", "regroup": "regroup groups=4",
+    "union": "union of a, b", "refill": "refill filters", "regroup": "regroup groups=4",
     "recalibrate": "recalibrate", "grow": "grow weights all",
     "perturb": "perturb 5%", "evolve": "evolve weights 30%",
     "rewind": "rewind lr", "retrain": "retrain linear", "distill": "distill from dense",
@@ -25,7 +25,7 @@ STATEMENTS = {
 }  # fmt: skip
 #: What a cycle is made of.
 IN_CYCLES = {
-    "prune", "overlap", "refill", "regroup", "recalibrate", "grow", "rewind", "perturb", "retrain", "distill",
+    "prune", "overlap", "union", "refill", "regroup", "recalibrate", "grow", "rewind", "perturb", "retrain", "distill",
     "evolve", "stretch", "squeeze", "transfer", "cycle",
 }  # fmt: skip
 PLACES = {
