@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
@@ -13,7 +14,6 @@ from torch import Tensor, nn
 from tickdsl.errors import TickdslError
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import with_compact_masks
-from tickdsl.pruning.amounts import round_half_up
 from tickdsl.pruning.convolution_masks import ConvolutionMask, convolution_masks, folded_masks, require_masks
 from tickdsl.pruning.criteria.backpropagation import batch_losses, has_initial_statistics, use_batch_statistics
 from tickdsl.pruning.criteria.protocol import ScoringContext
@@ -52,7 +52,7 @@ def filters_to_fill(rows: Tensor, extra: float = 0.0) -> int:
     filters, weights = rows.shape
     kept = Fraction(int(rows.sum()), weights)
     share = Fraction(extra).limit_denominator(10**9)
-    return min(filters, max(1, round_half_up(kept + share * (filters - kept))))
+    return min(filters, max(1, math.floor(kept + share * (filters - kept) + Fraction(1, 2))))
 
 
 def _scores(

@@ -117,7 +117,7 @@ class BlockConvolution(nn.Module):
 class _BlockKernel(nn.Module):
     """A block as a convolution on the input channels that it reads, with zeros for the rest of their kernels.
 
-    Gathering what each single weight reads leaves these zeros out, but takes several times as long for a batch on a CPU.
+    Gathering what each single weight reads leaves these zeros out, but takes several times as long on a CPU.
     """
 
     def __init__(self, layer: nn.Conv2d, weight: Tensor, block: DenseBlock) -> None:

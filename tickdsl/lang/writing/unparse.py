@@ -190,8 +190,8 @@ def tail(node: model.Tail, arm: model.Arm, names: Sequence[str] = ()) -> str:
         case model.Refill():
             return _with(f"refill filters by {node.by}", {"extra": node.extra or None}, option_schemas.REFILL_OPTIONS)
         case model.Regroup(groups, ratio, min_rows):
-            values = {"groups": groups, "ratio": ratio, "min-rows": min_rows}
-            return _with("regroup", values, option_schemas.REGROUP_OPTIONS)
+            sizes = {"groups": groups, "ratio": ratio, "min-rows": min_rows}
+            return _with("regroup", sizes, option_schemas.REGROUP_OPTIONS)
         case model.Union():
             return f"union of {', '.join(names)}"
         case model.Recalibrate():
