@@ -182,8 +182,8 @@ def match_levels(
     """Pairs of levels of two arms to compare, each level at most once, from the largest network to the smallest.
 
     first, second: what is left at each level. Levels match if that differs by at most TOLERANCE of the larger share;
-    the closest ones first, and of levels with as much left the last: it was trained longest. same_level: match by number
-    instead.
+    the closest ones first, and of levels with as much left the last: it was trained longest. same_level: match by
+    number instead.
     """
     if same_level:
         return [(level, level) for level in sorted(first.keys() & second.keys())]

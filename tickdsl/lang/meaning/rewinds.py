@@ -11,7 +11,6 @@ from tickdsl.lang.writing.literals import format_value, percent
 from tickdsl.moments import INIT
 from tickdsl.plan import model
 
-
 #: The largest relative norm of noise.
 MAX_NOISE = 10
 

@@ -56,7 +56,8 @@ def _uselessness(statement: syntax.Cycle, times: int, tails: list[model.Tail]) -
         help = "add `rewind lr` or `retrain …`, or a `prune`"
         return Diagnostic("TD541", "this `cycle` trains nothing", statement.span, help=help)
     again = next((tail for tail in tails if _starts_over(tail)), None)
-    if times == 1 or again is None or any(isinstance(tail, model.MaskOf | model.Perturb | model.Grow) for tail in tails):
+    changes = any(isinstance(tail, model.MaskOf | model.Perturb | model.Grow) for tail in tails)
+    if times == 1 or again is None or changes:
         return None
     keyword = f"rewind {again.what}" if isinstance(again, model.Rewind) else "retrain scratch"
     message = f"every round of this `cycle` repeats the same training, which `{keyword}` starts over"
