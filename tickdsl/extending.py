@@ -6,6 +6,7 @@
 - schedule: a `Schedule`, `(recipe, steps, per_epoch) -> rates`; `tickdsl.schedules`
 - loss: `(outputs, targets) -> mean`, or a class of such callables; `tickdsl.losses`
 - optimiser: `(parameters, lr) -> torch.optim.Optimizer`; `tickdsl.optimisers`
+- augmentation: `(image) -> image`, or a class of such callables; `tickdsl.augmentations`
 - metric: a `Metric`, `(trained) -> number`; `tickdsl.metrics`
 - task: a `Task`, `() -> Task`; `tickdsl.tasks`
 """

@@ -171,6 +171,75 @@ def test_parts_that_are_trained_in_turn_have_no_other_loss(sandbox: Any) -> None
     assert found.code == "TD474" and "in turn" in found.message
 
 
+# -- augmentations
+
+
+SPECKLE = """
+import random
+
+import numpy as np
+import torch
+
+def speckle(image, share=0.3):
+    '''Black pixels, and a random offset of numpy and of Python.'''
+    kept = torch.rand(image.shape[1:]) >= share
+    return (image * kept + np.random.randint(3) + random.randrange(3)).to(image.dtype)
+
+class Speckle:
+    def __init__(self, share=0.3):
+        self.share = share
+
+    def __call__(self, image):
+        return speckle(image, self.share)
+"""
+
+
+def test_an_augmentation_is_a_function_or_a_class(sandbox: Any, tiny: Dataset, tmp_path: Path) -> None:
+    own = sandbox.module(SPECKLE)
+    sandbox.install("box", augmentations={"speckle": f"{own}:speckle"})
+    recipes = [
+        attrs.evolve(RECIPE, augment=("flip", name)) for name in ("speckle(share=0.2)", f"{own}:Speckle(share=0.2)")
+    ]
+    ends = [nn.utils.parameters_to_vector(_train(tiny, recipe)[0].parameters()) for recipe in recipes]
+    assert torch.equal(*ends)
+    checkpoint, taken = Checkpointer(tmp_path / "stopped", every_seconds=0), iter(range(3))
+
+    def interrupt() -> None:
+        if next(taken, None) is None:
+            raise Stop
+
+    with pytest.raises(Stop):
+        _train(tiny, recipes[0], checkpoint=checkpoint, before_step=interrupt)
+    resumed, _ = _train(tiny, recipes[0], checkpoint=checkpoint)
+    assert torch.equal(nn.utils.parameters_to_vector(resumed.parameters()), ends[0])
+    assert errors(sandbox, f'train 2ep augment=[flip, "speckle(share=0.1)", RandomErasing]\n{PRUNE}') == []
+    (found,) = errors(sandbox, f"train 2ep augment=spekcle\n{PRUNE}")
+    assert (found.code, found.label) == ("TD105", "did you mean `speckle`?")
+    assert set(plugin_identities({"recipe": recipes[0].to_dict()})) == {"augmentation speckle"}
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("return image[:, 1:]", "it makes torch.uint8 [1, 7, 8] of an image torch.uint8 [1, 8, 8]"),
+        ("return image.float()", "it makes torch.float32"),
+        ("return None", "it makes a NoneType"),
+        ("return image.resize((4, 4))", "raised"),
+    ],
+)
+def test_an_augmentation_that_cannot_be_used_is_a_finding(sandbox: Any, body: str, message: str) -> None:
+    own = sandbox.module(f"def bad(image):\n    {body}\n")
+    (found,) = errors(sandbox, f'data digits\ntrain 2ep augment=["{own}:bad"]\n{PRUNE}')
+    assert found.code == "TD469" and message in found.message
+
+
+def test_masks_need_augmentations_that_move_them(sandbox: Any) -> None:
+    own = sandbox.module("def same(image):\n    return image\n")
+    text = f'model unet on shapes\ntrain 2ep augment="{own}:same"\nprune filters 25% except head; rewind lr'
+    (found,) = errors(sandbox, text)
+    assert found.code == "TD469" and "without their masks" in found.message
+
+
 # -- optimisers
 
 

@@ -12,6 +12,7 @@ TRAIN = (
     "train 10ep", "train 400it lr=0.05", "train 16ep lr=0.1 milestones=[8ep, 12ep] gamma=0.2 warmup=1ep",
     "train 10ep schedule=cosine opt=adam decay=1e-4", "train 12ep max-lr=0.4 pct-start=20% div=10 augment=[crop, flip]",
     "train 10ep lr=1 momentum=0.5 nesterov=on precision=auto label-smoothing=0.1 batch=32",
+    "train 10ep augment=[flip, RandomErasing, \"ColorJitter(hue=0.1, saturation=(0.5, 1))\"]",
     "train 10ep loss=\"focal(gamma=1)\" class-weights=balanced sampling=balanced",
     "train 10ep clip=1 accumulate=4 ema=0.999 mixup=0.2 cutmix=1 warmup=1ep warmup-start=0.1",
 )  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from importlib.resources import files
 from typing import Any
@@ -13,10 +15,12 @@ from finished_runs import finished_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tickdsl.records.events import StepProgress
 from tickdsl.report.outcomes import outcomes
 from tickdsl.results import RunState
 from tickdsl.results.caveats import caveats
-from tickdsl.results.export import results_dict
+from tickdsl.results.epoch_values import epoch_values
+from tickdsl.results.export import results_csv, results_dict
 from tickdsl.results.standings import WINNING, compute_standings
 from tickdsl.results.table import results_text
 from tickdsl.tickets.choice import Wanted, choose
@@ -96,6 +100,25 @@ def test_validation_is_in_the_results_and_fits_their_schema() -> None:
     level = results["arms"][0]["levels"][1]["contestants"]["ticket"]
     assert level["validation"]["mean"] == pytest.approx(0.51)
     assert {seed["validation"]["accuracy"] for seed in level["seeds"]} == {0.51}
+
+
+def test_results_csv_has_the_figures_on_validation_data() -> None:
+    state = finished_run()
+    assert "validation" not in results_csv(state)
+    validated = with_validation(state, {level: 0.5 + level / 100 for level in levels(state)})
+    rows = list(csv.DictReader(io.StringIO(results_csv(validated))))
+    assert {float(row["validation.accuracy"]) for row in rows if row["level"] == "1"} == {0.51}
+    assert {row["validation.loss"] for row in rows} == {"1.0"} and {row["best_validation"] for row in rows} == {""}
+    without = list(csv.DictReader(io.StringIO(results_csv(state))))
+    kept = [name for name in rows[0] if "validation" not in name]
+    assert [{name: row[name] for name in kept} for row in rows] == without
+
+
+def test_scores_within_a_training_are_called_what_they_are_of() -> None:
+    progress = StepProgress(step="s", epoch=1.0, epochs=2.0, loss=0.3, accuracy=0.9, lr=0.1)
+    held_out = attrs.evolve(progress, measured_on="validation")
+    assert epoch_values(progress) == {"train_loss": 0.3, "accuracy": 0.9, "learning_rate": 0.1}
+    assert epoch_values(held_out) == {"train_loss": 0.3, "validation_accuracy": 0.9, "learning_rate": 0.1}
 
 
 def test_seeds_of_which_some_lack_validation_choose_by_the_test() -> None:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tickdsl.engine.graph_cache import image_shape_and_classes
+from tickdsl.engine.graph_cache import image_shape_and_classes, task_of
 from tickdsl.errors import TickdslError
 from tickdsl.graph.structure import Structure
 from tickdsl.lang.findings.diagnostics import Diagnostic
@@ -17,6 +17,8 @@ from tickdsl.plugins import call_name, is_plugin, load_plugin, require_plugin
 from tickdsl.pruning.scope import GROUP_KINDS, LAYERS
 from tickdsl.records.canonical import canonical_json
 from tickdsl.training.catalogue import architecture_options
+from tickdsl.training.catalogue.input_shapes import is_tokens
+from tickdsl.training.recipes.augmentations import is_plain
 from tickdsl.training.recipes.recipe import Recipe
 
 #: Steps per epoch to try a schedule with if the size of the data is unknown.
@@ -41,6 +43,11 @@ def diagnostics(arm: Arm, per_epoch: int | None, data: Path) -> Iterator[Diagnos
             yield from _errors_of(partial(_try_schedule, fields, per_epoch or _NOMINAL_EPOCH), span)
         if is_plugin("loss", call_name(str(fields.get("loss") or ""))):
             yield from _errors_of(partial(_try_loss, str(fields["loss"])), span)
+        others = [text for text in fields.get("augment", ()) if not is_plain(text)]
+        if others:
+            place = arm.recipe_places.get("augment") if fields is arm.recipe and arm.recipe_places else None
+            where = span if place is None else place.span
+            yield from _errors_of(partial(_try_augmentations, others, arm, data), where, "TD469")
         if is_plugin("optimiser", call_name(str(fields.get("optimizer", "")))):
             yield from _errors_of(partial(_try_optimiser, fields, arm, data), span)
 
@@ -86,6 +93,21 @@ def _try_loss(text: str) -> None:
     own_loss(text)
 
 
+def _try_augmentations(texts: list[str], arm: Arm, data: Path) -> None:
+    """Change an image of the size of the arm's, and its mask if it has one."""
+    import torch
+
+    from tickdsl.training.data.transforms import ImageTransforms
+    from tickdsl.training.tasks import find_task
+
+    shape, _ = image_shape_and_classes(arm.data, data)
+    if is_tokens(shape):
+        return  # tokens are not augmented at all, which has its own finding
+    images = torch.randint(0, 256, (1, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    masks = find_task(task_of(arm.model, arm.data, data)).spatial_targets
+    ImageTransforms(texts).require_fit(images, masks=masks)
+
+
 def _try_optimiser(recipe: Options, arm: Arm, data: Path) -> None:
     """Take a few steps on copies of some weights of the initial network."""
     from tickdsl.engine.dense_networks import dense_network
@@ -101,13 +123,13 @@ def _try_metric(name: str) -> None:
     load_plugin(require_plugin("metric", name))
 
 
-def _errors_of(attempt: Callable[[], None], span: Any) -> Iterator[Diagnostic]:
+def _errors_of(attempt: Callable[[], None], span: Any, code: str = "TD118") -> Iterator[Diagnostic]:
     try:
         attempt()
     except TickdslError as error:
-        yield plugin_diagnostic(error, span)
+        yield plugin_diagnostic(error, span, code)
 
 
-def plugin_diagnostic(error: TickdslError, span: Any) -> Diagnostic:
+def plugin_diagnostic(error: TickdslError, span: Any, code: str = "TD118") -> Diagnostic:
     """The finding for an error of a plug-in."""
-    return Diagnostic("TD118", error.message, span, help=error.hint)
+    return Diagnostic(code, error.message, span, help=error.hint)

@@ -9,6 +9,7 @@ import attrs
 
 from tickdsl.lang import no_effect
 from tickdsl.lang.no_effect import Is, NoEffect
+from tickdsl.training.recipes.augmentations import PLAIN_AUGMENTATIONS
 from tickdsl.training.recipes.losses import LOSSES
 from tickdsl.training.recipes.recipe import OPTIMISERS, SAMPLINGS, Recipe
 
@@ -19,8 +20,8 @@ class OptionType:
 
     kind: `int`, `float`, `share` (a percentage or a number in [0, 1]), `points` (a percentage), `moment`, `moments`,
     `word` (one of `words`), `words` (a list of them), `schedule` (one of `words`, or a plug-in), `loss` and `optimiser`
-    (the same, with options: `"focal(gamma=1)"`), `weights` (`balanced`, `none` or a list of numbers), `metric` (one of
-    the task), `flag` (on/off) or `text`.
+    (the same, with options: `"focal(gamma=1)"`), `augmentations` (a list of such), `weights` (`balanced`, `none` or a
+    list of numbers), `metric` (one of the task), `flag` (on/off) or `text`.
     least, most: the smallest and the largest allowed value. above, below: every allowed value is greater, or less, than
     this. among: the only allowed values (empty: all).
     idle: the combinations of other settings with which the option does nothing.
@@ -107,7 +108,9 @@ TRAIN_OPTIONS: dict[str, OptionType] = {
     "final-div": OptionType("float", "one-cycle: initial rate / final rate", above=0, idle=(no_effect.ONE_CYCLE_ONLY,)),
     "precision": OptionType("word", "number format for training", ("fp32", "tf32", "bf16", "auto")),
     "compile": OptionType("word", "compile the network with torch.compile", ("on", "off", "auto")),
-    "augment": OptionType("words", "random augmentations of training images", ("none", "crop", "flip", "rotation")),
+    "augment": OptionType(
+        "augmentations", "random augmentations of training images", ("none", *PLAIN_AUGMENTATIONS)
+    ),
     "label-smoothing": OptionType("float", "share of the target probability spread over all classes", least=0),
     "bn-l1": OptionType("float", "strength of an L1 penalty on the scales of batch norm (network slimming)", least=0),
     "clip": OptionType("float", "largest norm of the gradient; a longer one is scaled down (0: off)", least=0),

@@ -17,11 +17,17 @@ from tickdsl.training import catalogue
 from tickdsl.training.catalogue.input_shapes import is_tokens
 from tickdsl.training.catalogue.purposes import data_purpose, fits, model_purpose
 from tickdsl.training.catalogue.tasks import TASK_INFOS, TASK_METRICS
+from tickdsl.training.recipes.augmentations import AUGMENTATIONS
 from tickdsl.training.recipes.losses import LOSSES
 from tickdsl.training.recipes.recipe import OPTIMISERS, SCHEDULES
 
 #: Kind of an option -> the names that it takes.
-_REGISTRIES: Mapping[str, Registry[Any]] = {"schedule": SCHEDULES, "loss": LOSSES, "optimiser": OPTIMISERS}
+_REGISTRIES: Mapping[str, Registry[Any]] = {
+    "schedule": SCHEDULES,
+    "loss": LOSSES,
+    "optimiser": OPTIMISERS,
+    "augmentations": AUGMENTATIONS,
+}
 _NOT_YET = "not supported in this version"
 
 
@@ -296,6 +302,7 @@ def _values(option: OptionType | catalogue.Option | None) -> list[CompletionEntr
             CompletionEntry(word, "EnumMember", meaning=getattr(value, "summary", value))
             for word, value in registry.builtin.items()
         ]
-        return [*known, *_added(registry, "EnumMember")]
+        others = [CompletionEntry("none", "EnumMember")] if "none" in option.words else []
+        return [*others, *known, *_added(registry, "EnumMember")]
     words = ("on", "off") if option.kind == "flag" else option.words
     return [CompletionEntry(word, "EnumMember", meaning=option.summary) for word in words]

@@ -94,6 +94,8 @@ def results_rows(state: RunState) -> tuple[list[str], list[list[Any]]]:
     columns = ["arm", "name", *(f"sweep.{name}" for name in sweep_names), "contestant", "level", "seed"]
     scores = list(dict.fromkeys(name for arm in state.arms for name in _other_metrics(state, arm.id)))
     columns += [*_METRIC_FIELDS, "metric", *_SCORE_FIELDS, *(f"score.{name}" for name in scores)]
+    held_out = list(dict.fromkeys(name for metric in state.metrics.values() for name in metric.validation))
+    columns += [*(f"validation.{name}" for name in held_out), *(["best_validation"] if held_out else [])]
     columns += [*_BUDGET_COLUMNS, *figure_names, *(f"{metric}.how" for metric in metrics)]
     trained = seed_budgets(state)
     rows: list[list[Any]] = []
@@ -113,6 +115,8 @@ def results_rows(state: RunState) -> tuple[list[str], list[list[Any]]]:
                     state.metric_of(arm_id).name,
                     *_scores(state, key).values(),
                     *(task_figures.get(name) for name in scores),
+                    *(measured.validation.get(name) for name in held_out),
+                    *([measured.best_validation] if held_out else []),
                     *(getattr(trained.get(key), name, None) for name in _BUDGET_COLUMNS.values()),
                     *(figures.get(name) for name in figure_names),
                     *(measure.how if measure else None for measure in measures),

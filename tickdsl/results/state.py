@@ -35,7 +35,7 @@ MeasureKey = tuple[MetricKey, str]  # and the metric named in `report`
 class EpochMetrics(NamedTuple):
     """Training metrics after an epoch; `score` is the primary metric, None for a value that was not measured.
 
-    `penalty` is the factor of a growing penalty.
+    `measured_on` is the set that the score is of, `test` or `validation`; `penalty` the factor of a growing penalty.
     """
 
     epoch: float
@@ -43,6 +43,7 @@ class EpochMetrics(NamedTuple):
     score: float | None
     lr: float | None
     penalty: float | None = None
+    measured_on: str = "test"
 
 
 @attrs.frozen
@@ -64,6 +65,7 @@ class StepState:
     epochs: float | None = None
     loss: float | None = None
     score: float | None = None
+    measured_on: str = "test"  # what the score is of: `test`, or `validation` while a training holds data out
     lr: float | None = None
     penalty: float | None = None
     checkpoint: float | None = None  # the epoch of the last checkpoint on disk

@@ -30,6 +30,7 @@ from tickdsl.records.events import (
     TaskInfo,
 )
 from tickdsl.records.store import Result, Store
+from tickdsl.results.epoch_values import epoch_values
 from tickdsl.results.scores import score_of
 from tickdsl.tensorboard.event_file import EventFile
 from tickdsl.tensorboard.layer_summaries import layers_image, layers_table
@@ -153,10 +154,7 @@ class _EventHandler:
         if not self._written[event.step] < event.epoch <= self._written[event.step] + 1:
             return
         self._written[event.step] = event.epoch
-        score = event.accuracy if event.metric is None else event.score
-        values = {"train_loss": event.loss, event.metric or "accuracy": score, "learning_rate": event.lr}
-        if event.penalty is not None:
-            values["penalty"] = event.penalty
+        values = epoch_values(event)
         for curve in self._training_curves(event.step):
             self._scalars(curve.series, {curve.tag(name): value for name, value in values.items()},
                           event.epoch, t)  # fmt: skip
@@ -169,12 +167,14 @@ class _EventHandler:
             return
         epochs: Iterable[tuple[float, ...]] = result.metrics.get("epochs", ())
         score = result.metrics.get("metric", "accuracy")
-        columns = [score if name == "accuracy" else name for name in _EPOCH_COLUMNS]
+        held_out = "validation" if result.metrics.get("validation") else ""
+        names = {"accuracy": f"{held_out}_{score}".strip("_"), "test_loss": f"{held_out or 'test'}_loss"}
+        columns = [names.get(name, name) for name in _EPOCH_COLUMNS]
         penalties: dict[float, float] = dict(result.metrics.get("penalty", ()))
-        for epoch, *epoch_values in epochs:
+        for epoch, *measured in epochs:
             already_written = epoch <= written
-            values = {name: value for name, value in zip(columns, epoch_values, strict=False)
-                      if not already_written or name == "test_loss"}  # fmt: skip
+            values = {name: value for name, value in zip(columns, measured, strict=False)
+                      if not already_written or name == names["test_loss"]}  # fmt: skip
             if not already_written and epoch in penalties:
                 values["penalty"] = penalties[epoch]
             for curve in curves:

@@ -16,6 +16,7 @@ from tickdsl.errors import TickdslError, TicketError
 from tickdsl.metrics.latency import LATENCY, measure_latency
 from tickdsl.plurals import plural
 from tickdsl.pruning.ticket_header import is_ticket
+from tickdsl.tickets.float_preprocessing import FloatPreprocessing
 from tickdsl.tickets.outputs import leaves
 from tickdsl.tickets.preprocessing import InputPreprocessing, Preprocessing, preprocessing_from_json
 from tickdsl.tickets.ticket_file import open_ticket
@@ -67,9 +68,9 @@ class Evaluation:
 class _Runnable:
     """A file that was opened.
 
-    run: from inputs as files take them (float images [N, C, H, W] in [0, 1], or tokens int64 [N, T]) to the outputs
-    [N, …] of the network. about: what the file says about itself, as in `file_metadata`. prepare: what a ticket's
-    network takes, from inputs as the data set stores them; its module is `network`.
+    run: from inputs as files take them (float images in [0, 1] or numbers [N, C, H, W], or tokens int64 [N, T]) to the
+    outputs [N, …] of the network. about: what the file says about itself, as in `file_metadata`. prepare: what a
+    ticket's network takes, from inputs as the data set stores them; its module is `network`.
     """
 
     format: str
@@ -130,8 +131,10 @@ class _Called(nn.Module):
 
 
 def _file_inputs(stored: Tensor, data: Dataset) -> Tensor:
-    """Inputs as files take them: images as floats in [0, 1], tokens as int64."""
-    return stored.long() if is_tokens(data.shape) else stored.float() / 255
+    """Inputs as files take them: images as floats in [0, 1], numbers as they are, tokens as int64."""
+    if is_tokens(data.shape):
+        return stored.long()
+    return stored.float() if data.has_floats else stored.float() / 255
 
 
 def _for_task(path: Path, opened: _Runnable, data: Dataset, name: str) -> Dataset:
@@ -281,6 +284,10 @@ def _value(text: Any) -> Any:
 def _require_fit(path: Path, opened: _Runnable, data: Dataset, name: str) -> None:
     """Raise TicketError unless the images and the number of classes are those of the file."""
     known = opened.preprocessing
+    if known is not None and known.shape == data.shape and isinstance(known, FloatPreprocessing) != data.has_floats:
+        kinds = ("numbers", "images of 8 bits")
+        theirs, ours = kinds if isinstance(known, FloatPreprocessing) else reversed(kinds)
+        raise TicketError(f"{path} takes {theirs}, and {name} has {ours}", _other_data(name))
     if known is not None and known.shape != data.shape:
         hint = _other_data(name)
         if isinstance(known, Preprocessing) and not is_tokens(data.shape):

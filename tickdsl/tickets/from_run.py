@@ -163,13 +163,10 @@ def _stored(key: str, state: RunState, store: Path | None) -> Result:
 def _data_description(result: Result, found: FoundData, name: str) -> tuple[InputPreprocessing, tuple[str, ...]]:
     """How inputs are prepared, and the names of the classes. Raises TicketError if neither store nor data say so."""
     description = load_data_description(result.folder)
-    if description is not None and description.get("inputs", "uint8") != "uint8":
-        raise TicketError(
-            f"networks on {description['inputs']} inputs, as `{name}` has, cannot be exported yet",
-            "take the weights from the store: `tickdsl path`",
-        )
     if description is not None:
-        preprocessing = preprocessing_for(tuple(description["shape"]), description["mean"], description["std"])
+        floats = description.get("inputs", "uint8") != "uint8"
+        shape = tuple(description["shape"])
+        preprocessing = preprocessing_for(shape, description["mean"], description["std"], floats=floats)
         return preprocessing, tuple(description["classes"])
     if found.dataset is None:
         raise TicketError(

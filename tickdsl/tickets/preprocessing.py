@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tickdsl.errors import TickdslError
+from tickdsl.tickets.float_preprocessing import FloatPreprocessing
 from tickdsl.tickets.token_preprocessing import TokenPreprocessing
 from tickdsl.training.catalogue.input_shapes import InputShape, is_tokens, shape_in_words
 from tickdsl.training.data.preprocess import Normalise
@@ -36,8 +37,8 @@ class Preprocessing:
     mean: tuple[float, ...] = attrs.field(converter=tuple)
     std: tuple[float, ...] = attrs.field(converter=tuple)
 
-    #: The name of the input in exported files.
-    input_name = "images"
+    #: The name of the input in exported files, and what one is called.
+    input_name, unit = "images", "image"
 
     @classmethod
     def of_dataset(cls, data: Dataset) -> Preprocessing:
@@ -155,25 +156,30 @@ class Preprocessing:
 
 
 #: What the inputs of a network go through.
-InputPreprocessing = Preprocessing | TokenPreprocessing
+InputPreprocessing = Preprocessing | FloatPreprocessing | TokenPreprocessing
 
 
 def preprocessing_of(data: Dataset) -> InputPreprocessing:
     """What a network that is trained on `data` needs."""
-    return preprocessing_for(data.shape, data.mean.tolist(), data.std.tolist())
+    return preprocessing_for(data.shape, data.mean.tolist(), data.std.tolist(), floats=data.has_floats)
 
 
-def preprocessing_for(shape: InputShape, mean: Any, std: Any) -> InputPreprocessing:
-    """What inputs of a shape, (C, H, W) or (T, V), go through. mean, std: by channel; unused for tokens."""
+def preprocessing_for(shape: InputShape, mean: Any, std: Any, *, floats: bool = False) -> InputPreprocessing:
+    """What inputs of a shape, (C, H, W) or (T, V), go through. mean, std: by channel; unused for tokens.
+
+    floats: whether they are numbers instead of images of 8 bits.
+    """
     if is_tokens(shape):
         return TokenPreprocessing(*shape)
     channels, height, width = shape
-    return Preprocessing(channels, height, width, mean, std)
+    kind = FloatPreprocessing if floats else Preprocessing
+    return kind(channels, height, width, mean, std)
 
 
 def preprocessing_from_json(fields: Mapping[str, Any]) -> InputPreprocessing:
     """The inverse of `as_json`. Raises TypeError or ValueError if the fields are others."""
     given = dict(fields)
-    if given.pop("kind", "images") == "tokens":
+    kind = given.pop("kind", "images")
+    if kind == "tokens":
         return TokenPreprocessing(**given)
-    return Preprocessing(**given)
+    return (FloatPreprocessing if kind == "numbers" else Preprocessing)(**given)

@@ -28,7 +28,7 @@ def size_table(taken: TicketOfRun, exported: Exported) -> list[str]:
     ticket = taken.ticket
     name, _ = stored(ticket.metrics) or ("accuracy", "")
     score = ticket.score if exported.verified.score is None else exported.verified.score
-    unit = "image" if len(ticket.preprocessing.shape) == 3 else "sequence"
+    unit = ticket.preprocessing.unit
     rows = [
         (name, _value(ticket, score)),
         ("parameters", count(ticket.metrics.get("params"))),

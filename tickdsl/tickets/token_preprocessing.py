@@ -22,8 +22,8 @@ class TokenPreprocessing:
     length: int
     vocabulary: int
 
-    #: The name of the input in exported files.
-    input_name = "tokens"
+    #: The name of the input in exported files, and what one is called.
+    input_name, unit = "tokens", "sequence"
 
     @property
     def shape(self) -> tuple[int, int]:

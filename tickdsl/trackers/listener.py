@@ -19,6 +19,7 @@ from tickdsl.records.paths import RunPaths
 from tickdsl.results.answers import answers
 from tickdsl.results.caveats import alarms
 from tickdsl.results.conclusions import conclusions
+from tickdsl.results.epoch_values import epoch_values
 from tickdsl.results.state import RunState
 from tickdsl.tensorboard.event_file import folder_name
 from tickdsl.tensorboard.tag_layout import TagLayout
@@ -109,10 +110,7 @@ class _Translator:
     def _on_progress(self, event: StepProgress, t: float) -> None:
         if self._layout is None or self._backend is None:
             return
-        score = event.accuracy if event.metric is None else event.score
-        values = {"train_loss": event.loss, event.metric or "accuracy": score, "learning_rate": event.lr}
-        if event.penalty is not None:
-            values["penalty"] = event.penalty
+        values = epoch_values(event)
         for curve in self._layout.training_curves.get(event.step, ()):
             folder = curve.series.folder.as_posix()
             named = {f"training/{folder}/{curve.tag(name)}": value for name, value in values.items()}

@@ -35,7 +35,8 @@ def step_lines(name: str, snapshot: Snapshot) -> list[str]:
             lines.append(f"{name_shown:9} {value:.4g}")
     if step.score is not None:
         metric = snapshot.state.step_metric(step)
-        lines.append(f"{fit(label(metric), 9)} {number(metric, step.score)}")
+        on = " on validation data" if step.measured_on == "validation" else ""
+        lines.append(f"{fit(label(metric), 9)} {number(metric, step.score)}{on}")
     if parents:
         lines += [f"{'after' if n == 0 else '':9} {parent}" for n, parent in enumerate(parents)]
     lines += [f"{name_shown:9} {value}" for name_shown, value in _metrics(step)]

@@ -143,7 +143,9 @@ def equal(first: torch.nn.Module, second: torch.nn.Module) -> bool:
     return all(torch.equal(tensor, second.state_dict()[name]) for name, tensor in first.state_dict().items())
 
 
-@pytest.mark.parametrize("augment", [(), ("crop",), ("flip",), ("rotation",), ("crop", "flip", "rotation")], ids=str)
+@pytest.mark.parametrize(
+    "augment", [(), ("crop",), ("flip",), ("rotation",), ("crop", "rotation", "RandomErasing")], ids=str
+)
 def test_trainings_have_equal_bits(folder: Path, augment: tuple[str, ...]) -> None:
     recipe = attrs.evolve(RECIPE, augment=augment)
     ours, theirs = network(), network()

@@ -52,6 +52,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "class-weights": {"class_weights": "balanced"},
     "sampling": {"sampling": "balanced"},
     "weighted parts": {"class_weights": (1, 4, 1, 2), "loss": "focal", "accumulate": 2, "clip": 0.3},
+    "transforms": {"augment": ("flip", "RandomErasing", "GaussianNoise")},
     "both": {"mixup": 0.4, "cutmix": 1.0, "label_smoothing": 0.1, "accumulate": 2},
 }
 

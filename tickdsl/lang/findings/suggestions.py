@@ -11,9 +11,10 @@ from tickdsl.lang.synonyms import SYNONYMS
 def suggest(word: str, known: Iterable[str]) -> str | None:
     """The known word that `word` probably means: its synonym, the closest spelling or a prefix. None if none is close.
 
-    Ignores the case of `word`.
+    Ignores upper and lower case.
     """
-    word, known = word.lower(), list(known)
+    spelt = {candidate.lower(): candidate for candidate in known}
+    word, known = word.lower(), list(spelt)
     if SYNONYMS.get(word) in known:
         return SYNONYMS[word]
     close = difflib.get_close_matches(word, known, n=5, cutoff=0.6)
@@ -25,7 +26,8 @@ def suggest(word: str, known: Iterable[str]) -> str | None:
         for candidate in known
         if len(candidate) > 1 < len(word) and (candidate.startswith(word) or word.startswith(candidate))
     ]
-    return next(iter(swapped or close or prefixes), None)
+    found = next(iter(swapped or close or prefixes), None)
+    return None if found is None else spelt[found]
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:

@@ -18,8 +18,9 @@ from tickdsl.lang.option_schemas import OptionType
 from tickdsl.lang.synonyms import SAID_ELSEWHERE
 from tickdsl.lang.writing.literals import format_value, percent
 from tickdsl.moments import Moment
-from tickdsl.plugins import Call, CallError, PluginError, Registry, check_target, code_allowed
+from tickdsl.plugins import Call, CallError, PluginError, Registry, call_name, check_target, code_allowed
 from tickdsl.training.catalogue.options import format_number, requirement_missed_by
+from tickdsl.training.recipes.augmentations import AUGMENTATIONS, UNFIT_TRANSFORMS
 from tickdsl.training.recipes.losses import LOSSES
 from tickdsl.training.recipes.recipe import OPTIMISERS, SCHEDULES
 
@@ -333,18 +334,31 @@ class ValueReader:
             case "weights":
                 return self._weights(value, kind, option)
             case "words":
-                return self._words(value, kind, option)
+                return self._words(value, lambda item: self.word(item, kind.words, words_kind, "TD105"), option)
+            case "augmentations":
+                return self._words(value, lambda item: self._augmentation(item, option), option)
             case "flag":
                 return self.word(value, ("on", "off", "true", "false"), words_kind, "TD105") in ("on", "true")
             case _:
                 resolved = self.dereference(value)
                 return resolved.text if isinstance(resolved, syntax.String | syntax.Word) else format_value(resolved)
 
-    def _words(self, value: syntax.Value, kind: OptionType, option: str) -> list[str]:
+    def _augmentation(self, item: syntax.Value, option: str) -> str:
+        """Read `none`, or an augmentation, with options or without."""
+        resolved = self.dereference(item)
+        text = resolved.text if isinstance(resolved, syntax.Word | syntax.String) else ""
+        if text == "none":
+            return text
+        if call_name(text) in UNFIT_TRANSFORMS:
+            reason, help = UNFIT_TRANSFORMS[call_name(text)]
+            raise self.report_error("TD469", f"{option.strip('`')}{call_name(text)}: it {reason}", item, help=help)
+        return self.call(item, AUGMENTATIONS, option)
+
+    def _words(self, value: syntax.Value, read: Callable[[syntax.Value], str], option: str) -> list[str]:
         """Read a list of words, each at most once, and `none` only alone."""
         words: list[str] = []
         for item in self.items(value):
-            word = self.word(item, kind.words, f"value for {option}:", "TD105")
+            word = read(item)
             if word in words:
                 raise self.report_bad_value(item, f"{option} lists `{word}` twice", help="remove one of them")
             words.append(word)

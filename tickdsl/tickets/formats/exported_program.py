@@ -15,6 +15,7 @@ from torch.export.graph_signature import TensorArgument
 from torch.fx import GraphModule
 
 from tickdsl.errors import TickdslError
+from tickdsl.tickets.float_preprocessing import FloatPreprocessing
 from tickdsl.tickets.outputs import OutputInfo, describe_outputs, leaves
 from tickdsl.tickets.preprocessing import InputPreprocessing, Preprocessing
 from tickdsl.tickets.rebuilding import run_probe
@@ -58,6 +59,25 @@ class RawNetwork(nn.Module):
         return _plain(self.network(images))
 
 
+class StandardisedNetwork(nn.Module):
+    """A network that takes numbers [N, C, H, W] as they are in the data, and standardises them as its training did.
+
+    raw: leave that to the user of the file.
+    """
+
+    def __init__(self, network: nn.Module, preprocessing: FloatPreprocessing, *, raw: bool) -> None:
+        super().__init__()
+        self.network, self.raw = network, raw
+        self.register_buffer("mean", torch.tensor(preprocessing.mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("scale", 1 / torch.tensor(preprocessing.std).view(1, -1, 1, 1), persistent=False)
+        self.mean: Tensor
+        self.scale: Tensor
+
+    def forward(self, numbers: Tensor) -> Outputs:
+        """Return the network's outputs; the arithmetic is that of `training.data.preprocess.Standardise`."""
+        return _plain(self.network(numbers if self.raw else (numbers - self.mean) * self.scale))
+
+
 class TokenNetwork(nn.Module):
     """A network that takes tokens."""
 
@@ -80,11 +100,13 @@ def export_program(
 ) -> ExportedProgram:
     """Export a network, in eval mode, for batches of any size.
 
-    raw: leave the normalisation of images out. Raises TickdslError if torch.export cannot take the network, or if it
-    returns something other than tensors, or as a classifier something other than one tensor of logits.
+    raw: leave the normalisation of images or numbers out. Raises TickdslError if torch.export cannot take the network,
+    or if it returns something other than tensors, or as a classifier something other than one tensor of logits.
     """
-    if not isinstance(preprocessing, Preprocessing):
-        wrapped: nn.Module = TokenNetwork(network)
+    if isinstance(preprocessing, FloatPreprocessing):
+        wrapped: nn.Module = StandardisedNetwork(network, preprocessing, raw=raw)
+    elif not isinstance(preprocessing, Preprocessing):
+        wrapped = TokenNetwork(network)
     else:
         wrapped = RawNetwork(network) if raw else NormalisedNetwork(network, preprocessing)
     example = example_inputs(2, preprocessing.shape)
@@ -114,6 +136,10 @@ def describe_file(ticket: Ticket, network: nn.Module, *, raw: bool) -> str:
     """What an exported file takes and returns, in words."""
     preprocessing = ticket.preprocessing
     returned = " and ".join(output.in_words for output in outputs_of(ticket, network))
+    if isinstance(preprocessing, FloatPreprocessing):
+        size = f"[N, {', '.join(map(str, preprocessing.shape))}]"
+        values = "standardised by its user" if raw else "as in the data, standardised inside"
+        return f"takes `{preprocessing.input_name}`, float32 {size}, {values}, and returns {returned}"
     if not isinstance(preprocessing, Preprocessing):
         values = f"whole numbers from 0 to {preprocessing.vocabulary - 1}"
         return (

@@ -12,6 +12,7 @@ from torch import nn
 from tickdsl import __version__
 from tickdsl.errors import TicketError
 from tickdsl.graph.surgery.compact import CloneIdentity
+from tickdsl.tickets.float_preprocessing import FloatPreprocessing
 from tickdsl.tickets.preprocessing import Preprocessing
 from tickdsl.tickets.ticket import Ticket
 from tickdsl.training.catalogue import MODELS
@@ -33,7 +34,7 @@ Needs torch and safetensors. In this folder:
     import network
 
     model = network.load()
-    logits = model(network.normalize(images))  # images: float [N, {channels}, {height}, {width}] in 0 to 1
+    {outputs} = model(network.normalize({inputs}))  # {inputs}: float [N, {channels}, {height}, {width}]{values}
 
 Written by tickdsl {version}.
 """
@@ -46,7 +47,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 {imports}
 CLASSES = {classes}
-#: Of the training images, by channel.
+#: Of the training {data}, by channel.
 MEAN, STD = {mean}, {std}
 '''
 _TAIL = '''\
@@ -64,10 +65,10 @@ def load(path: Path = Path(__file__).with_name("weights.safetensors")) -> nn.Mod
     return network.eval()
 
 
-def normalize(images: Tensor) -> Tensor:
-    """Normalise float images [N, C, H, W] in 0 to 1, as in the training."""
-    mean, std = (torch.tensor(values, dtype=images.dtype, device=images.device) for values in (MEAN, STD))
-    return (images - mean.view(1, -1, 1, 1)) / std.view(1, -1, 1, 1)
+def normalize({inputs}: Tensor) -> Tensor:
+    """Normalise {what}, as in the training."""
+    mean, std = (torch.tensor(values, dtype={inputs}.dtype, device={inputs}.device) for values in (MEAN, STD))
+    return ({inputs} - mean.view(1, -1, 1, 1)) / std.view(1, -1, 1, 1)
 '''
 _CLASS = '''
 
@@ -91,17 +92,23 @@ def network_code(ticket: Ticket, network: nn.Module) -> str:
             "use --format ticket, which `tickdsl.load` reads, or --format pt2 or onnx, which need no code",
         )
     preprocessing = ticket.preprocessing
-    if not isinstance(preprocessing, Preprocessing):
+    if not isinstance(preprocessing, Preprocessing | FloatPreprocessing):
         raise TicketError(
             f"--format state-dict writes code for networks of images, and `{name}` takes tokens",
             "use --format ticket, pt2 or onnx",
         )
+    floats = isinstance(preprocessing, FloatPreprocessing)
+    inputs = preprocessing.input_name
     used = {type(module) for module in network.modules()}
     head = _HEAD.format(
         title=ticket.source.title,
         channels=preprocessing.channels,
         height=preprocessing.height,
         width=preprocessing.width,
+        inputs=inputs,
+        outputs=ticket.outputs[0].name if ticket.outputs else "logits",
+        values="" if floats else " in 0 to 1",
+        data="data" if floats else "images",
         version=__version__,
         classes=json.dumps(list(ticket.classes)),
         mean=list(preprocessing.mean),
@@ -109,7 +116,15 @@ def network_code(ticket: Ticket, network: nn.Module) -> str:
         imports="from torch.nn import functional as F\n" if used & {BasicBlock, ResNet} else "",
     )
     classes = "".join(_class_code(known) for known in _CLASSES if known in used)
-    return head + classes + _TAIL.format(network=_expression(network, name, 1))
+    return (
+        head
+        + classes
+        + _TAIL.format(
+            network=_expression(network, name, 1),
+            inputs=inputs,
+            what="numbers [N, C, H, W]" if floats else "float images [N, C, H, W] in 0 to 1",
+        )
+    )
 
 
 def _class_code(known: type[nn.Module]) -> str:

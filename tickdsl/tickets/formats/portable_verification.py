@@ -16,6 +16,7 @@ from tickdsl.plurals import plural
 from tickdsl.results.formatting import percent
 from tickdsl.tickets.errors import VerificationError
 from tickdsl.tickets.export_format import ExportOptions, Subject, TestConditions, Verified
+from tickdsl.tickets.float_preprocessing import FloatPreprocessing
 from tickdsl.tickets.outputs import leaves, like
 from tickdsl.tickets.preprocessing import InputPreprocessing, Preprocessing
 from tickdsl.tickets.verification import compare_figures, network_outputs, not_judged, require_equal_outputs
@@ -58,7 +59,7 @@ def verify_outputs(path: Path, subject: Subject, options: ExportOptions) -> tupl
     agreement = f"outputs differ by at most {difference:.1e}"
     if test.targets is None:
         return Verified(None, f"{not_judged(test)}: {agreement}"), actual
-    count = plural(len(test.targets), "test image" if test.inputs.dim() == 4 else "test sequence")
+    count = plural(len(test.targets), f"test {subject.ticket.preprocessing.unit}")
     if task is not CLASSIFY:
         verified = compare_figures(path, subject, actual, exact=False)
         return Verified(verified.score, f"{verified.sentence}; {agreement}"), actual
@@ -90,6 +91,8 @@ def run_in_fresh_process(
         folder = Path(name)
         uses_torch = path.suffix == ".pt2"
         given = inputs if isinstance(preprocessing, Preprocessing) else preprocessing.file_input(inputs)
+        if raw and isinstance(preprocessing, FloatPreprocessing):
+            given = preprocessing.normalize(given)
         if uses_torch:
             torch.save(given.contiguous(), folder / "inputs.pt")
         else:

@@ -2,9 +2,10 @@
 
     python run_portable.py FILE FOLDER [MEAN STD]
 
-FILE: a .pt2 or .onnx file. FOLDER: holds the inputs, images uint8 [N, C, H, W] or tokens int64 [N, T], in `inputs.pt`
-for a .pt2 file and in `inputs.npy` for an .onnx file; gets the file's outputs, float32 [N, …], as a list in
-`outputs.pt` or as arrays in `outputs.npz`. MEAN, STD: JSON lists, for files that do not normalise images themselves.
+FILE: a .pt2 or .onnx file. FOLDER: holds the inputs, images uint8 [N, C, H, W], numbers float32 of that shape or tokens
+int64 [N, T], in `inputs.pt` for a .pt2 file and in `inputs.npy` for an .onnx file; gets the file's outputs, float32
+[N, …], as a list in `outputs.pt` or as arrays in `outputs.npz`. MEAN, STD: JSON lists, for files that do not normalise
+images themselves.
 
 The first input is run alone, the others in batches: a network must work for both. This is a script, not a module.
 """

@@ -2,8 +2,8 @@
 
     python run_state_dict.py FOLDER IMAGES
 
-FOLDER: holds `network.py` and `weights.safetensors`. IMAGES: a folder with the images, uint8 [N, C, H, W], in
-`images.pt`; gets the logits, float32 [N, classes], in `logits.pt`. This is a script.
+FOLDER: holds `network.py` and `weights.safetensors`. IMAGES: a folder with the images, uint8 [N, C, H, W], or
+numbers, float32, in `images.pt`; gets the logits, float32 [N, classes], in `logits.pt`. This is a script.
 """
 
 import sys
@@ -22,7 +22,10 @@ def main(folder: str, images_folder: str) -> None:
     model = network.load()
     images = torch.load(Path(images_folder) / "images.pt", weights_only=True, mmap=True)
     with torch.no_grad():
-        logits = [model(network.normalize(part / 255)) for part in torch.split(images, BATCH)]
+        logits = [
+            model(network.normalize(part / 255 if part.dtype == torch.uint8 else part))
+            for part in torch.split(images, BATCH)
+        ]
     torch.save(torch.cat(logits), Path(images_folder) / "logits.pt")
 
 

@@ -14,7 +14,9 @@ from torch.nn import functional as F
 
 from tickdsl.errors import TickdslError
 from tickdsl.training.data.preprocess import Preprocess
+from tickdsl.training.data.transforms import ImageTransforms
 from tickdsl.training.devices import to_device
+from tickdsl.training.recipes.augmentations import is_plain
 from tickdsl.training.tasks import UNLABELLED
 
 CROP_PADDING = 4
@@ -28,6 +30,8 @@ class AugmentedBatches:
     with 4 black pixels, then crop a random window of the original size), flip (horizontally, with probability 1/2) and
     rotation (by up to 15 degrees either way, bilinear, black outside). masks: uint8 [N, H, W], which move with their
     images; they are rotated to the nearest pixel, and `UNLABELLED` where images are padded.
+
+    Augmentations of torchvision and of one's own follow, in their order (see `transforms`).
     """
 
     def __init__(
@@ -36,7 +40,9 @@ class AugmentedBatches:
         if augment and (len(inputs.shape) != 4 or inputs.shape[2:] == (1, 1)):
             raise TickdslError("`augment=` changes images, but the data has none", "leave out `augment=`")
         self._preprocess = preprocess
-        self._augment = frozenset(augment)
+        self._augment = frozenset(filter(is_plain, augment))
+        others = [text for text in augment if not is_plain(text)]
+        self._transforms = ImageTransforms(others) if others else None
         self.inputs, self._masks = inputs, None if masks is None else masks.unsqueeze(1)
         self._windows: Tensor | None = None
         self._mask_windows: Tensor | None = None
@@ -45,6 +51,9 @@ class AugmentedBatches:
                 self._windows = _padded_windows(inputs)
             if self._masks is not None:
                 self._mask_windows = _padded_windows(self._masks, UNLABELLED)
+        if self._transforms is not None:
+            self._transforms.require_fit(inputs[:1], masks=masks is not None)
+        self._seeds: list[int] = []
         self._offsets = torch.empty(0)
         self._flips = torch.empty(0)
         self._angles = torch.empty(0)
@@ -60,7 +69,7 @@ class AugmentedBatches:
         All kinds are drawn, used or not, so that adding an augmentation to a recipe does not change the draws of the
         others. With K generators, one for each of K stacked trainings, their draws are interleaved as their orders are.
         """
-        if not self._augment:
+        if not self._augment and self._transforms is None:
             return
         draws_by_generator = [self._draw(generator) for generator in generators]
         offsets, flips, angles = (
@@ -70,6 +79,9 @@ class AugmentedBatches:
         self._offsets, self._flips, self._angles = (
             to_device(draws, self.inputs.device) for draws in (offsets, flips, angles)
         )
+        if self._transforms is not None:  # after the other draws, which stay the same
+            seeds = [torch.randint(0, 1 << 62, (len(self.inputs),), generator=generator) for generator in generators]
+            self._seeds = torch.stack(seeds, -1).flatten().tolist()
 
     def _draw(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Draw crop offsets [2, N], flips [N] and angles [N] in radians for one order."""
@@ -99,9 +111,14 @@ class AugmentedBatches:
         return self._finished(self._moved(images, windows, everything, positions), positions)
 
     def _finished(self, images: Tensor, positions: slice) -> Tensor:
-        """Rotate and preprocess the images at these positions in the epoch's order."""
+        """Rotate, transform and preprocess the images at these positions in the epoch's order."""
         if "rotation" in self._augment:
-            images = _rotate(images.float(), self._angles[positions])
+            rotated = _rotate(images.float(), self._angles[positions])
+            images = (
+                rotated if self._transforms is None or images.is_floating_point() else rotated.round().to(images.dtype)
+            )
+        if self._transforms is not None:
+            images = self._transforms.images(images, self._seeds[positions])
         return self._preprocess(images)
 
     def masks(self, indices: Tensor, start: int) -> Tensor:
@@ -112,6 +129,8 @@ class AugmentedBatches:
         if "rotation" in self._augment:  # which fills with 0
             moved = _rotate(masks.float() - UNLABELLED, self._angles[positions], mode="nearest")
             masks = (moved + UNLABELLED).to(masks.dtype)
+        if self._transforms is not None:
+            masks = self._transforms.masks(masks, self._seeds[positions])
         return masks.squeeze(1)
 
     def _moved(self, inputs: Tensor, windows: Tensor | None, indices: Tensor, positions: slice) -> Tensor:

@@ -75,7 +75,7 @@ class Vae(nn.Module):
         features = self.encoder["features"](images)
         mean, log_variance = self.encoder["mean"](features), self.encoder["log_variance"](features)
         code = mean + torch.randn_like(mean) * torch.exp(0.5 * log_variance)
-        return VaeOutputs(self.decoder(code), mean, log_variance, images.new_full((len(images),), self.beta))
+        return VaeOutputs(self.decoder(code), mean, log_variance, images.new_full((images.shape[0],), self.beta))
 
 
 class Dcgan(nn.Module):
@@ -86,7 +86,7 @@ class Dcgan(nn.Module):
         self.generator, self.discriminator, self.latent = generator, discriminator, latent
 
     def forward(self, images: Tensor) -> GanOutputs:
-        noise = torch.randn(len(images), self.latent, dtype=images.dtype, device=images.device)
+        noise = torch.randn(images.shape[0], self.latent, dtype=images.dtype, device=images.device)
         generated = self.generator(noise)
         return GanOutputs(generated, self.discriminator(images), self.discriminator(generated))
 

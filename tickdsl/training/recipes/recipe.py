@@ -16,6 +16,7 @@ import attrs
 
 from tickdsl.moments import INIT, Moment
 from tickdsl.plugins import Call, Registry, call_name
+from tickdsl.training.recipes.augmentations import AUGMENTATIONS, PLAIN_AUGMENTATIONS, is_plain
 from tickdsl.training.recipes.losses import LOSSES, builtin_loss, unknown_option
 from tickdsl.training.recipes.plugin_schedules import learning_rates as plugin_learning_rates
 
@@ -54,7 +55,6 @@ SCHEDULES: Registry[str] = Registry(
 WARMUP_FORMS = ("linear", "cosine", "cosine-epochs")
 PRECISIONS = ("fp32", "tf32", "bf16", "auto")
 COMPILE_MODES = ("on", "off", "auto")
-AUGMENTATIONS = ("crop", "flip", "rotation")
 #: What `patience` looks at on validation data: the loss, or the primary metric of the task.
 MONITORED = ("loss", "metric")
 #: The `patience` of a training that never stops early.
@@ -187,7 +187,7 @@ class Recipe:
             ("compile", self.compile, COMPILE_MODES),
             ("rise", self.rise, WARMUP_FORMS),
             ("monitor", self.monitor, MONITORED),
-            *(("augment", word, AUGMENTATIONS) for word in self.augment),
+            *(("augment", call_name(word), AUGMENTATIONS) for word in self.augment),
         ]
         for name, value, known in words:
             _require(value in known, f"{name}={value}: must be one of {', '.join(known)}")
@@ -233,6 +233,10 @@ class Recipe:
             "nesterov needs optimizer=sgd and a momentum above 0",
         )
         _require(self.schedule != "milestones" or bool(self.milestones), "schedule=milestones needs milestones=[…]")
+        for text in self.augment:
+            name = call_name(text)
+            _require(is_plain(text) or name not in PLAIN_AUGMENTATIONS, f"augment={text}: {name} has no options")
+            Call.parse(text)  # raises
         self._require_loss_fits()
         same_unit = len({moment.unit for moment in self.milestones}) <= 1
         if same_unit:
