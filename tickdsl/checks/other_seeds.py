@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.lang.syntax import Span
+from tickdsl.plan.between_networks import ENSEMBLE
 from tickdsl.plan.linked_seeds import linked
 from tickdsl.plan.model import (
     MASK_OVERLAP,
@@ -83,6 +84,13 @@ def plan_diagnostics(plan: Plan) -> Iterator[Diagnostic]:
         taking = [tail for tail in arm.tails if isinstance(tail, Rewind | MaskOf) and tail.of]
         yield from _check_seeds(plan, arm, taking)
     yield from _check_similarities(plan)
+    if ENSEMBLE in plan.metrics and len(plan.seeds) == 1:
+        yield Diagnostic(
+            "TD471",
+            "`report ensemble` averages the outputs of all seeds, but the plan has only one",
+            plan.report_span or plan.arms[0].span,
+            help="use `seeds 3` (or more), or remove `ensemble`",
+        )
     for line in plan.lines:
         yield from _check_line(plan, line)
 

@@ -84,6 +84,7 @@ def task_info(name: str) -> TaskInfo:
         temperature=type(task).soften is not Task.soften,
         parts_in_turn=bool(task.phases),
         probabilities=task.takes_probabilities,
+        averages=type(task).average is not Task.average,
         alike=tuple(known for known, builtin in TASKS.items() if isinstance(task, type(builtin))),
     )
 
@@ -139,6 +140,15 @@ def plan_findings(plan: Plan, known: DataKnowledge) -> Iterator[Diagnostic]:
             continue
         for stop in plan.stops:
             yield from _check_condition(stop, task, data)
+        if "ensemble" in plan.metrics and not task.averages:
+            yield Diagnostic(
+                "TD480",
+                f"`report ensemble` averages the outputs of networks, but the task of {data.name} is {task.name}, "
+                "whose outputs have no average",
+                plan.report_span or data.span,
+                secondary=(Label(data.span, "the data"),),
+                help="remove `ensemble`",
+            )
         if "robustness" in plan.metrics:
             reason = f"its task is {task.name}" if not task.has_classes else ""
             reason = reason or ("its inputs are tokens" if shape is not None and is_tokens(shape) else "")

@@ -191,6 +191,7 @@ METRICS = (
     "accuracy", "loss", "sparsity", "params", "flops", "rounds", "train-time", "train-flops",
     "latency", "memory", "energy", "carbon",
     "early-stop", "pruned", "robustness", "barrier", "data", "fid", "distance", "sign-agreement", "mask-overlap",
+    "ensemble",
 )  # fmt: skip
 #: Metric or control -> what it means.
 WORD_SUMMARIES: dict[str, str] = {
@@ -215,6 +216,7 @@ WORD_SUMMARIES: dict[str, str] = {
     "sign-agreement": "share of the weights left that have their initial sign, and the sign that they have in the next "
     "seed",
     "mask-overlap": "of the weights that a seed or the next one has left, the share that both have",
+    "ensemble": "the compared metric of the averaged outputs of all seeds of a network",
     "fid": "Fréchet inception distance of generated images, by the weights of Inception in `inception`",
     "dense": "the unpruned network; always included",
     "random-init": "the same structure, trained from new random weights",

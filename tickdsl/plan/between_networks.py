@@ -13,6 +13,8 @@ from tickdsl.plan.step_builder import StepBuilder, step_parents
 from tickdsl.plan.steps import Step
 from tickdsl.plan.study import Measurement
 
+#: The metric of `report` that averages the outputs of all seeds.
+ENSEMBLE = "ensemble"
 #: The step of a network, by arm id, contestant, level and seed.
 _Networks = Mapping[tuple[str, str, int, int], str]
 
@@ -25,6 +27,8 @@ def add_measurements(context: PlanContext) -> None:
     arms = {arm.id: arm for arm in plan.arms}
     for m in tested if set(SIMILARITIES) & set(plan.metrics) else ():
         context.measurements += _similarities(context, arms[m.arm], m, networks)
+    if ENSEMBLE in plan.metrics:
+        context.measurements += list(_ensembles(context, arms, tested))
     for line in plan.lines:
         for arm, end in plan.line_ends(line):
             context.measurements += _on_line(context, line, arm, end, tested, networks)
@@ -42,6 +46,28 @@ def _similarities(context: PlanContext, arm: Arm, m: Measurement, networks: _Net
         args = {**network_args(step), "metric": metric}
         key = steps.add("similarity", args, step_parents(weights=m.step, origin=origin, other=other), metric)
         yield attrs.evolve(m, step=key, report_metric=metric)
+
+
+def _ensembles(context: PlanContext, arms: Mapping[str, Arm], tested: list[Measurement]) -> Iterator[Measurement]:
+    """Add the ensemble of all seeds of each network; it is measured with that of the last seed."""
+    by_network: dict[tuple[str, str, int], list[Measurement]] = {}
+    for m in tested:
+        by_network.setdefault((m.arm, m.contestant, m.level), []).append(m)
+    for members in by_network.values():
+        if len(members) < 2:
+            continue
+        last = members[-1]
+        steps = context.lowering_of(arms[last.arm], last.seed).measuring_steps
+        roles: dict[str, str] = {}
+        for number, m in enumerate(members, 1):
+            trained: Step = steps.graph.nodes[m.step]["step"]
+            roles[f"weights {number}"] = m.step
+            if trained.structure is not None:
+                roles[f"structure {number}"] = trained.structure
+        key = steps.add("ensemble", network_args(steps.graph.nodes[last.step]["step"]), roles, ENSEMBLE)
+        for m in members[:-1]:
+            steps.graph.nodes[key]["uses"][m.arm, m.seed] = None
+        yield attrs.evolve(last, step=key, report_metric=ENSEMBLE)
 
 
 def _origin(steps: StepBuilder, trained: Step) -> str:

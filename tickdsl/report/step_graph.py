@@ -34,6 +34,7 @@ _GREY = "#8c959f"
 #: Letters of steps that measure metrics other than accuracy.
 _MEASURE_LETTERS = {
     "robustness": "A", "latency": "L", "memory": "M", "barrier": "B", "pruned": "D", "fid": "F", "similarity": "S",
+    "ensemble": "N",
 }  # fmt: skip
 _CHIP, _BOX, _LANE, _LABEL, _GAP, _TOP = 40, 28, 44, 210, 26, 30
 

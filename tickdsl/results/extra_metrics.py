@@ -84,6 +84,7 @@ _COLUMNS: dict[str, tuple[Column, ...]] = {
     ),
     "pruned": (),
     "barrier": (),
+    "ensemble": (),
 }
 #: How the figures of a barrier between two networks begin.
 _LINE = "barrier of "
@@ -110,6 +111,7 @@ def _score_columns(primary: MetricInfo) -> dict[str, tuple[Column, ...]]:
             Column("pruned", f"just pruned,\n{heading}", shown),
             Column("pruned.validation", f"just pruned, on\nvalidation: {heading}", shown),
         ),
+        "ensemble": (Column("ensemble", f"ensemble,\n{heading}", shown),),
         "barrier": (
             Column("barrier", barrier, shown),
             Column("barrier.interpolated", "barrier, BN\ninterpolated", shown),

@@ -9,7 +9,6 @@ import attrs
 
 from tickdsl.errors import TickdslError
 from tickdsl.records.event_decode import EventRecord
-from tickdsl.records.event_log import read_events
 from tickdsl.records.events import (
     CLASSIFY,
     Checkpoint,
@@ -33,6 +32,7 @@ from tickdsl.records.events import (
     Warn,
 )
 from tickdsl.records.paths import RunPaths
+from tickdsl.records.run_events import read_run_events, worker_names
 from tickdsl.results.plan_fit import fitting_plan, has_possible_values
 from tickdsl.results.state import ENDED_STATUSES, EpochMetrics, MeasureKey, MetricKey, Pace, RunState, StepState
 
@@ -57,9 +57,9 @@ def build_state(records: Iterable[EventRecord], state: RunState | None = None) -
 
 def read_run(paths: RunPaths) -> RunState:
     """The state of a run, from its folder. Raises TickdslError if it contains no events or the run has not started."""
-    if not paths.events.exists():
+    if not paths.events.exists() and not worker_names(paths):
         raise TickdslError(f"no run in {paths.folder}: events.jsonl is missing", "`tickdsl ls` lists the runs")
-    state = build_state(read_events(paths.events))
+    state = build_state(read_run_events(paths))
     if state.run is None:
         raise TickdslError(f"no run has started in {paths.folder}", "try again once the run has started")
     return state

@@ -33,6 +33,7 @@ def test_a_task_is_declared_as_it_is(name: str) -> None:
         parts_in_turn=bool(task.phases),
         alike=(name,),
         probabilities=task.takes_probabilities,
+        averages=type(task).average is not Task.average,
     )
     assert task_info(name) is info
 

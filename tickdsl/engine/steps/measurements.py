@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
 import torch
 from torch import Tensor, nn
 
@@ -22,6 +23,7 @@ from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import compact
 from tickdsl.metrics import shifted_test_sets
 from tickdsl.metrics.barrier import measure_barrier
+from tickdsl.metrics.ensemble import measure_ensemble
 from tickdsl.metrics.fid import FID, inception_features, measure_fid
 from tickdsl.metrics.latency import measure_latency
 from tickdsl.metrics.memory import measure_memory
@@ -123,6 +125,19 @@ def barrier(step: Step, context: Context, folder: Path, prefixes: Mapping[str, S
         between=measured.between_steps,
     )
     return {"figures": figures, "how": MEASURED}
+
+
+def ensemble(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Step]) -> Metrics:
+    """The figures of the averaged outputs of the same network of all seeds; see `tickdsl.metrics.ensemble`."""
+    members = []
+    count = sum(role.startswith("weights ") for role in step.parents)
+    for number in range(1, count + 1):
+        roles = {role: step.parents.get(f"{role} {number}") for role in ("weights", "structure")}
+        parents = {role: key for role, key in roles.items() if key is not None}
+        measured = _MeasuredNetwork(attrs.evolve(step, parents=parents), context)
+        members.append(measured.trained_module("weights"))
+        measured.between_steps()
+    return {"figures": measure_ensemble(members, measured.data, context.device, measured.autocast), "how": MEASURED}
 
 
 def pruned(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Step]) -> Metrics:

@@ -262,6 +262,7 @@ _OPERATIONS: dict[str, Operation] = {
     "latency": measurements.latency,
     "memory": measurements.memory,
     "barrier": measurements.barrier,
+    "ensemble": measurements.ensemble,
     "similarity": similarity.similarity,
     "pruned": measurements.pruned,
     "metric": measurements.plugin_metric,

@@ -122,6 +122,7 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD468": ("class-weights-mismatch", "error"),
     "TD469": ("unfit-augmentation", "error"),
     "TD470": ("unknown-task-metric", "error"),
+    "TD471": ("ensemble-of-one", "error"),
     "TD472": ("task-mismatch", "error"),
     "TD473": ("metric-of-another-task", "error"),
     "TD474": ("recipe-of-another-task", "error"),
@@ -131,6 +132,7 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD478": ("transfer-mismatch", "error"),
     "TD479": ("no-effect-in-task", "warning"),
     "TD483": ("library-missing", "error"),
+    "TD480": ("no-average", "error"),
     "TD490": ("trained-in-turn", "error"),
     # the experiment
     "TD501": ("overlap-without-split", "error"),

@@ -38,6 +38,7 @@ class TaskInfo:
     label_smoothing: whether its loss has it. temperature: whether the outputs that are distilled are softened by one.
     probabilities: whether its loss takes probabilities of classes, so that images can be mixed.
     parts_in_turn: whether parts of a network are trained in turn, by losses of their own, which know no teacher.
+    averages: whether the outputs of several networks can be averaged.
     alike: the built-in tasks whose outputs its own have the form of; empty if that is not known.
     """
 
@@ -49,6 +50,7 @@ class TaskInfo:
     parts_in_turn: bool = False
     alike: tuple[str, ...] = ()
     probabilities: bool = False
+    averages: bool = False
 
     @property
     def metric_names(self) -> tuple[str, ...]:
@@ -69,7 +71,10 @@ def _builtin(
     in_turn: bool = False,
 ) -> TaskInfo:
     mixes = name == "classify"
-    return TaskInfo(name, metrics, classes, smooth, soft, in_turn, alike=(name,), probabilities=mixes)
+    averages = name not in ("vae", "generate")
+    return TaskInfo(
+        name, metrics, classes, smooth, soft, in_turn, alike=(name,), probabilities=mixes, averages=averages
+    )
 
 
 _LOSS_IN_NATS = TaskMetric("loss", higher_is_better=False, unit="nats")

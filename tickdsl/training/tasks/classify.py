@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tickdsl.plurals import plural
-from tickdsl.training.tasks.protocol import BadTargets, Loss, Task, TaskMetric
+from tickdsl.training.tasks.protocol import BadTargets, Loss, Task, TaskMetric, average_log_probabilities
 
 
 class Classify(Task):
@@ -92,6 +92,10 @@ class Classify(Task):
 
     def figures(self, sums: Sequence[float], count: int) -> Mapping[str, float]:
         return {"accuracy": sums[1] / count, "loss": sums[0] / count}
+
+    def average(self, outputs: Sequence[Tensor]) -> Tensor:
+        """The logarithms of the mean probabilities."""
+        return average_log_probabilities(outputs, 1)
 
     def soften(self, outputs: Tensor, temperature: float) -> Tensor:
         """The log-probabilities [B, classes], softened by the temperature."""

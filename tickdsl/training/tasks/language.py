@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from tickdsl.training.tasks.protocol import BadTargets, Loss, Task, TaskMetric
+from tickdsl.training.tasks.protocol import BadTargets, Loss, Task, TaskMetric, average_log_probabilities
 
 #: The target of a position that counts for nothing, as in torch's cross-entropy.
 IGNORED = -100
@@ -100,6 +100,10 @@ class Language(Task):
     def figures(self, sums: Sequence[float], count: int) -> Mapping[str, float]:
         loss = sums[0] / max(sums[1], 1)
         return {"perplexity": math.exp(min(loss, _MAX_LOSS)), "loss": loss}
+
+    def average(self, outputs: Sequence[Tensor]) -> Tensor:
+        """The logarithms of the mean probabilities."""
+        return average_log_probabilities(outputs, -1)
 
     def soften(self, outputs: Tensor, temperature: float) -> Tensor:
         """The log-probabilities [B, T, V], softened by the temperature."""

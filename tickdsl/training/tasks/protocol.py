@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,11 @@ from tickdsl.training.tasks.phases import Phase
 Outputs = Any
 #: The mean loss, a scalar, of a batch's outputs [B, …] and targets [B, …].
 Loss = Callable[[Outputs, Tensor], Tensor]
+
+
+def average_log_probabilities(outputs: Sequence[Tensor], dim: int) -> Tensor:
+    """The logarithm of the mean of the probabilities that logits stand for; classes lie along `dim`."""
+    return torch.stack([F.log_softmax(logits, dim) for logits in outputs]).logsumexp(0) - math.log(len(outputs))
 
 
 def as_float32(outputs: Outputs) -> Outputs:
@@ -166,6 +172,13 @@ class Task:
 
     def figures(self, sums: Sequence[float], count: int) -> Mapping[str, float]:
         """The figures of an evaluation by name: the metrics, and the mean `loss`. count: the number of samples."""
+        raise NotImplementedError
+
+    def average(self, outputs: Sequence[Outputs]) -> Outputs:
+        """The outputs [B, …] of an ensemble, of those of its networks: probabilities or predictions, averaged.
+
+        Tasks without it have no ensembles.
+        """
         raise NotImplementedError
 
     def pictures(self, outputs: Outputs, targets: Tensor) -> Tensor | None:

@@ -39,6 +39,10 @@ class Reconstruct(Task):
         """The summed errors of the images."""
         return self.scores(outputs, targets).double().sum().unsqueeze(0)
 
+    def average(self, outputs: Sequence[Tensor]) -> Tensor:
+        """The mean pixel values."""
+        return torch.stack(list(outputs)).mean(0)
+
     def scores(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return (outputs - to_pixels(targets)).square().flatten(1).mean(1)
 

@@ -71,6 +71,10 @@ class Regress(Task):
         parts = ((outputs.double() - targets).square(), targets, targets.square())
         return torch.cat([loss.unsqueeze(0), *(part.sum(0) for part in parts)])
 
+    def average(self, outputs: Sequence[Tensor]) -> Tensor:
+        """The mean predictions."""
+        return torch.stack(list(outputs)).mean(0)
+
     def scores(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return (outputs - targets).square().mean(1)
 

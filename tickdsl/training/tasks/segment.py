@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tickdsl.plurals import plural
-from tickdsl.training.tasks.protocol import UNLABELLED, BadTargets, Loss, Task, TaskMetric
+from tickdsl.training.tasks.protocol import UNLABELLED, BadTargets, Loss, Task, TaskMetric, average_log_probabilities
 
 #: The most pixels that networks evaluate at once: each has outputs.
 EVALUATED_PIXELS = 1 << 20
@@ -105,6 +105,10 @@ class Segment(Task):
         union = predictions + pixels - hits
         iou = hits[union > 0] / union[union > 0]
         return {"miou": float(iou.mean()), "pixel-accuracy": float(hits.sum()) / sums[1], "loss": sums[0] / sums[1]}
+
+    def average(self, outputs: Sequence[Tensor]) -> Tensor:
+        """The logarithms of the mean probabilities."""
+        return average_log_probabilities(outputs, 1)
 
     def soften(self, outputs: Tensor, temperature: float) -> Tensor:
         """The log-probabilities [B, classes, H, W], softened by the temperature."""

@@ -90,6 +90,13 @@ class Tag(Task):
             "loss": sums[0] / count,
         }
 
+    def average(self, outputs: Sequence[Tensor]) -> Tensor:
+        """The logits of the mean probabilities."""
+        has, has_not = (
+            torch.stack([F.logsigmoid(sign * logits) for logits in outputs]).logsumexp(0) for sign in (1, -1)
+        )
+        return has - has_not
+
     def soften(self, outputs: Tensor, temperature: float) -> Tensor:
         """The logits [B, labels], divided by the temperature."""
         return outputs.float() / temperature
