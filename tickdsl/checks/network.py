@@ -17,6 +17,7 @@ from tickdsl.checks import (
     plugins,
     prune_amounts,
     prune_targets,
+    searches,
     sparse_training,
     successive_prunes,
     tasks,
@@ -61,6 +62,7 @@ _CHECKS: tuple[Callable[[TracedPrune], Iterator[Diagnostic]], ...] = (
     width_multiples.check_multiple,
     prune_amounts.check_amount,
     prune_amounts.check_random_structure,
+    searches.check_evaluations,
 )
 
 

@@ -157,14 +157,15 @@ def _check_resolved(
         plugins,
         retrainings,
         schedules,
+        searches,
         sparse_training,
         tasks,
         validation,
     )
 
     modules = (
-        tasks, schedules, moments, retrainings, sparse_training, other_seeds, data_amounts, validation, arm_design,
-        amounts,
+        tasks, schedules, moments, retrainings, sparse_training, other_seeds, data_amounts, validation, searches,
+        arm_design, amounts,
     )  # fmt: skip
     families = [module.diagnostics for module in modules]
     collected: list[Diagnostic] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tickdsl.graph.surgery.compact import slice_state_dict
 from tickdsl.plan.arm_lowering import is_one_level
 from tickdsl.plan.model import Arm, Matching, Prune
 from tickdsl.plan.prune_arguments import prune_args
+from tickdsl.plan.search_steps import SEARCHED
 from tickdsl.plan.study import Study
 from tickdsl.pruning.criteria import ScoringContext, get_criterion
 from tickdsl.pruning.rounds import prune
@@ -58,7 +60,7 @@ def _forecast_structures(study: Study, arm: Arm, data: Path) -> list[Structure]:
             try:
                 scoring_context = ScoringContext(network.graph, structure, state, torch.Generator().manual_seed(0))
                 target = matched[min(len(rows), len(matched)) - 1] if matched else None
-                structure = prune(scoring_context, {**args, "by": _forecast_criterion(args["by"])}, target)
+                structure = prune(scoring_context, {**args, **_forecast_ranking(args)}, target)
             except TickdslError:
                 return rows
             if not group.joined and (not is_one_level(group) or index == (times or 1) - 1):
@@ -75,6 +77,10 @@ def _matched_structures(study: Study, arm: Arm, group_prune: Prune, data: Path) 
     return _forecast_structures(study, other, data)[1:] if other is not None else []
 
 
-def _forecast_criterion(by: str) -> str:
-    """The criterion of a forecast: magnitude in place of criteria that run the network."""
-    return "magnitude" if get_criterion(by).runs_network else by
+def _forecast_ranking(args: Mapping[str, Any]) -> dict[str, str]:
+    """The criterion and the scope of a forecast: magnitude and `global` in place of what runs the network."""
+    by = str(args["by"])
+    return {
+        "by": "magnitude" if get_criterion(by).runs_network else by,
+        "scope": "global" if args["scope"] == SEARCHED else str(args["scope"]),
+    }

@@ -250,6 +250,12 @@ PRUNE_OPTIONS: dict[str, OptionType] = {
     "multiple": OptionType(
         "int", "what the number of channels of a pruned layer is a multiple of", least=1, most=65_536
     ),
+    "evaluations": OptionType(
+        "int",
+        "`searched`: how many networks are evaluated on validation data (default: 4 per layer and 17 more)",
+        least=4,
+        most=100_000,
+    ),
     "curve": OptionType("word", "how the removed share of a gradual prune grows", CURVES),
     "step": OptionType("float", "`via penalty`: how much the penalty's factor grows at a time", above=0),
     "every": OptionType("moment", "`via …`: how often the factor grows, or units are set to zero"),

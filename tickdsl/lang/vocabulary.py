@@ -30,6 +30,7 @@ CLOSED_WORDS: dict[str, dict[str, str]] = {
         "uniform": "same as `local`",
         "erk": "layer-wise densities by the Erdős–Rényi kernel: wide layers become sparser (weights only)",
         "balanced": "layer-wise densities that leave every layer as many weights (weights only)",
+        "searched": "what each layer loses is searched: as much as makes the network best on validation data",
     },
     "BASE": {
         "remaining": "a share of the units that are left (default)",

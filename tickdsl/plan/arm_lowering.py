@@ -40,6 +40,7 @@ from tickdsl.plan.model import (
     Zeroing,
 )
 from tickdsl.plan.prune_arguments import equal_cost_args, layer_scopes, prune_args
+from tickdsl.plan.search_steps import SEARCHED
 from tickdsl.plan.sparse_training import (
     evolve_args,
     gradual_args,
@@ -261,7 +262,8 @@ class ArmLowering:
             origin = self._steps.init(state.part) if group.prune.by == "delta" else None
             roles = step_parents(weights=state.weights, structure=state.structure, matched=matched, origin=origin)
             all_args = {**args, **self._steps.network_args(state.part)}
-            key = self._steps.add("prune", all_args, roles, f"prune round {index + 1}", seeded=group.prune.pictures)
+            seeded = group.prune.pictures or group.prune.scope == SEARCHED
+            key = self._steps.add("prune", all_args, roles, f"prune round {index + 1}", seeded=seeded)
             weights = state.weights
             if isinstance(group.prune.via, Penalty):
                 weights = self._train_with_penalty(state, group.prune.via, key, done + 1)

@@ -202,6 +202,8 @@ class Prune:
     a pruned layer is a multiple of it.
     `gradual`: remove in parts during the training. `via`: what happens to the chosen units before they are removed.
 
+    `evaluations`: how often a search of amounts evaluates a network (None: depends on the number of layers).
+
     `settles`: compute the mask after every epoch of the training, and prune once it has settled, or at the latest at
     the end of the training, or at `at`.
     """
@@ -222,6 +224,7 @@ class Prune:
     protect: tuple[str, ...] = ()
     order: str = "lowest"
     multiple: int = 1
+    evaluations: int | None = None
     gradual: Gradual | None = None
     via: Penalty | Zeroing | None = None
     span: Any = _source_location()

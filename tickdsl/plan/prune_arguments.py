@@ -44,6 +44,8 @@ def prune_args(prune: Prune, index: int, times: int, head: bool, draw: int | Non
         args["order"] = prune.order
     if prune.multiple > 1:
         args["multiple"] = prune.multiple
+    if prune.evaluations is not None:
+        args["evaluations"] = prune.evaluations
     if head:
         args["protect_head"] = True
     if prune.by == "random":

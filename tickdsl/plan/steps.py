@@ -32,6 +32,7 @@ OPERATIONS: dict[str, int] = {
     "barrier": 2,
     "similarity": 1,
     "pruned": 1,
+    "candidate": 1,
     "ensemble": 1,
     "metric": 2,
     "fid": 1,

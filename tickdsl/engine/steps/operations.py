@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 
-import attrs
 from torch import Tensor, nn
 
 from tickdsl.engine.dense_networks import DenseNetwork
@@ -20,13 +19,15 @@ from tickdsl.engine.steps.initial_weights import verify_weights
 from tickdsl.engine.steps.network_size import structure_metrics
 from tickdsl.engine.steps.result_files import STRUCTURE, save_data_description, save_weights
 from tickdsl.engine.steps.samples import save_samples
-from tickdsl.engine.steps.scoring_context import make_scoring_context
+from tickdsl.engine.steps.scoring_context import make_scoring_context, scoring_of_prune
+from tickdsl.engine.steps.search import evaluate_candidate, search_and_prune
 from tickdsl.engine.steps.tested_images import evaluate_on, judged_images, result_figures
 from tickdsl.engine.steps.ticket_start import starts_from_ticket, ticket_structure, ticket_weights
 from tickdsl.graph.indexing import fan_in_shares
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import compact
 from tickdsl.plan.plugin_code import verify_plugin_code
+from tickdsl.plan.search_steps import is_search
 from tickdsl.plan.steps import Step
 from tickdsl.pruning.criteria.protocol import Sample, masked_state
 from tickdsl.pruning.equal_cost import equal_cost_structure
@@ -137,12 +138,11 @@ def _prune(step: Step, context: Context, folder: Path, prefixes: Mapping[str, St
         save_weights(folder, settled.weights)
         settling_metrics = {"settled": settled.settled, "epoch": settled.epoch, "distances": settled.distances}
         return {**_save_structure(settled.structure, context, step, folder), **settling_metrics}
-    state = context.weights(step.parents["weights"], structure, network.graph)
     matched = context.structure(step.parents["matched"], network.graph) if "matched" in step.parents else None
-    origin = None
-    if "origin" in step.parents:
-        origin = context.weights(step.parents["origin"], structure, network.graph)
-    scoring = attrs.evolve(make_scoring_context(step, context, network, structure, state), origin=origin)
+    scoring = scoring_of_prune(step, context)
+    if is_search(step):
+        pruned, search_metrics = search_and_prune(step, context, scoring, matched)
+        return {**_save_structure(pruned, context, step, folder), **search_metrics}
     with fixed_noise(step, context, "prune"):
         pruned = prune(scoring, step.args, matched)
     return _save_structure(pruned, context, step, folder)
@@ -257,6 +257,7 @@ _OPERATIONS: dict[str, Operation] = {
     "ticket": _ticket,
     "recalibrate": _recalibrate,
     "evaluate": _evaluate,
+    "candidate": evaluate_candidate,
     "transfer": _transfer,
     "robustness": measurements.robustness,
     "latency": measurements.latency,

@@ -151,6 +151,8 @@ def _prune_clauses(node: model.Prune) -> Iterator[str]:
         yield f"order={node.order}"
     if node.multiple > 1:
         yield f"multiple={node.multiple}"
+    if node.evaluations is not None:
+        yield f"evaluations={node.evaluations}"
     if node.gradual is not None:
         yield f"curve={node.gradual.curve}"
     if node.via is not None:
