@@ -14,7 +14,7 @@ from tickdsl.records.paths import RunPaths
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tickdsl.engine.launch import LaunchOptions
+    from tickdsl.engine.launch import FinishedRun, LaunchOptions
     from tickdsl.plan.model import Plan
     from tickdsl.records import EventRecord
     from tickdsl.records.events import RunStart
@@ -72,14 +72,42 @@ def run_and_record(
         listen(record)
 
     with ExitStack() as listeners:
-        write_tensorboard = listeners.enter_context(_tensorboard_listener(tensorboard, options, warn))
+        live = tensorboard and options.worker is None  # workers would write the same curves
+        write_tensorboard = listeners.enter_context(_tensorboard_listener(live, options, warn))
         tellers = [
             listeners.enter_context(_tracker_listener(name, options, builder, warn)) for name in dict.fromkeys(trackers)
         ]
         run = launch(plan, text, options, listen_to_all)
         state = builder.state
-        write_results(state, run.paths)  # first of all: watchers read the results as soon as the run has ended
+        if options.worker is None:
+            write_results(state, run.paths)  # first of all: watchers read the results as soon as the run has ended
+    if options.worker is not None:
+        state = _shared_state(run, tensorboard, warn)
     return RecordedRun(run.paths, state, run.exit)
+
+
+def _shared_state(run: FinishedRun, tensorboard: bool, warn: Callable[[str], None]) -> RunState:
+    """The state of a run that several workers share, and its results, once a worker has found nothing left to do."""
+    from tickdsl.records.run_events import read_run_events
+    from tickdsl.results.export import write_results
+    from tickdsl.results.state_builder import StateBuilder
+
+    records = list(read_run_events(run.paths))
+    builder = StateBuilder()
+    for record in records:
+        builder.add(record)
+    if run.exit == 0:
+        write_results(builder.state, run.paths)
+        if tensorboard and not run.paths.tensorboard.exists():
+            from tickdsl.tensorboard import TensorBoardWriter
+
+            writer = TensorBoardWriter(run.paths.tensorboard)
+            for record in records:
+                writer.submit(record)
+            writer.close()
+            if writer.error is not None:
+                warn(f"stopped writing for TensorBoard: {writer.error}")
+    return builder.state
 
 
 @contextmanager

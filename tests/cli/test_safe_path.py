@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tickdsl.cli.engine import _TICKDSL
+from tickdsl.cli import engine
 from tickdsl.records import find_run, read_events
 from tickdsl.records.events import RunEnd
 
@@ -145,7 +145,7 @@ def test_what_the_user_asks_for_is_imported(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "extra_models.py").write_text("def net(classes, shape): ...\n")
     (tmp_path / "beside.py").write_text("def net(classes, shape): ...\n")
-    command = (*_TICKDSL, "check", "test.plan", "--allow-code", "--no-network")
+    command = (*engine.TICKDSL, "check", "test.plan", "--allow-code", "--no-network")
     for name in ("extra_models", "beside"):
         (tmp_path / "test.plan").write_text(f'model "{name}:net"\ndata digits\ntrain 1ep lr=0.1\n{PRUNE}')
         call(tmp_path, *command, PYTHONPATH=str(tmp_path / "mine"))

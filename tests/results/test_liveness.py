@@ -11,8 +11,9 @@ from finished_runs import RUN
 
 from tickdsl.records import Process
 from tickdsl.records.events import Heartbeat
+from tickdsl.records.run_events import file_age
 from tickdsl.results import RunState
-from tickdsl.results.liveness import SILENCE_SECONDS, GrowthWatch, effective_status, file_age
+from tickdsl.results.liveness import SILENCE_SECONDS, GrowthWatch, effective_status
 
 
 def running(process: Process) -> RunState:

@@ -158,9 +158,12 @@ def _cluster(workers: str, gpus: float | None, cpus: float | None) -> RayOptions
         if number is not None and not number > 0:
             raise TickdslError(f"{name}={number!r} is no number above 0", "leave it out")
     try:
-        cluster = ray_options(parse_workers(workers), gpus, cpus)
+        chosen = parse_workers(workers)
     except ValueError as error:
         raise TickdslError(str(error)) from None
+    if chosen == "slurm":
+        raise TickdslError("jobs of Slurm outlive this call", "submit them by `tickdsl run --workers slurm`")
+    cluster = ray_options(chosen, gpus, cpus)
     require_ray(cluster)
     return cluster
 

@@ -38,6 +38,7 @@ from tickdsl.cli import (
     schema,
     store,
     watch,
+    worker,
 )
 from tickdsl.cli.arguments import HelpFormatter, Parser, format_examples
 from tickdsl.cli.output import OK, USAGE, accept_every_character, discard_broken_streams, echo, ignore_closed_output
@@ -51,6 +52,7 @@ _VERBS = (
     fmt,
     plan,
     run,
+    worker,
     watch,
     replay,
     ls,

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, Literal, NoReturn, TypeAlias
 
 from tickdsl.engine.workers.ray_options import RayOptions, parse_workers
 from tickdsl.printable import printable
@@ -215,8 +215,8 @@ def positive_number(text: str) -> float:
     return number
 
 
-def where_steps_run(text: str) -> RayOptions | None:
-    """Parse `local`, `ray` or `ray:HOST:PORT`."""
+def where_steps_run(text: str) -> RayOptions | Literal["slurm"] | None:
+    """Parse `local`, `ray`, `ray:HOST:PORT` or `slurm`."""
     try:
         return parse_workers(text)
     except ValueError as error:

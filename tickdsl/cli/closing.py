@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tickdsl.cli.engine import engine_process, log_tail, wait_for_end
 from tickdsl.cli.output import OK, USAGE, echo, ignore_closed_output
 from tickdsl.records.paths import RunPaths
+from tickdsl.records.run_events import events_age
 from tickdsl.results.resuming import resuming_arguments
 
 if TYPE_CHECKING:
@@ -25,12 +26,12 @@ def report_ending(state: RunState, paths: RunPaths | None, status: str | None = 
     `paths` is None for a run whose folder is not here, and whose stream of events has ended; this is an error if the
     run has not. `status` is the effective status, if the caller knows it.
     """
-    from tickdsl.results.liveness import effective_status, file_age
+    from tickdsl.results.liveness import effective_status
     from tickdsl.results.state import ENDED_STATUSES
 
     engine = None if paths is None else engine_process(paths)
     if status is None:
-        status = state.status if paths is None else effective_status(state, file_age(paths.events), engine)
+        status = state.status if paths is None else effective_status(state, events_age(paths), engine)
     if status.endswith("crashed"):
         echo("tickdsl: the engine crashed; run the same `tickdsl run` command to continue", file=sys.stderr)
         if paths is not None and (printed := log_tail(paths)):

@@ -11,9 +11,9 @@ from tickdsl.cli.engine import engine_process
 from tickdsl.cli.output import OK, echo
 from tickdsl.errors import TickdslError
 from tickdsl.records.control import send_request
-from tickdsl.records.event_log import EventReader
 from tickdsl.records.events import ControlAck, RunEnd
 from tickdsl.records.paths import find_run
+from tickdsl.records.run_events import RunEventReader, events_age
 
 _SUMMARIES = {"pause": "pause a run", "resume": "continue a paused run", "stop": "stop a run"}
 _DESCRIPTIONS = {
@@ -49,14 +49,14 @@ def add(verbs: Verbs) -> None:
 
 
 def _send_command(arguments: argparse.Namespace) -> int:
-    from tickdsl.results.liveness import effective_status, file_age
+    from tickdsl.results.liveness import effective_status
     from tickdsl.results.state import ENDED_STATUSES
     from tickdsl.results.state_builder import build_state
 
     paths = find_run(arguments.out, arguments.run)
-    reader = EventReader(paths.events)
+    reader = RunEventReader(paths)
     state = build_state(reader.poll())
-    status = effective_status(state, file_age(paths.events), engine_process(paths))
+    status = effective_status(state, events_age(paths), engine_process(paths))
     if status in ENDED_STATUSES or status == "crashed":
         ending = "has crashed" if status == "crashed" else f"has ended ({status})"
         raise TickdslError(
@@ -72,7 +72,7 @@ def _send_command(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def _await_answer(reader: EventReader, request_id: str, timeout: float) -> str | None:
+def _await_answer(reader: RunEventReader, request_id: str, timeout: float) -> str | None:
     deadline = time.monotonic() + timeout
     while True:
         for record in reader.poll():

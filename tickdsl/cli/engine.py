@@ -18,12 +18,12 @@ from tickdsl.records.process import Process, boot_id, host_name
 
 _INTO_FLAG = "--into"
 #: This program again; `-P` keeps modules in the working folder from being imported in place of others.
-_TICKDSL = (sys.executable, "-P", "-m", "tickdsl.cli")
+TICKDSL = (sys.executable, "-P", "-m", "tickdsl.cli")
 
 
 def start_engine(arguments: Sequence[str], paths: RunPaths) -> Process:
     """Start `tickdsl ARGUMENTS…` as the engine of a new run; it outlives this process and its terminal."""
-    command = [*_TICKDSL, *arguments, _INTO_FLAG, str(paths.folder)]
+    command = [*TICKDSL, *arguments, _INTO_FLAG, str(paths.folder)]
     with paths.log.open("ab") as log:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
@@ -73,7 +73,7 @@ def has_started(folder: Path) -> bool:
 
 def exec_tickdsl(arguments: Sequence[str]) -> NoReturn:
     """Replace this process with `tickdsl ARGUMENTS…`, which frees the memory that a monitor does not need."""
-    command = [*_TICKDSL, *arguments]
+    command = [*TICKDSL, *arguments]
     if os.name == "nt":  # Windows cannot replace a process that is attached to a console
         sys.exit(subprocess.call(command))
     sys.stdout.flush()

@@ -40,7 +40,7 @@ def add(verbs: Verbs) -> None:
         nargs="?",
         const="",
         metavar="LIBRARY",
-        help="list all models and exit; with timm or hf, the networks of that library",
+        help="list all models and exit; with timm or hf, the networks of that library (default: all models)",
     )
     graph.add_argument(
         "--on",

@@ -18,8 +18,8 @@ from tickdsl.cli.output import OK, echo
 from tickdsl.errors import TickdslError
 from tickdsl.moments import format_duration
 from tickdsl.printable import printable_line
-from tickdsl.records.event_log import read_events
 from tickdsl.records.paths import RunPaths, list_runs
+from tickdsl.records.run_events import events_age, read_run_events
 from tickdsl.results.formatting import percent
 
 if TYPE_CHECKING:
@@ -102,18 +102,18 @@ def _ls(arguments: argparse.Namespace) -> int:
 
 
 def _row(paths: RunPaths) -> Row:
-    from tickdsl.results.liveness import effective_status, file_age
+    from tickdsl.results.liveness import effective_status
     from tickdsl.results.state_builder import build_state
 
     try:
-        state = build_state(read_events(paths.events) if paths.events.exists() else ())
+        state = build_state(read_run_events(paths))
     except TickdslError as error:
         echo(f"tickdsl: {error}", file=sys.stderr)
         return Row(paths.folder.name, paths.folder.name.rsplit("-", 3)[0], "unreadable", (0, 0), None, 0.0, None, None)
     return Row(
         run=paths.folder.name,
         plan=state.run.plan if state.run is not None else paths.folder.name.rsplit("-", 3)[0],
-        status=effective_status(state, file_age(paths.events), engine_process(paths)),
+        status=effective_status(state, events_age(paths), engine_process(paths)),
         steps=(state.finished_steps, _needed_steps(state)),
         started=state.started,
         elapsed=state.elapsed,

@@ -7,8 +7,8 @@ import argparse
 from tickdsl.cli.closing import report_ending
 from tickdsl.cli.engine import engine_process
 from tickdsl.printable import printable
-from tickdsl.records.event_log import EventReader, read_events
 from tickdsl.records.paths import RunPaths
+from tickdsl.records.run_events import RunEventReader, read_run_events
 
 
 def add_display_options(verb: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
@@ -25,7 +25,7 @@ def show_monitor(paths: RunPaths) -> int:
     from tickdsl.tui import watch
 
     code: int = watch(
-        EventReader(paths.events),
+        RunEventReader(paths),
         control=paths.control,
         folder=paths.folder,
         plan_text=read_plan_text(paths),
@@ -33,7 +33,7 @@ def show_monitor(paths: RunPaths) -> int:
     )
     if code:
         return code
-    return report_ending(build_state(read_events(paths.events) if paths.events.exists() else ()), paths)
+    return report_ending(build_state(read_run_events(paths)), paths)
 
 
 def read_plan_text(paths: RunPaths) -> str | None:

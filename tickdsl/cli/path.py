@@ -10,8 +10,8 @@ from tickdsl.cli.arguments import Verbs, add_network_arguments, add_verb
 from tickdsl.cli.newest_run import newest_run
 from tickdsl.cli.output import OK, echo
 from tickdsl.errors import TickdslError
-from tickdsl.records.event_log import read_events
 from tickdsl.records.paths import RunPaths
+from tickdsl.records.run_events import read_run_events
 from tickdsl.records.store import Store
 from tickdsl.records.store_contents import require_store
 
@@ -33,7 +33,7 @@ def add(verbs: Verbs) -> None:
         "--contestant",
         metavar="NAME",
         default="ticket",
-        help="ticket, dense, random-init, random-structure or early (default: ticket)",
+        help="ticket, dense, or a control such as random-init (default: ticket)",
     )
     path.add_argument("--structure", action="store_true", help="print the folder of its structure instead")
     path.add_argument(
@@ -48,7 +48,7 @@ def _path(arguments: argparse.Namespace) -> int:
     from tickdsl.tickets.choice import Wanted, choose
 
     paths = newest_run(arguments.out, arguments.run)
-    state = build_state(read_events(paths.events) if paths.events.exists() else ())
+    state = build_state(read_run_events(paths))
     sweep = dict(arguments.set)
     choice = choose(state, Wanted(arguments.arm, arguments.level, arguments.seed, sweep, arguments.contestant))
     echo(choice, file=sys.stderr)

@@ -12,7 +12,7 @@ from tickdsl.cli.newest_run import newest_run
 from tickdsl.cli.output import OK, ignore_closed_output
 from tickdsl.cli.terminal import wants_monitor
 from tickdsl.errors import TickdslError
-from tickdsl.records.event_log import read_events
+from tickdsl.records.run_events import read_run_events
 
 
 def add(verbs: Verbs) -> None:
@@ -41,18 +41,19 @@ def add(verbs: Verbs) -> None:
 
 def _replay(arguments: argparse.Namespace) -> int:
     paths = newest_run(arguments.out, arguments.run)
-    if not paths.events.exists():
+    records = list(read_run_events(paths))
+    if not records:
         raise TickdslError(f"{paths.folder} has no events yet", "wait for them with `tickdsl watch`")
     if wants_monitor(arguments.plain, arguments.tui):
         from tickdsl.tui import replay
 
-        code: int = replay(list(read_events(paths.events)), arguments.speed, paths.folder, read_plan_text(paths))
+        code: int = replay(records, arguments.speed, paths.folder, read_plan_text(paths))
         return code
     from tickdsl.results.plain_progress import PlainProgress
 
     progress = PlainProgress(sys.stderr, live=False)
     previous: float | None = None
-    for record in read_events(paths.events):
+    for record in records:
         time.sleep(max(0.0, record.t - (record.t if previous is None else previous)) / arguments.speed)
         previous = record.t
         with ignore_closed_output():

@@ -16,9 +16,9 @@ from tickdsl.cli.monitor import add_display_options, show_monitor
 from tickdsl.cli.newest_run import newest_run
 from tickdsl.cli.output import OK, USAGE, echo, ignore_closed_output
 from tickdsl.cli.terminal import wants_monitor
-from tickdsl.records.event_log import EventReader
 from tickdsl.records.paths import RunPaths
 from tickdsl.records.pipe_reader import PipeReader
+from tickdsl.records.run_events import RunEventReader, events_age
 
 if TYPE_CHECKING:
     from tickdsl.records import EventRecord
@@ -58,10 +58,14 @@ def add(verbs: Verbs) -> None:
 def _watch(arguments: argparse.Namespace) -> int:
     if arguments.run == "-" or (":" in arguments.run and not Path(arguments.run).exists()):
         return _watch_remote(arguments)
-    paths = newest_run(arguments.out, arguments.run)
+    return watch_run(newest_run(arguments.out, arguments.run), arguments)
+
+
+def watch_run(paths: RunPaths, arguments: argparse.Namespace) -> int:
+    """Show a run in the monitor, or as lines with `--plain` or without a capable terminal, until it ends."""
     if wants_monitor(arguments.plain, arguments.tui):
         return show_monitor(paths)
-    return _follow(EventReader(paths.events), paths)
+    return _follow(RunEventReader(paths), paths)
 
 
 def _watch_remote(arguments: argparse.Namespace) -> int:
@@ -84,14 +88,14 @@ def _watch_remote(arguments: argparse.Namespace) -> int:
 
 def _follow(source: EventSource, paths: RunPaths | None) -> int:
     """Print the events of a run as lines until it ends."""
-    from tickdsl.results.liveness import GrowthWatch, effective_status, file_age
+    from tickdsl.results.liveness import GrowthWatch, effective_status
     from tickdsl.results.plain_progress import PlainProgress
     from tickdsl.results.state import ENDED_STATUSES
     from tickdsl.results.state_builder import StateBuilder
 
     progress, builder = PlainProgress(sys.stderr), StateBuilder()
     engine = None if paths is None else engine_process(paths)
-    growth = GrowthWatch(0.0 if paths is None else file_age(paths.events))
+    growth = GrowthWatch(0.0 if paths is None else events_age(paths))
     try:
         while True:
             records = source.poll()

@@ -67,9 +67,10 @@ class LaunchOptions:
     `deterministic` gives a run on CUDA the same bits each time, one training at a time in each job, since stacked ones
     differ in their last bits from single ones. `fresh` runs every step again, even if its result is stored, except
     those that an unfinished fresh run of the same steps has made; `start_over` runs these again too. `folder` is the
-    existing folder of the run; None creates one in `out`. `argv` is the command of the user;
-    the events name the saved plan in it if the plan cannot be read a second time. `announce` is called with what
-    is done before the first event is written.
+    existing folder of the run; None creates one in `out`. `worker` is the name of an engine that shares that folder
+    with others: its events go to a folder of their own in it. `argv` is the command of the user; the events name the
+    saved plan in it if the plan cannot be read a second time. `announce` is called with what is done before the first
+    event is written.
     """
 
     store: Path = Path(".tick/store")
@@ -84,6 +85,7 @@ class LaunchOptions:
     deterministic: bool = False
     checkpoint_seconds: float = 30.0
     folder: Path | None = None
+    worker: str | None = None
     argv: tuple[str, ...] = ()
     announce: Callable[[str], None] = lambda doing: None
 
@@ -143,12 +145,15 @@ def _launch(
         generation=generation,
     )
     paths = RunPaths(options.folder) if options.folder is not None else new_run(options.out, plan.name)
+    own = paths if options.worker is None else paths.worker(options.worker)
+    own.folder.mkdir(parents=True, exist_ok=True)
     write_atomically(paths.plan, text.encode())
     write_atomically(paths.plan_json, _plan_json(plan, study))
     start_time = time.monotonic()
     # Requests that were made while this engine started count; those to an earlier engine of the same run do not.
-    control = ControlReader(paths.control, skip_old=_was_started(paths))
-    with EventWriter(paths.events) as writer:
+    # A worker that joins others obeys what they obey.
+    control = ControlReader(paths.control, skip_old=options.worker is None and _was_started(paths))
+    with EventWriter(own.events) as writer:
         emit_lock = threading.Lock()
 
         def emit(event: events.Event) -> None:
@@ -164,6 +169,7 @@ def _launch(
             control,
             pause_note=f"which is paused; continue it with `tickdsl resume {shlex.quote(str(paths.folder.resolve()))}`",
             step_cost=step_cost(study, options.data),
+            says_who_is_first=options.worker is None,
             stack=settings.stack or default_stack(device.type),
         )
 
@@ -184,7 +190,7 @@ def _launch(
         try:
             emit(_run_start(plan, paths, options, jobs, devices_in_words(devices)))
             register = RunRegister(options.store)
-            with register.taking_part(paths.folder, study.graph, lambda told: emit(events.Log(message=told))):
+            with register.taking_part(own.folder, study.graph, lambda told: emit(events.Log(message=told))):
                 emit(plan_resolved_event(study, store.__contains__, notes, store.metrics))
                 if generation is not None and (number := generation.number_made):
                     emit(events.Log(message=f"continuing a --fresh run that has made {plural(number, 'step')} anew"))
@@ -276,9 +282,10 @@ def _repeatable(argv: tuple[str, ...], plan: str, saved_plan: Path) -> tuple[str
 
 @contextmanager
 def _signals_handled(interpreter: Interpreter) -> Iterator[None]:
-    """End the run at the next safe point on the first Ctrl-C, SIGTERM or SIGHUP, and at once on the second.
+    """End the run at the next safe point on the first Ctrl-C, SIGTERM, SIGHUP or SIGUSR1, and at once on the second.
 
-    SIGHUP (the terminal was closed) stays ignored under `nohup`.
+    SIGHUP (the terminal was closed) stays ignored under `nohup`, and SIGUSR1 does what a program that embeds this run
+    has it do.
     """
 
     def on_signal(number: int, frame: FrameType | None) -> None:
@@ -287,7 +294,10 @@ def _signals_handled(interpreter: Interpreter) -> Iterator[None]:
 
     try:
         # None: a handler of a program that embeds Python, which could not be set again.
-        handled = [number for number in ENDING_SIGNALS if signal.getsignal(number) not in (signal.SIG_IGN, None)]
+        kept = dict.fromkeys(ENDING_SIGNALS, (signal.SIG_IGN, None))
+        if hasattr(signal, "SIGUSR1") and signal.getsignal(signal.SIGUSR1) != signal.SIG_DFL:
+            del kept[signal.SIGUSR1]
+        handled = [number for number, others in kept.items() if signal.getsignal(number) not in others]
         previous = {number: signal.signal(number, on_signal) for number in handled}
     except ValueError:  # not the main thread: signals are the caller's business
         yield

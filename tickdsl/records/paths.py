@@ -15,7 +15,7 @@ from tickdsl.errors import TickdslError
 from tickdsl.plurals import plural
 from tickdsl.records.files import disk_error, write_atomically
 
-_RUN_FOLDER = re.compile(r".+-\d{8}-\d{6}-[0-9a-f]{4}")
+_RUN_FOLDER = re.compile(r".+-(\d{8}-\d{6}-[0-9a-f]{4}|shared-[0-9a-f]{8})")
 
 
 @attrs.frozen
@@ -43,6 +43,15 @@ class RunPaths:
     def events(self) -> Path:
         """The events, one JSON line each."""
         return self.folder / "events.jsonl"
+
+    @property
+    def workers(self) -> Path:
+        """The folders of the workers that share this run, each with its own events."""
+        return self.folder / "workers"
+
+    def worker(self, name: str) -> RunPaths:
+        """The files of a worker that shares this run."""
+        return RunPaths(self.workers / name)
 
     @property
     def control(self) -> Path:
@@ -105,7 +114,7 @@ def new_run(out: Path, plan_name: str, now: datetime.datetime | None = None, tok
     Raises TickdslError if OUT cannot be written.
     """
     out = Path(out)
-    name = re.sub(r"[^\w.-]+", "-", plan_name).strip("-.") or "plan"
+    name = _folder_name(plan_name)
     moment = (now or datetime.datetime.now()).strftime("%Y%m%d-%H%M%S")
     while True:
         folder = out / f"{name}-{moment}-{token or secrets.token_hex(2)}"
@@ -118,6 +127,24 @@ def new_run(out: Path, plan_name: str, now: datetime.datetime | None = None, tok
             raise disk_error(error, folder if Path(out).is_dir() else Path(out)) from error
     _link_latest(out / "latest", folder.name)
     return RunPaths(folder)
+
+
+def shared_run(out: Path, plan_name: str, digest: str) -> RunPaths:
+    """The folder that all workers on one plan share: OUT/<plan>-shared-<8 hex digits of `digest`>/; links latest to it.
+
+    Raises TickdslError if OUT cannot be written.
+    """
+    folder = Path(out) / f"{_folder_name(plan_name)}-shared-{digest[:8]}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise disk_error(error, folder if Path(out).is_dir() else Path(out)) from error
+    _link_latest(Path(out) / "latest", folder.name)
+    return RunPaths(folder)
+
+
+def _folder_name(plan_name: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", plan_name).strip("-.") or "plan"
 
 
 def find_run(out: Path, run: str = "latest") -> RunPaths:

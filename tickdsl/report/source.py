@@ -8,7 +8,8 @@ import attrs
 
 from tickdsl.printable import printable
 from tickdsl.records.paths import RunPaths
-from tickdsl.results.liveness import effective_status, file_age
+from tickdsl.records.run_events import events_age
+from tickdsl.results.liveness import effective_status
 from tickdsl.results.pictures import read_pictures
 from tickdsl.results.state import MetricKey, RunState
 from tickdsl.results.state_builder import read_run
@@ -44,7 +45,7 @@ def source_from_state(state: RunState, paths: RunPaths) -> ReportSource:
         plan = printable(paths.plan.read_text(encoding="utf-8", errors="replace"))
     except OSError:
         plan = ""  # a partly copied folder may lack the plan
-    status = effective_status(state, file_age(paths.events))
+    status = effective_status(state, events_age(paths))
     return ReportSource(state, plan, status, pictures=read_pictures(state, paths))
 
 

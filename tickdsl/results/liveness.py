@@ -6,10 +6,8 @@ the one here: the two may differ by more than any silence.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from tickdsl.records.process import Process
 from tickdsl.results.state import ENDED_STATUSES, RunState
@@ -37,14 +35,6 @@ class GrowthWatch:
         """For how many seconds there were no new events."""
         observed = self._clock() - self._grew_at
         return observed + self._file_age if observed > _CONFIRMATION_SECONDS else observed
-
-
-def file_age(path: Path) -> float:
-    """The seconds since a file was last changed, on this host's clock; infinite if it does not exist."""
-    try:
-        return max(0.0, time.time() - path.stat().st_mtime)
-    except OSError:
-        return math.inf
 
 
 def effective_status(state: RunState, silence: float, engine: Process | None = None) -> str:

@@ -9,7 +9,6 @@ import attrs
 
 from tickdsl.errors import TickdslError
 from tickdsl.records.event_decode import EventRecord
-from tickdsl.records.event_log import read_events
 from tickdsl.records.events import (
     CLASSIFY,
     Checkpoint,
@@ -26,6 +25,7 @@ from tickdsl.records.events import (
     Resource,
     RunEnd,
     RunStart,
+    SearchProgress,
     StepEnd,
     StepInfo,
     StepProgress,
@@ -33,6 +33,7 @@ from tickdsl.records.events import (
     Warn,
 )
 from tickdsl.records.paths import RunPaths
+from tickdsl.records.run_events import read_run_events, worker_names
 from tickdsl.results.plan_fit import fitting_plan, has_possible_values
 from tickdsl.results.state import ENDED_STATUSES, EpochMetrics, MeasureKey, MetricKey, Pace, RunState, StepState
 
@@ -57,9 +58,9 @@ def build_state(records: Iterable[EventRecord], state: RunState | None = None) -
 
 def read_run(paths: RunPaths) -> RunState:
     """The state of a run, from its folder. Raises TickdslError if it contains no events or the run has not started."""
-    if not paths.events.exists():
+    if not paths.events.exists() and not worker_names(paths):
         raise TickdslError(f"no run in {paths.folder}: events.jsonl is missing", "`tickdsl ls` lists the runs")
-    state = build_state(read_events(paths.events))
+    state = build_state(read_run_events(paths))
     if state.run is None:
         raise TickdslError(f"no run has started in {paths.folder}", "try again once the run has started")
     return state
@@ -201,6 +202,9 @@ class StateBuilder:
         if len(history) > self._max_points:
             del history[-2::-2]
 
+    def _search_progress(self, event: SearchProgress, t: float) -> None:
+        self._steps[event.step] = attrs.evolve(self._step(event.step), search=(event.done, event.total))
+
     def _step_end(self, event: StepEnd, t: float) -> None:
         step = self._step(event.step)
         if event.status == "done" and event.seconds > 0:  # 0 seconds: another step computed this result along the way
@@ -328,6 +332,7 @@ _HANDLERS: dict[type, Callable[[StateBuilder, Any, float], None]] = {
     Phase: StateBuilder._phase,
     StepStart: StateBuilder._step_start,
     StepProgress: StateBuilder._step_progress,
+    SearchProgress: StateBuilder._search_progress,
     StepEnd: StateBuilder._step_end,
     Metric: StateBuilder._metric,
     Measure: StateBuilder._measure,

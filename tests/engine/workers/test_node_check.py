@@ -92,6 +92,7 @@ def test_what_the_steps_read_is_found_in_the_plan(tmp_path: Path, monkeypatch: p
     ("text", "expected"),
     [
         ("local", None),
+        ("slurm", "slurm"),
         ("ray", RayOptions()),
         ("ray:auto", RayOptions("auto")),
         ("ray:head:6379", RayOptions("head:6379")),
@@ -103,7 +104,7 @@ def test_workers_by_name(text: str, expected: RayOptions | None) -> None:
 
 @pytest.mark.parametrize("text", ["", "ray:", "dask", "local:2"])
 def test_no_workers(text: str) -> None:
-    with pytest.raises(ValueError, match="names no workers: use local, ray or ray:ADDRESS"):
+    with pytest.raises(ValueError, match="names no workers: use local, ray, ray:ADDRESS or slurm"):
         parse_workers(text)
 
 

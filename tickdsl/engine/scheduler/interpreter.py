@@ -17,6 +17,7 @@ from tickdsl.engine.messages import (
     Paused,
     Progress,
     RewindPointSaved,
+    SearchProgress,
     StepWarning,
     Task,
     WorkerLost,
@@ -47,7 +48,8 @@ class Interpreter:
 
     `step_cost` estimates the cost of a step by its key, in any unit. `stack` is the number of trainings of equal shape
     that a worker may get together. `pause_note` tells other runs that wait for a result of this one how to continue it
-    while it is paused. `clock` returns seconds, for how often other runs are looked at.
+    while it is paused. `says_who_is_first`: whether to log that another run with this store has a step in hand, which
+    workers that share a run expect. `clock` returns seconds, for how often other runs are looked at.
     """
 
     study: Study
@@ -56,6 +58,7 @@ class Interpreter:
     control: ControlReader
     step_cost: Callable[[str], float] = lambda key: 1.0
     stack: int = 1
+    says_who_is_first: bool = True
     pause_note: str = "which is paused"
     clock: Callable[[], float] = time.monotonic
     names: dict[str, str] = attrs.field(init=False)
@@ -109,7 +112,7 @@ class Interpreter:
     def handle_message(self, message: Message) -> None:
         """Handle a message of a worker."""
         match message:
-            case Progress() | StepWarning() | LogMessage() | CheckpointSaved():
+            case Progress() | SearchProgress() | StepWarning() | LogMessage() | CheckpointSaved():
                 self._reports.add(message)
             case RewindPointSaved(key):
                 self._mark_done(key, 0.0)
@@ -199,7 +202,8 @@ class Interpreter:
         self.store.claims.set_note(self.pause_note if paused else "")
 
     def _log_held(self, key: str, holder: str) -> None:
-        self.emit(events.Log(message=f"{self.names[key]}: waiting for its result from another run ({holder})"))
+        if self.says_who_is_first:
+            self.emit(events.Log(message=f"{self.names[key]}: waiting for its result from another run ({holder})"))
 
     # -- ends of steps
 

@@ -26,8 +26,10 @@ from tickdsl.engine.workers.worker import Worker
 _JOIN_SECONDS = 5.0
 #: Not on Windows.
 _HAS_SIGNAL_MASKS = hasattr(signal, "pthread_sigmask")
-#: The signals at which a run ends; Windows has no SIGHUP.
-ENDING_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+#: The signals at which a run ends, of which Windows has two; Slurm sends SIGUSR1 before it takes a machine away.
+ENDING_SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name)
+)
 
 
 @attrs.define(eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from typing import Literal
 
 import attrs
 
@@ -23,13 +24,15 @@ class RayOptions:
     cpus: float = 1.0
 
 
-def parse_workers(text: str) -> RayOptions | None:
-    """`local` (None: processes of this machine), `ray` or `ray:ADDRESS`. Raises ValueError for anything else."""
+def parse_workers(text: str) -> RayOptions | Literal["slurm"] | None:
+    """`local` (None: processes of this machine), `ray`, `ray:ADDRESS` or `slurm`. Raises ValueError for others."""
     if text == "local":
         return None
+    if text == "slurm":
+        return "slurm"
     kind, separator, address = text.partition(":")
     if kind != "ray" or (separator and not address):
-        raise ValueError(f"{text!r} names no workers: use local, ray or ray:ADDRESS")
+        raise ValueError(f"{text!r} names no workers: use local, ray, ray:ADDRESS or slurm")
     if "://" in address:
         raise ValueError(
             f"{text!r}: a run cannot reach a cluster from outside; start it on one of its nodes, with ray:HOST:PORT"
