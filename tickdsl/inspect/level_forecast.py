@@ -17,20 +17,13 @@ from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import slice_state_dict
 from tickdsl.plan.arm_lowering import is_one_level
-<<<<<<< HEAD
-from tickdsl.plan.model import Arm, Matching, Prune, Rounds, Union
-=======
-from tickdsl.plan.model import Arm, Matching, Model, Prune
->>>>>>> origin/main
+from tickdsl.plan.model import Arm, Matching, Model, Prune, Rounds, Union
 from tickdsl.plan.prune_arguments import prune_args
 from tickdsl.plan.search_steps import SEARCHED
 from tickdsl.plan.study import Study
 from tickdsl.pruning.criteria import ScoringContext, get_criterion
-<<<<<<< HEAD
-from tickdsl.pruning.overlap import overlap
-=======
 from tickdsl.pruning.elastic import block_map, carry_structure
->>>>>>> origin/main
+from tickdsl.pruning.overlap import overlap
 from tickdsl.pruning.rounds import prune
 from tickdsl.pruning.transfer import transfer_structure
 from tickdsl.records.canonical import canonical_json

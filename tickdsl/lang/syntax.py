@@ -501,20 +501,14 @@ class Stop:
 Statement = (
     Version | Let | Include | Seeds | Sweep
     | Model | Data | Split | Train
-<<<<<<< HEAD
-    | Prune | Overlap | Union | Recalibrate | Grow | Rewind | Perturb | Retrain | Distill | Evolve | Transfer | Cycle
-    | Arm | Compare | Report | Stop
-)  # fmt: skip
-#: The statements of the pipeline, which act in the order written.
-PIPELINE = (Prune, Overlap, Union, Recalibrate, Grow, Rewind, Perturb, Retrain, Distill, Evolve, Transfer, Cycle)
-=======
-    | Prune | Overlap | Recalibrate | Grow | Rewind | Perturb | Retrain | Distill | Evolve | Elastic
+    | Prune | Overlap | Union | Recalibrate | Grow | Rewind | Perturb | Retrain | Distill | Evolve | Elastic
     | Transfer | Cycle
     | Arm | Compare | Report | Stop
 )  # fmt: skip
 #: The statements of the pipeline, which act in the order written.
-PIPELINE = (Prune, Overlap, Recalibrate, Grow, Rewind, Perturb, Retrain, Distill, Evolve, Elastic, Transfer, Cycle)
->>>>>>> origin/main
+PIPELINE = (
+    Prune, Overlap, Union, Recalibrate, Grow, Rewind, Perturb, Retrain, Distill, Evolve, Elastic, Transfer, Cycle,
+)  # fmt: skip
 #: The settings: in any order, each once per scope; an arm overrides the settings of the file.
 SETTINGS = (Model, Data, Split, Train)
 

@@ -170,15 +170,9 @@ CLAUSE_WORDS: dict[str, str] = {
     "in": "the only layers to prune; after `sweep NAME`: the values",
     "except": "layers that are not pruned",
     "of": "the base of a share (`20% of original`), a cost (`to 50% of flops`), the number of parts (`2 of 3`), "
-<<<<<<< HEAD
     "another seed, the arms of a `union`, or the networks of a barrier",
-    "to": "the final sparsity or share of a cost removed, the moment to rewind to, the data set to transfer to, or the "
-    "other network of a barrier",
-=======
-    "another seed, or the networks of a barrier",
     "to": "the final sparsity or share of a cost removed, the moment to rewind to, the data set to transfer to, the "
     "network to stretch or squeeze to, or the other network of a barrier",
->>>>>>> origin/main
     "matching": "the arm whose sparsity to match",
     "until": "prune in rounds until this share or condition is reached",
     "by": "the criterion that ranks the units",
