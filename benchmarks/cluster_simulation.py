@@ -1,7 +1,7 @@
 """Simulate a study on a cluster: the real scheduler and interpreter, and workers that only say when they would be done.
 
-Time is virtual: it goes on by what a step takes, by the waits for the store, and by the processor time that the engine really
-needs. So an engine that is too slow for its workers shows.
+Time is virtual: it goes on by what a step takes, by the waits for the store, and by the processor time that the engine
+really needs. So an engine that is too slow for its workers shows.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@
                                                       `--jobs N` (default: 2) and `--jobs 1`, each with a new store
     python benchmarks/study.py store [--plan FILE]    the time spent in the store, as a share of the whole run
     python benchmarks/study.py large [--steps N ...]  a study of many steps, without training them
+    python benchmarks/study.py cluster [--steps N] [--workers N ...] [--latency MS ...]
+                                                      how busy the workers of a simulated cluster are
 
 Linux only: this process adopts a run's orphaned processes, so that the CPU time of all workers is counted.
 """
@@ -246,16 +248,19 @@ def large(sizes: Sequence[int]) -> None:
     """Time the planning and the scheduling of studies with about so many steps, which no worker trains."""
     for size in sizes:
         arms = max(1, size // 210)
-        text = "".join(
-            f"arm a{n} {{ train {10 + n}ep lr=0.1 batch=64; prune filters 5% x 10 by l2; rewind lr }}\n"
-            for n in range(arms)
-        )
-        text = f"model small-cnn on digits\ntrain 12ep\nseeds 5\n{text}compare all, random-init\n"
         start = time.process_time()
-        study = prepare_study(_plan(text))
+        study = prepare_study(_plan(_many_arms(arms)))
         planning_seconds = time.process_time() - start
         with tempfile.TemporaryDirectory() as folder:
             _schedule(study, Path(folder), planning_seconds)
+
+
+def _many_arms(count: int) -> str:
+    arms = "".join(
+        f"arm a{n} {{ train {10 + n}ep lr=0.1 batch=64; prune filters 5% x 10 by l2; rewind lr }}\n"
+        for n in range(count)
+    )
+    return f"model small-cnn on digits\ntrain 12ep\nseeds 5\n{arms}compare all, random-init\n"
 
 
 def cluster(steps: int, worker_counts: Sequence[int], latencies: Sequence[float]) -> None:
@@ -272,8 +277,8 @@ def cluster(steps: int, worker_counts: Sequence[int], latencies: Sequence[float]
                 done = simulate(study, Path(folder), workers, latency / 1e3)
             print(
                 f"{plural(done.steps, 'step')}, {plural(workers, 'worker')}, store {latency:g} ms: "
-                f"busy {done.share_busy:.1%}, {done.makespan / 3600:.1f} h; {done.requests / done.steps:.1f} requests and "
-                f"{1e3 * done.engine / done.steps:.2f} ms of the engine's CPU per step",
+                f"busy {done.share_busy:.1%}, {done.makespan / 3600:.1f} h; "
+                f"{done.requests / done.steps:.1f} requests, {1e3 * done.engine / done.steps:.2f} ms of engine CPU a step",
                 flush=True,
             )
 
