@@ -266,11 +266,7 @@ def _many_arms(count: int) -> str:
 def cluster(steps: int, worker_counts: Sequence[int], latencies: Sequence[float]) -> None:
     """Simulate a study of about so many steps on clusters, and print how busy their workers are."""
     arms = max(1, steps // 210)
-    text = "".join(
-        f"arm a{n} {{ train {10 + n}ep lr=0.1 batch=64; prune filters 5% x 10 by l2; rewind lr }}\n"
-        for n in range(arms)
-    )
-    study = prepare_study(_plan(f"model small-cnn on digits\ntrain 12ep\nseeds 5\n{text}compare all, random-init\n"))
+    study = prepare_study(_plan(_many_arms(arms)))
     for workers in worker_counts:
         for latency in latencies:
             with tempfile.TemporaryDirectory() as folder:
