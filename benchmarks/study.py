@@ -274,7 +274,7 @@ def cluster(steps: int, worker_counts: Sequence[int], latencies: Sequence[float]
             print(
                 f"{plural(done.steps, 'step')}, {plural(workers, 'worker')}, store {latency:g} ms: "
                 f"busy {done.share_busy:.1%}, {done.makespan / 3600:.1f} h; "
-                f"{done.requests / done.steps:.1f} requests, {1e3 * done.engine / done.steps:.2f} ms of engine CPU a step",
+                f"a step: {done.requests / done.steps:.1f} requests, {1e3 * done.engine / done.steps:.2f} ms of engine CPU",
                 flush=True,
             )
 
