@@ -271,10 +271,11 @@ def cluster(steps: int, worker_counts: Sequence[int], latencies: Sequence[float]
         for latency in latencies:
             with tempfile.TemporaryDirectory() as folder:
                 done = simulate(study, Path(folder), workers, latency / 1e3)
+            requests, engine_ms = done.requests / done.steps, 1e3 * done.engine / done.steps
             print(
                 f"{plural(done.steps, 'step')}, {plural(workers, 'worker')}, store {latency:g} ms: "
                 f"busy {done.share_busy:.1%}, {done.makespan / 3600:.1f} h; "
-                f"a step: {done.requests / done.steps:.1f} requests, {1e3 * done.engine / done.steps:.2f} ms of engine CPU",
+                f"per step {requests:.1f} requests and {engine_ms:.2f} ms of the engine's CPU",
                 flush=True,
             )
 
