@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -124,5 +124,5 @@ def simulate(study: Study, folder: Path, workers: int, latency: float) -> Simula
     return Simulation(workers, latency, group._count, group.now, group.busy, group.requests, group.engine)
 
 
-def _cost_of(study: Study):  # type: ignore[no-untyped-def]
+def _cost_of(study: Study) -> Callable[[str], float]:
     return lambda key: RECORDED_SECONDS.get(study.step(key).operation, 1.0)

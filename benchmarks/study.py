@@ -266,19 +266,16 @@ def _many_arms(count: int) -> str:
 def cluster(steps: int, worker_counts: Sequence[int], latencies: Sequence[float]) -> None:
     """Simulate a study of about so many steps on clusters, and print how busy their workers are."""
     arms = max(1, steps // 210)
-    text = "".join(
-        f"arm a{n} {{ train {10 + n}ep lr=0.1 batch=64; prune filters 5% x 10 by l2; rewind lr }}\n"
-        for n in range(arms)
-    )
-    study = prepare_study(_plan(f"model small-cnn on digits\ntrain 12ep\nseeds 5\n{text}compare all, random-init\n"))
+    study = prepare_study(_plan(_many_arms(arms)))
     for workers in worker_counts:
         for latency in latencies:
             with tempfile.TemporaryDirectory() as folder:
                 done = simulate(study, Path(folder), workers, latency / 1e3)
+            requests, engine_ms = done.requests / done.steps, 1e3 * done.engine / done.steps
             print(
                 f"{plural(done.steps, 'step')}, {plural(workers, 'worker')}, store {latency:g} ms: "
                 f"busy {done.share_busy:.1%}, {done.makespan / 3600:.1f} h; "
-                f"{done.requests / done.steps:.1f} requests, {1e3 * done.engine / done.steps:.2f} ms of engine CPU a step",
+                f"per step {requests:.1f} requests and {engine_ms:.2f} ms of the engine's CPU",
                 flush=True,
             )
 
