@@ -202,6 +202,8 @@ _PHRASES = (
         r"name the teacher after `from`: `distill from \g<arm>`",
     ),
     _phrase("transfer", r"^transfer\s+(?P<data>[\w.-]+)", r"name the data after `to`: `transfer to \g<data>`"),
+    _phrase("stretch", r"^stretch\s+(?P<model>[\w.-]+)", r"name the network after `to`: `stretch to \g<model>`"),
+    _phrase("squeeze", r"^squeeze\s+(?P<model>[\w.-]+)", r"name the network after `to`: `squeeze to \g<model>`"),
     _phrase("cycle", r"^cycle\s+\(?(?P<n>\d+)", r"write `cycle \g<n> { … }`"),
     _phrase("arm", r"^arm\s+\"?(?P<name>[A-Za-z_][\w-]*)\"?\s*[:=]?\s*(?=\{)", r"write `arm \g<name> { … }`"),
     _phrase("rewind", r"^rewind\s+to\s+(?P<moment>[\w.%]+)", r"name what to rewind: `rewind weights to \g<moment>`"),
