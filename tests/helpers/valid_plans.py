@@ -115,6 +115,8 @@ def plans(draw: Any) -> str:
                 body = [part for _ in range(pick((1, 2, 3))) for part in (prune(others, once=True), tail(others))]
                 inner = "; ".join(part for part in body if part)
                 parts.append(f"cycle {pick((1, 2, 3))} {{ {inner} }}")
+        if "resnet20" in model and pick((False, False, True)):
+            parts.append(pick(("stretch to resnet32", "stretch to resnet56 order=interpolate")))
         if not split and pick((False, False, True)):
             parts.append(
                 f"transfer to synthetic size=8 head={pick(('reset', 'keep'))}" + pick(("", " { retrain linear }"))

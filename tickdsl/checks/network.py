@@ -12,6 +12,7 @@ from tickdsl.checks import (
     conditions,
     cost_targets,
     data_sets,
+    elastic,
     network_size,
     phases,
     plugins,
@@ -124,6 +125,12 @@ def diagnostics(arm: Arm, data: Path | None, *, has_random_structure: bool = Fal
     yield from task_findings
     yield from ticket_findings
     yield from transfer_diagnostics
+    elastic_findings = list(elastic.diagnostics(arm, graph, data))
+    yield from elastic_findings
+    if arm.elastic is not None and not any(found.severity == "error" for found in elastic_findings):
+        judged = attrs.evolve(arm, model=arm.judged_model)
+        shape, _ = image_shape_and_classes(arm.data, root)
+        yield from network_size.diagnostics(judged, dense_graph(judged, data), shape)
     yield from conditions.check_until(arm, graph)
     yield from plugins.diagnostics(arm, arm_steps_per_epoch(arm), root)
     yield from _check_recalibration(arm, graph)
@@ -164,7 +171,8 @@ def stops(plan: Plan, data: Path | None) -> Iterator[Diagnostic]:
     if not plan.stops:
         return
     try:
-        pruned = [arm for arm in plan.arms if arm.rounds]
+        # What a ticket has as another network is not counted here.
+        pruned = [arm for arm in plan.arms if arm.rounds and arm.elastic is None]
         ranges = [conditions.metric_ranges(arm, dense_graph(arm, data)) for arm in pruned]
     except TickdslError:
         return  # an arm has a finding of its own

@@ -69,7 +69,8 @@ def _print_all(
             for group in arm.rounds
         ]
         swept = dict(arm.sweep) if any(isinstance(group.prune.amount, Matching) for group in arm.rounds) else {}
-        key = canonical_json([plan_json(arm.model), plan_json(arm.data), prunes, plan_json(arm.split), swept])
+        settings = [plan_json(each) for each in (arm.model, arm.data, arm.split, arm.elastic)]
+        key = canonical_json([settings, prunes, swept])
         if key not in forecasts:
             forecasts[key] = forecast_levels(study, arm, data)
         _print_levels(study, arm, forecasts[key], stored, unreached, console)

@@ -19,9 +19,10 @@ class OptionType:
     """The type of an option: how its value is written and which values are allowed.
 
     kind: `int`, `float`, `share` (a percentage or a number in [0, 1]), `points` (a percentage), `moment`, `moments`,
-    `word` (one of `words`), `words` (a list of them), `schedule` (one of `words`, or a plug-in), `loss` and `optimiser`
-    (the same, with options: `"focal(gamma=1)"`), `augmentations` (a list of such), `weights` (`balanced`, `none` or a
-    list of numbers), `metric` (one of the task), `flag` (on/off) or `text`.
+    `word` (one of `words`), `words` (a list of them), `blocks` (one of `words`, or a list of patterns), `schedule` (one
+    of `words`, or a plug-in), `loss` and `optimiser` (the same, with options: `"focal(gamma=1)"`), `augmentations` (a
+    list of such), `weights` (`balanced`, `none` or a list of numbers), `metric` (one of the task), `flag` (on/off) or
+    `text`.
     least, most: the smallest and the largest allowed value. above, below: every allowed value is greater, or less, than
     this. among: the only allowed values (empty: all).
     idle: the combinations of other settings with which the option does nothing.
@@ -297,6 +298,15 @@ DISTILL_OPTIONS: dict[str, OptionType] = {
 TRANSFER_OPTIONS: dict[str, OptionType] = {
     "head": OptionType("word", "whether the classifier is re-initialised or kept", ("reset", "keep")),
 }
+#: How a stretch fills the stages of a deeper network, and what a squeeze drops, besides a list of blocks.
+ORDERS_OF_BLOCKS = ("append", "interpolate")
+DROPS = ("last", "alternate")
+STRETCH_OPTIONS: dict[str, OptionType] = {
+    "order": OptionType("word", "how copies of blocks are ordered: B1 B2 B1 B2, or B1 B1 B2 B2", ORDERS_OF_BLOCKS),
+}
+SQUEEZE_OPTIONS: dict[str, OptionType] = {
+    "drop": OptionType("blocks", "the blocks to leave out: the last of every stage, every other one, or a list", DROPS),
+}
 #: Statement -> its options. Those of `model` and `data` depend on the name that follows.
 STATEMENT_OPTIONS: dict[str, dict[str, OptionType]] = {
     "train": TRAIN_OPTIONS,
@@ -306,6 +316,8 @@ STATEMENT_OPTIONS: dict[str, dict[str, OptionType]] = {
     "rewind": REWIND_OPTIONS,
     "distill": DISTILL_OPTIONS,
     "evolve": EVOLVE_OPTIONS,
+    "stretch": STRETCH_OPTIONS,
+    "squeeze": SQUEEZE_OPTIONS,
     "transfer": TRANSFER_OPTIONS,
     "compare": COMPARE_OPTIONS,
     "report": REPORT_OPTIONS,

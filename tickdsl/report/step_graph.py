@@ -29,6 +29,7 @@ _OPERATION_STYLES = {  # Okabe and Ito colour, letter
     "overlap": ("#009E73", "O"),
     "random-structure": ("#CC79A7", "R"),
     "evaluate": ("#56B4E9", "E"),
+    "elastic": ("#8c6d31", "S"),
 }
 _GREY = "#8c959f"
 #: Letters of steps that measure metrics other than accuracy.

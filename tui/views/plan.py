@@ -22,6 +22,7 @@ _STATEMENT_KEYWORDS = {
     "align": ("rewind",),
     "init": ("split", "model"),
     "random-structure": ("compare",),
+    "elastic": ("stretch", "squeeze"),
     "evaluate": ("report",),
 }
 

@@ -27,6 +27,7 @@ _SHORT_OPERATIONS = frozenset(
         "mix",
         "perturb",
         "align",
+        "elastic",
     }
 )
 #: Arguments that change nothing but a training's random streams.

@@ -14,9 +14,11 @@ from tickdsl.engine.machine.precision import precision_of
 from tickdsl.engine.steps import alignment, changed_weights, judging_features, measurements, similarity, trainings
 from tickdsl.engine.steps.context import Context, Metrics, required_seed
 from tickdsl.engine.steps.early_bird import prune_when_settled
+from tickdsl.engine.steps.elastic_layers import carried_from, with_own_layers
 from tickdsl.engine.steps.fixed_noise import fixed_noise
 from tickdsl.engine.steps.initial_weights import verify_weights
 from tickdsl.engine.steps.network_size import structure_metrics
+from tickdsl.engine.steps.pruning_in_steps import prune_in_steps
 from tickdsl.engine.steps.result_files import STRUCTURE, save_data_description, save_weights
 from tickdsl.engine.steps.samples import save_samples
 from tickdsl.engine.steps.scoring_context import make_scoring_context, scoring_of_prune
@@ -30,6 +32,7 @@ from tickdsl.plan.plugin_code import verify_plugin_code
 from tickdsl.plan.search_steps import is_search
 from tickdsl.plan.steps import Step
 from tickdsl.pruning.criteria.protocol import Sample, masked_state
+from tickdsl.pruning.elastic import carry_structure, carry_weights
 from tickdsl.pruning.equal_cost import equal_cost_structure
 from tickdsl.pruning.growth import GRADIENT_BATCH, GRADIENT_IMAGES, grow_weights
 from tickdsl.pruning.overlap import overlap
@@ -138,7 +141,10 @@ def _prune(step: Step, context: Context, folder: Path, prefixes: Mapping[str, St
         save_weights(folder, settled.weights)
         settling_metrics = {"settled": settled.settled, "epoch": settled.epoch, "distances": settled.distances}
         return {**_save_structure(settled.structure, context, step, folder), **settling_metrics}
+    step = with_own_layers(step, context, network)
     matched = context.structure(step.parents["matched"], network.graph) if "matched" in step.parents else None
+    if matched is not None and "iterations" in step.args:
+        return _save_structure(prune_in_steps(step, context, network, structure, matched), context, step, folder)
     scoring = scoring_of_prune(step, context)
     if is_search(step):
         pruned, search_metrics = search_and_prune(step, context, scoring, matched)
@@ -174,6 +180,7 @@ def _grow(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Ste
 def _random_structure(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Step]) -> Metrics:
     network = context.dense_network(step)
     structure = context.structure(step.parents["structure"], network.graph)
+    step = with_own_layers(step, context, network)
     stream = generator(required_seed(step), "random-structure")
     base = context.structure(step.parents.get("base"), network.graph)
     if "match" in step.args:
@@ -198,6 +205,20 @@ def _transfer(step: Step, context: Context, folder: Path, prefixes: Mapping[str,
     save_weights(
         folder, {name: head_weights[name] if name.startswith(f"{head_path}.") else body[name] for name in head_weights}
     )
+    return {}
+
+
+def _elastic(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Step]) -> Metrics:
+    """The weights, or else the structure, of a ticket as a deeper or shallower network of its family."""
+    network = context.dense_network(step)
+    source, mapping = carried_from(step, context, network, step.args)
+    ticket = context.structure(step.parents.get("source"), source.graph)
+    if "weights" not in step.parents:
+        return _save_structure(carry_structure(ticket, source.graph, network.graph, mapping), context, step, folder)
+    structure = context.structure(step.parents.get("structure"), network.graph)
+    state = context.weights(step.parents["weights"], ticket, source.graph)
+    names = compact(network.module, network.graph, structure).state_dict()
+    save_weights(folder, carry_weights(state, names, mapping))
     return {}
 
 
@@ -259,6 +280,7 @@ _OPERATIONS: dict[str, Operation] = {
     "evaluate": _evaluate,
     "candidate": evaluate_candidate,
     "transfer": _transfer,
+    "elastic": _elastic,
     "robustness": measurements.robustness,
     "latency": measurements.latency,
     "memory": measurements.memory,

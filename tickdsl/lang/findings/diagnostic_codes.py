@@ -123,6 +123,7 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD456": ("no-scales-to-penalise", "warning"),
     "TD457": ("nothing-to-grow", "error"),
     "TD458": ("search-needs-judge", "error"),
+    "TD459": ("union-mismatch", "error"),
     "TD467": ("balanced-twice", "warning"),
     "TD468": ("class-weights-mismatch", "error"),
     "TD469": ("unfit-augmentation", "error"),
@@ -139,6 +140,10 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD483": ("library-missing", "error"),
     "TD480": ("no-average", "error"),
     "TD490": ("trained-in-turn", "error"),
+    "TD496": ("ticket-of-another-family", "error"),
+    "TD497": ("blocks-carried-over", "note"),
+    "TD498": ("control-without-dense-weights", "error"),
+    "TD499": ("control-of-other-units", "error"),
     # the experiment
     "TD501": ("overlap-without-split", "error"),
     "TD502": ("overlap-k-range", "error"),

@@ -82,14 +82,14 @@ class DefaultsReporter:
 
     def options(
         self,
-        statement: syntax.Distill | syntax.Evolve | syntax.Transfer | syntax.Compare,
+        statement: syntax.Distill | syntax.Evolve | syntax.Elastic | syntax.Transfer | syntax.Compare,
         values: Mapping[str, Any],
         kinds: Mapping[str, OptionType],
     ) -> None:
         """Note those of `values` that the statement does not set."""
         written = {option.key.text for option in statement.options}
         left_out = {name: value for name, value in values.items() if name not in written}
-        keyword = type(statement).__name__.lower()
+        keyword = statement.verb if isinstance(statement, syntax.Elastic) else type(statement).__name__.lower()
         self._note("TD907", keyword, unparse.options(left_out, kinds), statement.span)
 
     def _note(
