@@ -47,6 +47,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 member = tarfile.TarInfo(f"{split}/{label}/{number:04}.jpg")
                 member.size = buffer.tell()
                 packed.addfile(member, io.BytesIO(buffer.getvalue()))
+    with tarfile.open(directory / "imagenet.tar", "w") as packed:  # as many images as one batch of the plans
+        for split, label in itertools.product(numbers, range(2)):
+            for number in range(2_100 if split == "train" else 1):
+                member = tarfile.TarInfo(f"{split}/{label}/{number:04}.jpg")
+                member.size = buffer.tell()
+                packed.addfile(member, io.BytesIO(buffer.getvalue()))
+    (directory / "c4.txt").write_text("all kinds of words, and more of them. " * 4_400)
     return directory
 
 

@@ -161,6 +161,7 @@ def _check_resolved(
         searches,
         sparse_training,
         tasks,
+        unions,
         validation,
     )
 
@@ -209,6 +210,7 @@ def _check_resolved(
 
         collected += guarded(partial(stops, plan, data), span)
         collected += guarded(partial(arm_references.network_diagnostics, plan, data), span)
+        collected += guarded(partial(unions.network_diagnostics, plan, data), span)
     if whole:
         find = partial(compared_metric.diagnostics, plan, data, read_data=network and not traced_only)
         collected += guarded(find, span)
@@ -219,6 +221,7 @@ def _check_resolved(
         collected += guarded(partial(arm_comparison.diagnostics, plan), span)
         collected += guarded(partial(choice_controls.diagnostics, plan), span)
         collected += guarded(partial(arm_references.diagnostics, plan), span)
+        collected += guarded(partial(unions.diagnostics, plan), span)
         collected += guarded(partial(other_seeds.plan_diagnostics, plan), span)
     if whole and network and not traced_only and not any(d.severity == "error" for d in collected):
         from tickdsl.checks.training_reuse import shared_trainings

@@ -13,16 +13,19 @@ from tickdsl.engine.graph_cache import image_shape_and_classes
 from tickdsl.engine.plan_tickets import base_structure
 from tickdsl.engine.steps.network_size import structure_metrics
 from tickdsl.errors import TickdslError
+from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import slice_state_dict
 from tickdsl.plan.arm_lowering import is_one_level
-from tickdsl.plan.model import Arm, Matching, Model, Prune
+from tickdsl.plan.model import Arm, Matching, Model, Prune, Rounds, Union
 from tickdsl.plan.prune_arguments import prune_args
 from tickdsl.plan.search_steps import SEARCHED
 from tickdsl.plan.study import Study
 from tickdsl.pruning.criteria import ScoringContext, get_criterion
 from tickdsl.pruning.elastic import block_map, carry_structure
+from tickdsl.pruning.overlap import overlap
 from tickdsl.pruning.rounds import prune
+from tickdsl.pruning.transfer import transfer_structure
 from tickdsl.records.canonical import canonical_json
 from tickdsl.training.catalogue import architecture_options
 
@@ -72,12 +75,27 @@ def _forecast_structures(study: Study, arm: Arm, data: Path) -> list[Structure]:
                 scoring_context = ScoringContext(network.graph, structure, state, torch.Generator().manual_seed(0))
                 target = matched[min(len(rows), len(matched)) - 1] if matched else None
                 structure = prune(scoring_context, {**args, **_forecast_ranking(args)}, target)
+                structure = _united(study, arm, group, structure, len(rows), network.graph, data)
             except TickdslError:
                 return rows
             if not group.joined and (not is_one_level(group) or index == (times or 1) - 1):
                 rows.append(structure)
         rows += [structure] * sum(cycle.times for cycle in group.cycles)  # they prune nothing
     return rows
+
+
+def _united(
+    study: Study, arm: Arm, group: Rounds, structure: Structure, level: int, graph: ModelGraph, data: Path
+) -> Structure:
+    """The structure of a level after the unions with other arms. Raises TickdslError if one cannot be forecast."""
+    parts = [structure]
+    for name in (name for tail in group.tail if isinstance(tail, Union) for name in tail.arms):
+        other = study.plan.find_arm(name, arm)
+        structures = _forecast_structures(study, other, data)[1:] if other is not None else []
+        if not structures:
+            raise TickdslError(f"arm {name} cannot be forecast")
+        parts.append(transfer_structure(structures[min(level, len(structures)) - 1], graph))
+    return overlap(graph, parts, 1) if len(parts) > 1 else structure
 
 
 def _matched_structures(study: Study, arm: Arm, group_prune: Prune, data: Path) -> list[Structure] | None:

@@ -340,6 +340,14 @@ class Overlap:
 
 
 @attrs.frozen
+class Union:
+    """`union of ARM, …`."""
+
+    arms: tuple[Value, ...]
+    span: Span = _span()
+
+
+@attrs.frozen
 class Recalibrate:
     """`recalibrate`."""
 
@@ -493,12 +501,14 @@ class Stop:
 Statement = (
     Version | Let | Include | Seeds | Sweep
     | Model | Data | Split | Train
-    | Prune | Overlap | Recalibrate | Grow | Rewind | Perturb | Retrain | Distill | Evolve | Elastic
+    | Prune | Overlap | Union | Recalibrate | Grow | Rewind | Perturb | Retrain | Distill | Evolve | Elastic
     | Transfer | Cycle
     | Arm | Compare | Report | Stop
 )  # fmt: skip
 #: The statements of the pipeline, which act in the order written.
-PIPELINE = (Prune, Overlap, Recalibrate, Grow, Rewind, Perturb, Retrain, Distill, Evolve, Elastic, Transfer, Cycle)
+PIPELINE = (
+    Prune, Overlap, Union, Recalibrate, Grow, Rewind, Perturb, Retrain, Distill, Evolve, Elastic, Transfer, Cycle,
+)  # fmt: skip
 #: The settings: in any order, each once per scope; an arm overrides the settings of the file.
 SETTINGS = (Model, Data, Split, Train)
 
@@ -510,6 +520,16 @@ class File:
     statements: tuple[Statement, ...]
     source: Source = attrs.field(eq=False, repr=False)
     unparsed: tuple[Span, ...] = attrs.field(default=(), eq=False, repr=False)
+
+
+def named_arms(node: Any) -> tuple[Value, ...]:
+    """The arms that a node of a pipeline refers to, as they are written."""
+    match node:
+        case Distill(teacher=name) | Matching(arm=name):
+            return (name,)
+        case Union(arms=names):
+            return names
+    return ()
 
 
 def of_type(statements: Iterable[Statement], *kinds: type) -> list[Any]:

@@ -102,6 +102,7 @@ STATEMENTS: dict[str, StatementForm] = {
         "train the network, rank its units and remove the lowest-ranked",
     ),
     "overlap": StatementForm("pipeline", "overlap [k of K]", "keep the units that at least k of the K parts kept"),
+    "union": StatementForm("pipeline", "union of ARM, …", "keep what the tickets of these arms keep, too"),
     "recalibrate": StatementForm(
         "pipeline", "recalibrate", "compute the statistics of batch norm anew, on the network that was pruned"
     ),
@@ -169,7 +170,7 @@ CLAUSE_WORDS: dict[str, str] = {
     "in": "the only layers to prune; after `sweep NAME`: the values",
     "except": "layers that are not pruned",
     "of": "the base of a share (`20% of original`), a cost (`to 50% of flops`), the number of parts (`2 of 3`), "
-    "another seed, or the networks of a barrier",
+    "another seed, the arms of a `union`, or the networks of a barrier",
     "to": "the final sparsity or share of a cost removed, the moment to rewind to, the data set to transfer to, the "
     "network to stretch or squeeze to, or the other network of a barrier",
     "matching": "the arm whose sparsity to match",

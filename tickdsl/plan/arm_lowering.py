@@ -39,6 +39,7 @@ from tickdsl.plan.model import (
     Rounds,
     Tail,
     Transfer,
+    Union,
     Zeroing,
     as_json,
 )
@@ -343,6 +344,8 @@ class ArmLowering:
             match tail:
                 case Overlap():
                     states = self._overlap(states, tail)
+                case Union():
+                    states = self._union(states, tail)
                 case Grow():
                     trains = any(isinstance(earlier, Rewind | Retrain) for earlier in tails[:number])
                     states = [self._grow(state, tail, trains) for state in states]
@@ -430,7 +433,13 @@ class ArmLowering:
         """The structure that a prune matches: that of the same level, or of the last level of the other arm."""
         if not isinstance(prune.amount, Matching):
             return None
-        structures = self._results_of(prune.amount.arm).structures
+        return self._structure_at_this_level(prune.amount.arm)
+
+    def _structure_at_this_level(self, arm_name: str) -> str:
+        """The structure that another arm has at the level that is being made, or at its last one."""
+        structures = self._results_of(arm_name).structures
+        if not structures:
+            raise LoweringError(f"arm {self._arm.id} refers to arm {arm_name}, which has no ticket")
         return structures[min(len(self._results.structures), len(structures) - 1)]
 
     def _train_until(self, state: _State, moment: Moment | None) -> _State:
@@ -457,6 +466,17 @@ class ArmLowering:
         args = {"at_least": tail.at_least, **self._steps.network_args(None)}
         key = self._steps.add("overlap", args, roles, "overlap")
         return [attrs.evolve(state, structure=key, pruned_structure=key, trained=False) for state in states]
+
+    def _union(self, states: list[_State], tail: Union) -> list[_State]:
+        """Add a step that keeps what the states or the tickets of other arms keep."""
+        others = [self._structure_at_this_level(name) for name in tail.arms]
+        united = []
+        for state in states:
+            roles = {f"part {i}": key for i, key in enumerate([str(state.structure), *others])}
+            args = {"at_least": 1, **self._steps.network_args(state.part)}
+            key = self._steps.add("overlap", args, roles, "union")
+            united.append(attrs.evolve(state, structure=key, pruned_structure=key, trained=False))
+        return united
 
     def _apply_tail(self, state: _State, tail: Tail, recipe: Options) -> _State:
         """The state after a statement that sets the next training; `recipe`: the one that it replays."""

@@ -250,6 +250,14 @@ class Overlap:
 
 
 @attrs.frozen
+class Union:
+    """Keep, too, what the tickets of other arms keep."""
+
+    arms: tuple[str, ...]
+    span: Any = _source_location()
+
+
+@attrs.frozen
 class Recalibrate:
     """Compute the statistics of batch norm anew, on the network that was pruned."""
 
@@ -360,7 +368,7 @@ class Evolve:
 
 #: The statements that take something from another seed, if their `of` is not empty.
 FromSeed = Rewind | MaskOf
-Tail = Overlap | Recalibrate | Grow | Rewind | MaskOf | Perturb | Retrain | Distill | Evolve
+Tail = Overlap | Union | Recalibrate | Grow | Rewind | MaskOf | Perturb | Retrain | Distill | Evolve
 
 
 @attrs.frozen
@@ -516,10 +524,11 @@ class Arm:
 
     @property
     def referenced_arms(self) -> tuple[str, ...]:
-        """The names of the arms that this one distils from or matches."""
+        """The names of the arms that this one distils from, matches or unites its structure with."""
         teachers = [tail.teacher for tail in self.tails if isinstance(tail, Distill) and tail.teacher != "dense"]
         matched = [group.prune.amount.arm for group in self.rounds if isinstance(group.prune.amount, Matching)]
-        return tuple(dict.fromkeys([*teachers, *matched]))
+        united = [name for tail in self.tails if isinstance(tail, Union) for name in tail.arms]
+        return tuple(dict.fromkeys([*teachers, *matched, *united]))
 
 
 @attrs.frozen
@@ -616,7 +625,8 @@ class Plan:
 
 #: Types that share a field: their JSON names the type.
 _TAGGED_TYPES = (
-    Amount | Penalty | Zeroing | Overlap | Recalibrate | Grow | Rewind | MaskOf | Perturb | Retrain | Distill | Evolve
+    Amount | Penalty | Zeroing | Overlap | Union | Recalibrate | Grow | Rewind | MaskOf | Perturb | Retrain | Distill
+    | Evolve
 )  # fmt: skip
 
 

@@ -123,6 +123,7 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD456": ("no-scales-to-penalise", "warning"),
     "TD457": ("nothing-to-grow", "error"),
     "TD458": ("search-needs-judge", "error"),
+    "TD459": ("union-mismatch", "error"),
     "TD467": ("balanced-twice", "warning"),
     "TD468": ("class-weights-mismatch", "error"),
     "TD469": ("unfit-augmentation", "error"),

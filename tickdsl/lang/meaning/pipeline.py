@@ -185,7 +185,7 @@ def _rounds(
                     message = f"`{keyword}` cannot be used inside a `cycle`: it ends the pipeline"
                     reader.report(Diagnostic("TD007", message, statement.span, help="move it after the `cycle`"))
                 case (
-                    syntax.Overlap() | syntax.Recalibrate() | syntax.Grow()
+                    syntax.Overlap() | syntax.Union() | syntax.Recalibrate() | syntax.Grow()
                     | syntax.Rewind() | syntax.Perturb() | syntax.Retrain() | syntax.Distill() | syntax.Evolve()
                 ):  # fmt: skip
                     if not has_prune:

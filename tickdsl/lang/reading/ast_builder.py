@@ -203,6 +203,9 @@ class _Builder(Transformer[Token, syntax.File]):
         at_least, parts = children or (None, None)
         return syntax.Overlap(at_least, parts, span=self._at(meta))
 
+    def union(self, meta: Meta, children: Children) -> syntax.Union:
+        return syntax.Union(tuple(children), span=self._at(meta))
+
     def recalibrate(self, meta: Meta, children: Children) -> syntax.Recalibrate:
         return syntax.Recalibrate(span=self._at(meta))
 

@@ -174,6 +174,7 @@ _EXAMPLES = {
     "train": "train 160ep lr=0.1 batch=128 milestones=[80ep, 120ep]",
     "prune": "prune filters global 20% x 8 by l1",
     "overlap": "overlap 2 of 2",
+    "union": "union of first, second",
     "recalibrate": "recalibrate",
     "grow": "grow weights all",
     "evolve": "evolve weights 30% grow=gradient every=100it until=75%",

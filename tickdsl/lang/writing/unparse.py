@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -182,11 +182,13 @@ def condition(node: model.Condition) -> str:
     return f"{node.metric} {node.comparison} {bound}"
 
 
-def tail(node: model.Tail, arm: model.Arm, teacher: str) -> str:
-    """A statement after a prune. `teacher` is the name of the arm of `distill from ARM`."""
+def tail(node: model.Tail, arm: model.Arm, names: Sequence[str] = ()) -> str:
+    """A statement after a prune. `names` are those of the arms that it refers to."""
     match node:
         case model.Overlap(at_least):
             return f"overlap {at_least} of {arm.split.parts if arm.split else at_least}"
+        case model.Union():
+            return f"union of {', '.join(names)}"
         case model.Recalibrate():
             return "recalibrate"
         case model.Rewind(what, to):
@@ -212,7 +214,7 @@ def tail(node: model.Tail, arm: model.Arm, teacher: str) -> str:
             return _with(start, values, option_schemas.EVOLVE_OPTIONS)
         case model.Distill():
             values = {name: getattr(node, name) for name in option_schemas.DISTILL_OPTIONS}
-            return _with(f"distill from {teacher}", values, option_schemas.DISTILL_OPTIONS)
+            return _with(f"distill from {names[0]}", values, option_schemas.DISTILL_OPTIONS)
 
 
 def _donor(node: model.FromSeed) -> list[str]:
