@@ -18,6 +18,7 @@ from tickdsl.records.events import (
     Network,
     PlanResolved,
     Resource,
+    SearchProgress,
     StepProgress,
 )
 from tickdsl.results import RunState, StateBuilder
@@ -29,7 +30,7 @@ LOG_LINES = 5000  # latest notable events kept for the log
 RESOURCE_POINTS = 120  # latest load samples kept
 # Chunk sizes to try: an event larger than one chunk, such as a large plan, needs the next size.
 _POLL_BYTES = (1 << 18, 1 << 21, 1 << 24)
-_NOT_LOGGED = (StepProgress, Heartbeat, Resource, Layers, Network, PlanResolved, Checkpoint)
+_NOT_LOGGED = (StepProgress, SearchProgress, Heartbeat, Resource, Layers, Network, PlanResolved, Checkpoint)
 
 
 @attrs.define

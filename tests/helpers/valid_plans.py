@@ -72,7 +72,8 @@ def plans(draw: Any) -> str:
             return donated
         then = pick((rewind, what, pick(RETRAIN), f"{rewind}; {pick(RETRAIN[:6])}", ""))
         teachers = ["dense", *others]
-        then = pick(("", "", "recalibrate; ")) + then if then else pick(("", "recalibrate"))
+        coarser = pick(("", "", "", "refill filters by count extra=5%; ", "regroup groups=4 ratio=2 min-rows=0; "))
+        then = coarser + pick(("", "", "recalibrate; ")) + then if then else pick(("", "recalibrate"))
         distill = f"; distill from {pick(teachers)}" + pick(("", " temperature=3 weight=50%", " until=50%"))
         if then in ("", "recalibrate"):
             return then
@@ -115,6 +116,8 @@ def plans(draw: Any) -> str:
                 body = [part for _ in range(pick((1, 2, 3))) for part in (prune(others, once=True), tail(others))]
                 inner = "; ".join(part for part in body if part)
                 parts.append(f"cycle {pick((1, 2, 3))} {{ {inner} }}")
+        if "resnet20" in model and pick((False, False, True)):
+            parts.append(pick(("stretch to resnet32", "stretch to resnet56 order=interpolate")))
         if not split and pick((False, False, True)):
             parts.append(
                 f"transfer to synthetic size=8 head={pick(('reset', 'keep'))}" + pick(("", " { retrain linear }"))

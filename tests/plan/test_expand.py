@@ -235,3 +235,17 @@ def test_what_is_compared_changes_no_step(metric: str) -> None:
     same_steps(plain, chosen)
     again = read(expand(chosen)).plan
     assert again is not None and again.metric == chosen.metric
+
+
+@pytest.mark.parametrize(
+    "clause",
+    [
+        "weights 20% from init to 2ep every 3it",
+        "weights 20% until mask-distance < 0.1",
+        "filters 20% via zeroing every=1ep",
+    ],
+)
+def test_cycles_of_prunes_within_a_training_stay_cycles(clause: str) -> None:
+    text = f"train 10ep\ncycle 2 {{ prune {clause}; rewind lr }}\n"
+    plan = resolve(load_source(Source("x.plan", text))).plan
+    assert plan is not None and "cycle 2 {" in expand(plan)

@@ -278,3 +278,17 @@ def test_the_layout_is_documented() -> None:
     page = (Path(__file__).parents[2] / "docs" / "reference" / "store.md").read_text()
     for name in FOLDERS:
         assert f"`{name}/" in page, name
+
+
+def test_evaluations_of_searches_stay_with_their_networks(tmp_path: Path) -> None:
+    """No run lists them; they go with the weights that they evaluate."""
+    root = tmp_path / "store"
+    put(root, "network")
+    put(root, "forgotten")
+    for key, weights in (("kept-evaluation", "network"), ("gone-evaluation", "forgotten")):
+        with Store(root).writing(key) as draft:
+            draft.finish({"operation": "candidate", "parts": {"parents": {"weights": weights}}, "metrics": {}})
+    users = [StoreUser(Path("/runs/a"), frozenset({"network"}), False, time.time())]
+    removal = plan_removal(root, users, CleaningRule())
+    assert {result.key for result in removal.results} == {"forgotten", "gone-evaluation"}
+    assert {result.key for result in removal.kept} == {"network", "kept-evaluation"}

@@ -8,7 +8,7 @@ from fractions import Fraction
 from tickdsl.checks.schedules import retraining_length
 from tickdsl.lang.findings.diagnostics import Diagnostic
 from tickdsl.lang.writing.literals import percent
-from tickdsl.plan.model import Arm, Condition, Overlap, Plan, Prune, Rounds, Share, To
+from tickdsl.plan.model import Arm, Condition, Overlap, Plan, Prune, Rounds, Share, To, Union
 from tickdsl.plurals import plural
 
 #: Warn if one seed of an arm trains for more epochs than this.
@@ -47,7 +47,7 @@ def _check_targets(arm: Arm) -> Iterator[Diagnostic]:
     left: dict[str, Fraction] = {}
     for group in arm.rounds:
         prune = group.prune
-        if prune.within or prune.protect or arm.split is not None:
+        if prune.within or prune.protect or arm.split is not None or _puts_back(group):
             return
         before = left.get(prune.unit, Fraction(1))
         target = prune.amount.share if isinstance(prune.amount, To) else prune.until
@@ -64,6 +64,11 @@ def _check_targets(arm: Arm) -> Iterator[Diagnostic]:
         if after is None:
             return
         left[prune.unit] = after
+
+
+def _puts_back(group: Rounds) -> bool:
+    """Whether an `overlap` or a `union` decides what is left after a prune."""
+    return any(isinstance(tail, Overlap | Union) for tail in group.tail)
 
 
 def _check_epochs(arm: Arm) -> Iterator[Diagnostic]:
@@ -101,8 +106,7 @@ def _most_sparse(rounds: tuple[Rounds, ...]) -> Fraction | None:
     """The largest share of weights that the rounds can remove; protected layers only lower it."""
     left = Fraction(1)
     for group in rounds:
-        overlap = any(isinstance(tail, Overlap) for tail in group.tail)
-        if group.prune.unit != "weights" or overlap:
+        if group.prune.unit != "weights" or _puts_back(group):
             return None
         after = _share_left(group.prune, left)
         if after is None:

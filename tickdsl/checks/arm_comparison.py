@@ -85,7 +85,7 @@ def _check_size(plan: Plan) -> Iterator[Diagnostic]:
 
 def _check_baseline(plan: Plan) -> Iterator[Diagnostic]:
     """Rewound weights claim to be a winning ticket, which only a control can refute."""
-    if plan.compare_span is None or {"random-init", "random-structure"} & set(plan.rivals):
+    if plan.compare_span is None or {"random-init", "random-structure", "shuffled-mask"} & set(plan.rivals):
         return
     for arm in plan.arms:
         for tail in arm.tails:
@@ -102,15 +102,17 @@ def _check_baseline(plan: Plan) -> Iterator[Diagnostic]:
 
 
 def _check_random_structure(plan: Plan) -> Iterator[Diagnostic]:
-    if "random-structure" not in plan.rivals:
+    control = next((name for name in ("random-structure", "shuffled-mask") if name in plan.rivals), None)
+    if control is None:
         return
-    yield from _check_equal_cost(plan)
+    if control == "random-structure":
+        yield from _check_equal_cost(plan)
     for arm in plan.arms:
         drawn = [group.prune for group in arm.rounds if group.prune.by == "random"]
         if drawn and len(drawn) == len(arm.rounds):
             yield Diagnostic(
                 "TD515",
-                "`random-structure` compares one random structure with another",
+                f"`{control}` compares one random structure with another",
                 plan.compare_span or arm.span,
                 secondary=(Label(drawn[0].by_span or drawn[0].span, f"arm `{arm.name}` prunes at random"),),
                 help="compare with `random-init`, or prune by another criterion",

@@ -10,7 +10,7 @@ from tickdsl.checks.traced_prune import TracedPrune
 from tickdsl.errors import TickdslError
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.plan.arm_lowering import is_one_level
-from tickdsl.plan.model import Arm, Data, Distill, Matching, Plan, Prune, Rounds, ToCost
+from tickdsl.plan.model import Arm, Data, Distill, Matching, Model, Plan, Prune, Rounds, ToCost
 from tickdsl.plurals import plural
 from tickdsl.pruning.round_forecast import forecast_rounds
 from tickdsl.pruning.scope import GROUP_KINDS, LAYERS
@@ -118,9 +118,10 @@ def _check_matching(arm: Arm, index: int, group: Rounds, other: Arm) -> Iterator
         yield _finding(prune, other, f"arm `{other.name}` has no prune to match", "match an arm that prunes")
         return
     units = {each.prune.unit for each in other.rounds}
-    if (arm.model.name, _architecture(arm)) != (other.model.name, _architecture(other)):
-        message = f"arm `{other.name}` prunes another network: {other.model.name} instead of {arm.model.name}"
-        if arm.model.name == other.model.name:
+    theirs_model = other.judged_model
+    if (arm.model.name, _architecture(arm.model)) != (theirs_model.name, _architecture(theirs_model)):
+        message = f"arm `{other.name}` prunes another network: {theirs_model.name} instead of {arm.model.name}"
+        if arm.model.name == theirs_model.name:
             message = f"arm `{other.name}` prunes a {arm.model.name} with other options"
         yield _finding(prune, other, message, "match an arm of the same network")
         return
@@ -174,8 +175,8 @@ def level_count(arm: Arm, end: int | None = None) -> int | None:
     return levels
 
 
-def _architecture(arm: Arm) -> Any:
-    return catalogue.architecture_options(arm.model.options)
+def _architecture(model: Model) -> Any:
+    return catalogue.architecture_options(model.options)
 
 
 def _finding(prune: Prune, other: Arm, message: str, help: str) -> Diagnostic:

@@ -23,7 +23,7 @@ from tickdsl.lang.vocabulary import is_percentage
 from tickdsl.lang.writing.literals import percent
 from tickdsl.moments import format_brief
 from tickdsl.plan.arm_lowering import is_one_level
-from tickdsl.plan.model import Arm, Condition, Matching, Overlap, Prune, ToCost
+from tickdsl.plan.model import Arm, Condition, Matching, Overlap, Prune, ToCost, Union
 from tickdsl.pruning.cost_targets import cost_metrics, weights_to_remove
 from tickdsl.pruning.round_forecast import forecast_rounds, max_rounds
 from tickdsl.pruning.scope import GROUP_KINDS, LAYERS
@@ -205,7 +205,7 @@ def _removable_weights(arm: Arm, prunes: Sequence[Prune], graph: ModelGraph) -> 
 def _weights_of_first_level(arm: Arm, graph: ModelGraph) -> int | None:
     """How many weights are gone at the first level; None if only the run can tell."""
     group = arm.rounds[0]
-    apart = arm.split is not None or any(isinstance(tail, Overlap) for tail in group.tail)
+    apart = arm.split is not None or any(isinstance(tail, Overlap | Union) for tail in group.tail)
     if apart or group.joined or isinstance(group.prune.amount, Matching):
         return None
     traced = TracedPrune(arm, group.prune, graph, is_first=True, is_only=len(arm.rounds) == 1)

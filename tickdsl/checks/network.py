@@ -9,14 +9,17 @@ from pathlib import Path
 import attrs
 
 from tickdsl.checks import (
+    coarsening,
     conditions,
     cost_targets,
     data_sets,
+    elastic,
     network_size,
     phases,
     plugins,
     prune_amounts,
     prune_targets,
+    searches,
     sparse_training,
     successive_prunes,
     tasks,
@@ -40,7 +43,7 @@ from tickdsl.graph.model import ModelGraph
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.lang.findings.suggestions import join_or
 from tickdsl.lang.syntax import Span
-from tickdsl.plan.model import Arm, Data, Grow, Plan, Recalibrate
+from tickdsl.plan.model import Arm, Data, Grow, Plan, Recalibrate, Refill, Regroup
 from tickdsl.plugins import PluginError
 from tickdsl.plurals import agreeing
 from tickdsl.training import catalogue, weights_files
@@ -61,6 +64,7 @@ _CHECKS: tuple[Callable[[TracedPrune], Iterator[Diagnostic]], ...] = (
     width_multiples.check_multiple,
     prune_amounts.check_amount,
     prune_amounts.check_random_structure,
+    searches.check_evaluations,
 )
 
 
@@ -122,6 +126,12 @@ def diagnostics(arm: Arm, data: Path | None, *, has_random_structure: bool = Fal
     yield from task_findings
     yield from ticket_findings
     yield from transfer_diagnostics
+    elastic_findings = list(elastic.diagnostics(arm, graph, data))
+    yield from elastic_findings
+    if arm.elastic is not None and not any(found.severity == "error" for found in elastic_findings):
+        judged = attrs.evolve(arm, model=arm.judged_model)
+        shape, _ = image_shape_and_classes(arm.data, root)
+        yield from network_size.diagnostics(judged, dense_graph(judged, data), shape)
     yield from conditions.check_until(arm, graph)
     yield from plugins.diagnostics(arm, arm_steps_per_epoch(arm), root)
     yield from _check_recalibration(arm, graph)
@@ -141,10 +151,11 @@ def diagnostics(arm: Arm, data: Path | None, *, has_random_structure: bool = Fal
             if any(d.severity == "error" for d in result):
                 break  # later findings would only follow from this one
     yield from cost_targets.check_rounds(arm, graph)
-    grows = any(isinstance(tail, Grow) for tail in arm.tails)
-    if len(arm.rounds) > 1 and not grows:
+    replaces = any(isinstance(tail, Grow | Refill | Regroup) for tail in arm.tails)
+    if len(arm.rounds) > 1 and not replaces:
         yield from successive_prunes.diagnostics(arm, graph)
     yield from sparse_training.network_diagnostics(arm, graph)
+    yield from coarsening.network_diagnostics(arm, graph)
 
 
 def _way_out(error: TickdslError, span: Span) -> str | None:
@@ -162,7 +173,8 @@ def stops(plan: Plan, data: Path | None) -> Iterator[Diagnostic]:
     if not plan.stops:
         return
     try:
-        pruned = [arm for arm in plan.arms if arm.rounds]
+        # What a ticket has as another network is not counted here.
+        pruned = [arm for arm in plan.arms if arm.rounds and arm.elastic is None]
         ranges = [conditions.metric_ranges(arm, dense_graph(arm, data)) for arm in pruned]
     except TickdslError:
         return  # an arm has a finding of its own

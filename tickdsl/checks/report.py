@@ -26,8 +26,8 @@ from tickdsl.plan.model import Plan
 
 #: Warnings and notes that need the traced network or the data.
 _NETWORK_CODES = (
-    "TD411", "TD424", "TD425", "TD433", "TD437", "TD456", "TD515", "TD528", "TD531", "TD532", "TD540", "TD903",
-    "TD904",
+    "TD411", "TD424", "TD425", "TD433", "TD437", "TD456", "TD515", "TD528", "TD531", "TD532", "TD540", "TD497",
+    "TD903", "TD904",
 )  # fmt: skip
 
 #: With `traced_only`, networks are checked only in plans of at most this many arms.
@@ -149,6 +149,8 @@ def _check_resolved(
         arm_comparison,
         arm_design,
         arm_references,
+        choice_controls,
+        coarsening,
         compared_metric,
         data_amounts,
         fresh_controls,
@@ -157,14 +159,16 @@ def _check_resolved(
         plugins,
         retrainings,
         schedules,
+        searches,
         sparse_training,
         tasks,
+        unions,
         validation,
     )
 
     modules = (
-        tasks, schedules, moments, retrainings, sparse_training, other_seeds, data_amounts, validation, arm_design,
-        amounts,
+        tasks, schedules, moments, retrainings, sparse_training, coarsening, other_seeds, data_amounts, validation,
+        searches, arm_design, amounts,
     )  # fmt: skip
     families = [module.diagnostics for module in modules]
     collected: list[Diagnostic] = []
@@ -207,6 +211,7 @@ def _check_resolved(
 
         collected += guarded(partial(stops, plan, data), span)
         collected += guarded(partial(arm_references.network_diagnostics, plan, data), span)
+        collected += guarded(partial(unions.network_diagnostics, plan, data), span)
     if whole:
         find = partial(compared_metric.diagnostics, plan, data, read_data=network and not traced_only)
         collected += guarded(find, span)
@@ -215,7 +220,9 @@ def _check_resolved(
     if whole:
         collected += guarded(partial(validation.plan_diagnostics, plan), span)
         collected += guarded(partial(arm_comparison.diagnostics, plan), span)
+        collected += guarded(partial(choice_controls.diagnostics, plan), span)
         collected += guarded(partial(arm_references.diagnostics, plan), span)
+        collected += guarded(partial(unions.diagnostics, plan), span)
         collected += guarded(partial(other_seeds.plan_diagnostics, plan), span)
     if whole and network and not traced_only and not any(d.severity == "error" for d in collected):
         from tickdsl.checks.training_reuse import shared_trainings

@@ -33,7 +33,7 @@ def add(verbs: Verbs) -> None:
         "--contestant",
         metavar="NAME",
         default="ticket",
-        help="ticket, dense, random-init, random-structure or early (default: ticket)",
+        help="ticket, dense, or a control such as random-init (default: ticket)",
     )
     path.add_argument("--structure", action="store_true", help="print the folder of its structure instead")
     path.add_argument(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from tickdsl.cli.arguments import EachNameOnce, name_value, positive_int
 from tickdsl.cli.closing import reattach_hint
@@ -17,7 +18,7 @@ from tickdsl.errors import TickdslError
 from tickdsl.plurals import plural
 from tickdsl.records.paths import RunPaths
 
-_DEFAULTS = {"partition": None, "gpus": None, "time": None, "max_jobs": None, "slurm": []}
+_DEFAULTS: dict[str, Any] = {"partition": None, "gpus": None, "time": None, "max_jobs": None, "slurm": []}
 
 
 def add_slurm_options(run: argparse.ArgumentParser) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from tickdsl.cli.arguments import Verbs, add_out_option, add_store_option, add_verb
 from tickdsl.cli.newest_run import newest_run
 from tickdsl.cli.output import OK, PLAN_ERRORS, echo
+from tickdsl.cli.store_transfer import add_pull, add_push
 from tickdsl.errors import TickdslError
 from tickdsl.plurals import agreeing, plural
 from tickdsl.records.paths import RunPaths, find_run, list_runs
@@ -29,20 +30,22 @@ def add(verbs: Verbs) -> None:
     store = add_verb(
         verbs,
         "store",
-        "show, verify and clean the store",
-        "Show what the store holds, verify it, and remove what no run refers to.",
+        "show, verify, copy and clean the store",
+        "Show, verify and copy what the store holds, and remove what no run refers to.",
         (
             ("tickdsl store size", "see which runs need how much of the store"),
             ("tickdsl store gc --dry-run", "see what can be removed"),
         ),
     )
     actions = store.add_subparsers(
-        title="commands", metavar="COMMAND", required=True, help="what to do: size, list, verify or gc"
+        title="commands", metavar="COMMAND", required=True, help="what to do: size, list, verify, gc, push or pull"
     )
     _add_size(actions)
     _add_list(actions)
     _add_verify(actions)
     _add_gc(actions)
+    add_push(actions)
+    add_pull(actions)
 
 
 def _add_size(actions: Verbs) -> None:

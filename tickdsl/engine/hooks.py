@@ -14,6 +14,8 @@ class Hooks:
 
     #: An epoch of a training has ended.
     progress: Callable[[str, dict[str, Any]], None] = lambda key, report: None
+    #: So many evaluations of a search are made or were stored, out of at most so many.
+    search_progress: Callable[[str, int, int], None] = lambda key, done, total: None
     #: Called between optimiser steps with a function that saves a checkpoint; may wait, or raise Stopped.
     between_steps: Callable[[Callable[[], None]], None] = lambda save: None
     #: A warning about one step.

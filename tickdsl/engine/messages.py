@@ -37,6 +37,15 @@ class Progress:
 
 
 @attrs.frozen
+class SearchProgress:
+    """A search has `done` of at most `total` evaluations, those included that were stored before."""
+
+    key: str
+    done: int
+    total: int
+
+
+@attrs.frozen
 class StepWarning:
     """A warning for the user, e.g. that a damaged checkpoint was ignored."""
 
@@ -115,6 +124,7 @@ class NodeLost:
 
 Message = (
     Progress
+    | SearchProgress
     | StepWarning
     | LogMessage
     | CheckpointSaved

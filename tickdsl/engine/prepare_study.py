@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import attrs
 import torch
 
 from tickdsl.engine.compared_metric import require_known_metric
@@ -71,7 +72,7 @@ def prepare_study(plan: Plan, data: Path | None = None, device: torch.device | N
         return task_of(model, spec, root)
 
     def dense_cost(arm: Arm) -> dict[str, float]:
-        graph = dense_graph(arm, root)
+        graph = dense_graph(attrs.evolve(arm, model=arm.judged_model), root)
         return cost_metrics(graph, Structure.dense(graph))
 
     require_fit(plan, task)

@@ -17,7 +17,9 @@ from tickdsl.lang.findings.suggestions import did_you_mean, join_or
 from tickdsl.lang.vocabulary import DROP, METRICS, is_test_result
 from tickdsl.lang.writing.unparse import condition as condition_text
 from tickdsl.plan.model import Arm, Condition, Data, Distill, Model, Options, Plan, Retrain
+from tickdsl.plan.search_steps import SEARCHED
 from tickdsl.plan.step_builder import TaskOf
+from tickdsl.plan.steps import TASKS_WITH_FEATURES
 from tickdsl.plugins import is_plugin
 from tickdsl.plurals import plural
 from tickdsl.training import catalogue
@@ -263,6 +265,15 @@ def _check_arm(arm: Arm, task: TaskInfo, known: DataKnowledge) -> Iterator[Diagn
                 group.prune.by_span or group.prune.span,
                 secondary=(Label(data.span, "the data"),),
                 help="use `by grasp`",
+            )
+        if group.prune.scope == SEARCHED and task.name in TASKS_WITH_FEATURES:
+            yield Diagnostic(
+                "TD458",
+                f"`{SEARCHED}` cannot compare networks of the task {task.name}: they are judged in the features of a "
+                "classifier, which an evaluation does not have",
+                group.prune.span,
+                secondary=(Label(data.span, "the data"),),
+                help="use the scope `local` or `global`",
             )
         for tail in group.tail:
             if isinstance(tail, Retrain):

@@ -12,8 +12,14 @@ MARKERS = ("o", "s", "^", "D", "v", "P")
 #: Dashes in units of the line's width; None for a solid line.
 LINES: tuple[tuple[float, ...] | None, ...] = (None, (6, 1.5), (4, 1.2, 1, 1.2), (8, 1.2, 2, 1.2), (3, 1.2), (1.2, 1))
 #: Controls: how the marker of their arm is filled, and their dashes.
-CONTROL_FILLS = {"random-init": "none", "random-structure": "left", "early": "bottom"}
-CONTROL_DASHES = {"random-init": (1, 1.5), "random-structure": (1, 3), "early": (3, 1.5, 1, 1.5)}
+CONTROL_FILLS = {
+    "random-init": "none", "random-structure": "left", "early": "bottom", "shuffled-mask": "right",
+    "by-magnitude": "top", "by-snip": "top", "by-grasp": "top", "by-synflow": "top",
+}  # fmt: skip
+CONTROL_DASHES = {
+    "random-init": (1, 1.5), "random-structure": (1, 3), "early": (3, 1.5, 1, 1.5), "shuffled-mask": (4, 1.5),
+    "by-magnitude": (4, 1.5, 1, 1.5), "by-snip": (2, 1), "by-grasp": (2, 2), "by-synflow": (2, 3),
+}  # fmt: skip
 
 
 @attrs.frozen

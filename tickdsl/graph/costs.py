@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -54,7 +55,13 @@ def _operator_macs(data: Mapping[str, Any], sizes: Sequence[int]) -> int:
     if not data["work"]:
         return 0
     factor, *layouts = data["work"]
-    return int(factor) * int(np.prod([sizes[layout] for layout in layouts], dtype=np.int64))
+    return int(factor) * math.prod(int(sizes[layout]) for layout in layouts)
+
+
+def count_macs(graph: ModelGraph, structure: Structure) -> int:
+    """The multiply-adds of `cost` alone, in a fraction of its time."""
+    sizes = layout_sizes(graph, structure)
+    return sum(_operator_macs(data, sizes) for data in _remaining_operators(graph, structure))
 
 
 def macs_by_module(graph: ModelGraph, structure: Structure) -> dict[str, int]:

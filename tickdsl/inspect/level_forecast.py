@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import attrs
 import torch
 
 from tickdsl.engine.dense_networks import DenseNetwork, dense_network
@@ -12,14 +14,22 @@ from tickdsl.engine.graph_cache import image_shape_and_classes
 from tickdsl.engine.plan_tickets import base_structure
 from tickdsl.engine.steps.network_size import structure_metrics
 from tickdsl.errors import TickdslError
+from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import slice_state_dict
 from tickdsl.plan.arm_lowering import is_one_level
-from tickdsl.plan.model import Arm, Matching, Prune
+from tickdsl.plan.coarsening import coarsening_args
+from tickdsl.plan.model import Arm, Matching, Model, Prune, Refill, Regroup, Rounds, Union
 from tickdsl.plan.prune_arguments import prune_args
+from tickdsl.plan.search_steps import SEARCHED
 from tickdsl.plan.study import Study
 from tickdsl.pruning.criteria import ScoringContext, get_criterion
+from tickdsl.pruning.elastic import block_map, carry_structure
+from tickdsl.pruning.overlap import overlap
+from tickdsl.pruning.refill import refill_filters
+from tickdsl.pruning.regroup import regroup_masks
 from tickdsl.pruning.rounds import prune
+from tickdsl.pruning.transfer import transfer_structure
 from tickdsl.records.canonical import canonical_json
 from tickdsl.training.catalogue import architecture_options
 
@@ -30,18 +40,28 @@ def forecast_levels(study: Study, arm: Arm, data: Path) -> list[dict[str, Any]]:
     Counts of removed units are exact; parameters and multiply-adds are estimates if the ranking is global. The list
     ends early if a level cannot be forecast.
     """
-    graph = _network(arm, data).graph
-    return [structure_metrics(graph, structure) for structure in _forecast_structures(study, arm, data)]
+    graph = _network(arm, arm.judged_model, data).graph
+    return [structure_metrics(graph, structure) for structure in _judged_structures(study, arm, data)]
 
 
-def _network(arm: Arm, data: Path) -> DenseNetwork:
+def _network(arm: Arm, model: Model, data: Path) -> DenseNetwork:
     shape, classes = image_shape_and_classes(arm.data, data)
-    return dense_network(arm.model.name, canonical_json(architecture_options(arm.model.options)), classes, shape)
+    return dense_network(model.name, canonical_json(architecture_options(model.options)), classes, shape)
+
+
+def _judged_structures(study: Study, arm: Arm, data: Path) -> list[Structure]:
+    """The structure of each level on the network that levels are measured as; the first is its dense one."""
+    structures = _forecast_structures(study, arm, data)
+    if arm.elastic is None:
+        return structures
+    source, target = (_network(arm, model, data).graph for model in (arm.model, arm.elastic.model))
+    mapping = block_map(source, target, arm.elastic.rule)
+    return [Structure.dense(target), *(carry_structure(each, source, target, mapping) for each in structures[1:])]
 
 
 def _forecast_structures(study: Study, arm: Arm, data: Path) -> list[Structure]:
     """The structure of each level, from the dense network or the ticket on."""
-    network = _network(arm, data)
+    network = _network(arm, arm.model, data)
     structure = base_structure(arm.model, network.graph)
     dense_state = network.module.state_dict()
     rows = [structure]
@@ -58,7 +78,9 @@ def _forecast_structures(study: Study, arm: Arm, data: Path) -> list[Structure]:
             try:
                 scoring_context = ScoringContext(network.graph, structure, state, torch.Generator().manual_seed(0))
                 target = matched[min(len(rows), len(matched)) - 1] if matched else None
-                structure = prune(scoring_context, {**args, "by": _forecast_criterion(args["by"])}, target)
+                structure = prune(scoring_context, {**args, **_forecast_ranking(args)}, target)
+                structure = _united(study, arm, group, structure, len(rows), network.graph, data)
+                structure = _coarsened(attrs.evolve(scoring_context, structure=structure), group)
             except TickdslError:
                 return rows
             if not group.joined and (not is_one_level(group) or index == (times or 1) - 1):
@@ -67,14 +89,45 @@ def _forecast_structures(study: Study, arm: Arm, data: Path) -> list[Structure]:
     return rows
 
 
+def _coarsened(context: ScoringContext, group: Rounds) -> Structure:
+    """The structure of a scoring context after the `refill` or `regroup` of a round."""
+    structure = context.structure
+    for tail in group.tail:
+        match tail:
+            case Refill():
+                by = "l1" if tail.pictures else tail.by
+                structure = refill_filters(context, {**coarsening_args(tail), "by": by})
+            case Regroup():
+                structure = regroup_masks(context.graph, structure, coarsening_args(tail))
+    return structure
+
+
+def _united(
+    study: Study, arm: Arm, group: Rounds, structure: Structure, level: int, graph: ModelGraph, data: Path
+) -> Structure:
+    """The structure of a level after the unions with other arms. Raises TickdslError if one cannot be forecast."""
+    parts = [structure]
+    for name in (name for tail in group.tail if isinstance(tail, Union) for name in tail.arms):
+        other = study.plan.find_arm(name, arm)
+        structures = _forecast_structures(study, other, data)[1:] if other is not None else []
+        if not structures:
+            raise TickdslError(f"arm {name} cannot be forecast")
+        parts.append(transfer_structure(structures[min(level, len(structures)) - 1], graph))
+    return overlap(graph, parts, 1) if len(parts) > 1 else structure
+
+
 def _matched_structures(study: Study, arm: Arm, group_prune: Prune, data: Path) -> list[Structure] | None:
     """The structures of the levels of the arm that a prune matches; None if it matches none."""
     if not isinstance(group_prune.amount, Matching):
         return None
     other = study.plan.find_arm(group_prune.amount.arm, arm)
-    return _forecast_structures(study, other, data)[1:] if other is not None else []
+    return _judged_structures(study, other, data)[1:] if other is not None else []
 
 
-def _forecast_criterion(by: str) -> str:
-    """The criterion of a forecast: magnitude in place of criteria that run the network."""
-    return "magnitude" if get_criterion(by).runs_network else by
+def _forecast_ranking(args: Mapping[str, Any]) -> dict[str, str]:
+    """The criterion and the scope of a forecast: magnitude and `global` in place of what runs the network."""
+    by = str(args["by"])
+    return {
+        "by": "magnitude" if get_criterion(by).runs_network else by,
+        "scope": "global" if args["scope"] == SEARCHED else str(args["scope"]),
+    }

@@ -19,12 +19,14 @@ from tickdsl.engine.scheduler.event_builders import UNITS_LEFT, short_step_names
 from tickdsl.engine.scheduler.forecast import epochs, steps_to_run, unreached_steps
 from tickdsl.inspect.estimate import Estimate, NoEstimate, estimate_duration
 from tickdsl.inspect.level_forecast import forecast_levels
+from tickdsl.inspect.search_forecast import forecast_searches
 from tickdsl.inspect.stored_results import stored_results
 from tickdsl.lang.vocabulary import CHANNEL_UNITS
 from tickdsl.moments import format_brief, format_duration
 from tickdsl.plan.arm_lowering import is_one_level
 from tickdsl.plan.model import Arm, Matching
 from tickdsl.plan.model import as_json as plan_json
+from tickdsl.plan.search_steps import SEARCHED
 from tickdsl.plan.steps import Step
 from tickdsl.plan.study import Study
 from tickdsl.plurals import agreeing, plural
@@ -58,7 +60,7 @@ def _print_all(
     console: Console,
     every_step: bool,
 ) -> None:
-    _print_summary(study, stored, unreached, store, console)
+    _print_summary(study, stored, unreached, store, data, console)
     forecasts: dict[bytes, list[dict[str, Any]]] = {}
     for arm in study.plan.arms:
         # Arms that differ only in how they rewind have the same networks.
@@ -67,7 +69,8 @@ def _print_all(
             for group in arm.rounds
         ]
         swept = dict(arm.sweep) if any(isinstance(group.prune.amount, Matching) for group in arm.rounds) else {}
-        key = canonical_json([plan_json(arm.model), plan_json(arm.data), prunes, plan_json(arm.split), swept])
+        settings = [plan_json(each) for each in (arm.model, arm.data, arm.split, arm.elastic)]
+        key = canonical_json([settings, prunes, swept])
         if key not in forecasts:
             forecasts[key] = forecast_levels(study, arm, data)
         _print_levels(study, arm, forecasts[key], stored, unreached, console)
@@ -75,7 +78,9 @@ def _print_all(
         _print_steps(study, stored, console)
 
 
-def _print_summary(study: Study, stored: set[str], unreached: set[str], store: Store | None, console: Console) -> None:
+def _print_summary(
+    study: Study, stored: set[str], unreached: set[str], store: Store | None, data: Path, console: Console
+) -> None:
     counts = Counter(study.step(key).operation for key in study.graph)
     seeds = study.plan.seeds
     console.print(
@@ -100,6 +105,8 @@ def _print_summary(study: Study, stored: set[str], unreached: set[str], store: S
             else "nothing to train"
         )
     )
+    if (searches := forecast_searches(study, to_run, store, data)) is not None:
+        console.print(str(searches))
     if unreached:
         steps, verb = plural(len(unreached), "step"), agreeing(len(unreached), "is")
         console.print(f"{steps} {verb} not needed: arms have ended before")
@@ -164,9 +171,10 @@ def _print_levels(
     console.print(table)
     if any(level.until is not None for level in levels) and arm.split is not None:
         console.print("maximum number of levels: the actual number depends on the overlap of the parts", style="dim")
-    if any(group.prune.scope == "global" and group.prune.unit in CHANNEL_UNITS for group in arm.rounds):
+    if any(group.prune.scope in ("global", SEARCHED) and group.prune.unit in CHANNEL_UNITS for group in arm.rounds):
         console.print(
-            "params and MACs are estimates: they depend on the layers that the global ranking prunes", style="dim"
+            "params and MACs are estimates: they depend on the layers that the ranking or the search prunes",
+            style="dim",
         )
 
 

@@ -130,15 +130,19 @@ def _without_arm_names(group: model.Rounds, names: Collection[str]) -> model.Rou
         prune = attrs.evolve(prune, amount=model.Matching(""))
 
     def nameless(tail: tuple[model.Tail, ...]) -> tuple[model.Tail, ...]:
-        return tuple(
-            attrs.evolve(action, teacher="")
-            if isinstance(action, model.Distill) and action.teacher in names
-            else action
-            for action in tail
-        )
+        return tuple(_tail_without_names(action, names) for action in tail)
 
     cycles = tuple(attrs.evolve(cycle, tail=nameless(cycle.tail)) for cycle in group.cycles)
     return attrs.evolve(group, prune=prune, tail=nameless(group.tail), cycles=cycles)
+
+
+def _tail_without_names(action: model.Tail, names: Collection[str]) -> model.Tail:
+    match action:
+        case model.Distill(teacher=teacher) if teacher in names:
+            return attrs.evolve(action, teacher="")
+        case model.Union(arms=arms):
+            return attrs.evolve(action, arms=("",) * len(arms))
+    return action
 
 
 class _PlanWriter:
@@ -175,7 +179,7 @@ class _PlanWriter:
                 "this plan cannot be expanded: arms have their own recipes, and a sweep changes what is before them",
                 "fix the sweep with `--set NAME=VALUE`",
             )
-        shared = attrs.evolve(plans[0], rounds=starts[0], transfer=None)
+        shared = attrs.evolve(plans[0], rounds=starts[0], transfer=None, elastic=None)
         lines = ["plan 1", f"seeds {_seeds(self.plan.seeds)}", "", *settings[0], "", *self._pipeline_lines(shared), ""]
         for arm, lines_of_plan in zip(self.arms, settings, strict=True):
             train = [line for line in unparse.settings(arm) if line not in lines_of_plan]
@@ -191,8 +195,10 @@ class _PlanWriter:
         for times, body in fold_into_cycles(arm.rounds, groups):
             lines = [line for index in body for line in groups[index]]
             yield from lines if times is None else [f"cycle {times} {{", *lines, "}"]
+        if arm.elastic is not None:
+            yield unparse.elastic(arm.elastic)
         if arm.transfer is not None:
-            tails = [unparse.tail(tail, arm, "") for tail in arm.transfer.tail]
+            tails = [unparse.tail(tail, arm) for tail in arm.transfer.tail]
             yield unparse.transfer(arm.transfer) + (f" {{ {'; '.join(tails)} }}" if tails else "")
 
     def _round_lines(self, group: model.Rounds, arm: model.Arm) -> tuple[str, ...]:
@@ -204,16 +210,25 @@ class _PlanWriter:
             for line in (f"cycle {cycle.times} {{", *self._tail_lines(cycle.tail, arm), "}")
         )
         prune, times = group.prune, group.prune.times or 1
-        if times > 1 and (prune.gradual is not None or isinstance(prune.via, model.Zeroing)):  # these take no `x N`
+        is_within_training = (
+            prune.gradual is not None or prune.settles is not None or isinstance(prune.via, model.Zeroing)
+        )
+        if times > 1 and is_within_training:  # these take no `x N`
             once = unparse.prune(attrs.evolve(prune, times=1), matched)
             return (f"cycle {times} {{", once, *self._tail_lines(group.tail, arm), "}", *cycles)
         return (unparse.prune(prune, matched), *self._tail_lines(group.tail, arm), *cycles)
 
     def _tail_lines(self, tails: Iterable[model.Tail], arm: model.Arm) -> list[str]:
-        return [
-            unparse.tail(tail, arm, self._name(tail.teacher, arm) if isinstance(tail, model.Distill) else "")
-            for tail in tails
-        ]
+        return [unparse.tail(tail, arm, self._names_in(tail, arm)) for tail in tails]
+
+    def _names_in(self, tail: model.Tail, arm: model.Arm) -> list[str]:
+        """The names of the arms that a statement after a prune refers to."""
+        match tail:
+            case model.Distill(teacher=teacher):
+                return [self._name(teacher, arm)]
+            case model.Union(arms=arms):
+                return [self._name(name, arm) for name in arms]
+        return []
 
     def _name(self, name: str, referrer: model.Arm) -> str:
         other = None if name == "dense" else self.plan.find_arm(name, referrer)

@@ -19,9 +19,10 @@ class OptionType:
     """The type of an option: how its value is written and which values are allowed.
 
     kind: `int`, `float`, `share` (a percentage or a number in [0, 1]), `points` (a percentage), `moment`, `moments`,
-    `word` (one of `words`), `words` (a list of them), `schedule` (one of `words`, or a plug-in), `loss` and `optimiser`
-    (the same, with options: `"focal(gamma=1)"`), `augmentations` (a list of such), `weights` (`balanced`, `none` or a
-    list of numbers), `metric` (one of the task), `flag` (on/off) or `text`.
+    `word` (one of `words`), `words` (a list of them), `blocks` (one of `words`, or a list of patterns), `schedule` (one
+    of `words`, or a plug-in), `loss` and `optimiser` (the same, with options: `"focal(gamma=1)"`), `augmentations` (a
+    list of such), `weights` (`balanced`, `none` or a list of numbers), `metric` (one of the task), `flag` (on/off) or
+    `text`.
     least, most: the smallest and the largest allowed value. above, below: every allowed value is greater, or less, than
     this. among: the only allowed values (empty: all).
     idle: the combinations of other settings with which the option does nothing.
@@ -250,6 +251,12 @@ PRUNE_OPTIONS: dict[str, OptionType] = {
     "multiple": OptionType(
         "int", "what the number of channels of a pruned layer is a multiple of", least=1, most=65_536
     ),
+    "evaluations": OptionType(
+        "int",
+        "`searched`: how many networks are evaluated on validation data (default: 4 per layer and 17 more)",
+        least=4,
+        most=100_000,
+    ),
     "curve": OptionType("word", "how the removed share of a gradual prune grows", CURVES),
     "step": OptionType("float", "`via penalty`: how much the penalty's factor grows at a time", above=0),
     "every": OptionType("moment", "`via …`: how often the factor grows, or units are set to zero"),
@@ -274,6 +281,17 @@ EVOLVE_OPTIONS: dict[str, OptionType] = {
     "until": OptionType("moment", "when the last exchange is over"),
     "fan-in": OptionType("word", "`constant`: all outputs of a layer have equally many weights", ("free", "constant")),
 }
+REFILL_OPTIONS: dict[str, OptionType] = {
+    "extra": OptionType("share", "share of the other filters that is filled too (Refill+)", above=0, below=1),
+}
+REGROUP_OPTIONS: dict[str, OptionType] = {
+    "groups": OptionType("int", "parts that the filters of a layer are divided into (default 8)", least=1, most=1024),
+    "ratio": OptionType(
+        "float", "a block has more inputs than so many times the weights left outside, in every filter (default 1.5)",
+        above=0,
+    ),
+    "min-rows": OptionType("int", "a part of no more filters than this gets no block (default 16)", least=0),
+}  # fmt: skip
 SPLIT_OPTIONS: dict[str, OptionType] = {}
 REWIND_OPTIONS: dict[str, OptionType] = {
     "align": OptionType(
@@ -291,15 +309,28 @@ DISTILL_OPTIONS: dict[str, OptionType] = {
 TRANSFER_OPTIONS: dict[str, OptionType] = {
     "head": OptionType("word", "whether the classifier is re-initialised or kept", ("reset", "keep")),
 }
+#: How a stretch fills the stages of a deeper network, and what a squeeze drops, besides a list of blocks.
+ORDERS_OF_BLOCKS = ("append", "interpolate")
+DROPS = ("last", "alternate")
+STRETCH_OPTIONS: dict[str, OptionType] = {
+    "order": OptionType("word", "how copies of blocks are ordered: B1 B2 B1 B2, or B1 B1 B2 B2", ORDERS_OF_BLOCKS),
+}
+SQUEEZE_OPTIONS: dict[str, OptionType] = {
+    "drop": OptionType("blocks", "the blocks to leave out: the last of every stage, every other one, or a list", DROPS),
+}
 #: Statement -> its options. Those of `model` and `data` depend on the name that follows.
 STATEMENT_OPTIONS: dict[str, dict[str, OptionType]] = {
     "train": TRAIN_OPTIONS,
     "prune": PRUNE_OPTIONS,
     "retrain": RETRAIN_OPTIONS,
     "split": SPLIT_OPTIONS,
+    "refill": REFILL_OPTIONS,
+    "regroup": REGROUP_OPTIONS,
     "rewind": REWIND_OPTIONS,
     "distill": DISTILL_OPTIONS,
     "evolve": EVOLVE_OPTIONS,
+    "stretch": STRETCH_OPTIONS,
+    "squeeze": SQUEEZE_OPTIONS,
     "transfer": TRANSFER_OPTIONS,
     "compare": COMPARE_OPTIONS,
     "report": REPORT_OPTIONS,

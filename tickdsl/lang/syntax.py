@@ -340,6 +340,32 @@ class Overlap:
 
 
 @attrs.frozen
+class Refill:
+    """`refill UNIT [by CRITERION] [key=value …]`."""
+
+    unit: Value
+    by: Value | None
+    options: tuple[Option, ...]
+    span: Span = _span()
+
+
+@attrs.frozen
+class Regroup:
+    """`regroup [key=value …]`."""
+
+    options: tuple[Option, ...]
+    span: Span = _span()
+
+
+@attrs.frozen
+class Union:
+    """`union of ARM, …`."""
+
+    arms: tuple[Value, ...]
+    span: Span = _span()
+
+
+@attrs.frozen
 class Recalibrate:
     """`recalibrate`."""
 
@@ -414,6 +440,16 @@ class Evolve:
 
 
 @attrs.frozen
+class Elastic:
+    """`stretch to MODEL [order=append] [key=value …]`, `squeeze to MODEL [drop=last] [key=value …]`."""
+
+    verb: str
+    model: Value
+    options: tuple[Option, ...]
+    span: Span = _span()
+
+
+@attrs.frozen
 class Transfer:
     """`transfer to DATA [key=value …] [{ … }]`."""
 
@@ -483,11 +519,15 @@ class Stop:
 Statement = (
     Version | Let | Include | Seeds | Sweep
     | Model | Data | Split | Train
-    | Prune | Overlap | Recalibrate | Grow | Rewind | Perturb | Retrain | Distill | Evolve | Transfer | Cycle
+    | Prune | Overlap | Union | Refill | Regroup | Recalibrate | Grow | Rewind | Perturb | Retrain | Distill | Evolve
+    | Elastic | Transfer | Cycle
     | Arm | Compare | Report | Stop
 )  # fmt: skip
 #: The statements of the pipeline, which act in the order written.
-PIPELINE = (Prune, Overlap, Recalibrate, Grow, Rewind, Perturb, Retrain, Distill, Evolve, Transfer, Cycle)
+PIPELINE = (
+    Prune, Overlap, Union, Refill, Regroup, Recalibrate, Grow, Rewind, Perturb, Retrain, Distill, Evolve, Elastic,
+    Transfer, Cycle,
+)  # fmt: skip
 #: The settings: in any order, each once per scope; an arm overrides the settings of the file.
 SETTINGS = (Model, Data, Split, Train)
 
@@ -499,6 +539,16 @@ class File:
     statements: tuple[Statement, ...]
     source: Source = attrs.field(eq=False, repr=False)
     unparsed: tuple[Span, ...] = attrs.field(default=(), eq=False, repr=False)
+
+
+def named_arms(node: Any) -> tuple[Value, ...]:
+    """The arms that a node of a pipeline refers to, as they are written."""
+    match node:
+        case Distill(teacher=name) | Matching(arm=name):
+            return (name,)
+        case Union(arms=names):
+            return names
+    return ()
 
 
 def of_type(statements: Iterable[Statement], *kinds: type) -> list[Any]:

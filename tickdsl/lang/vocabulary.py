@@ -30,6 +30,7 @@ CLOSED_WORDS: dict[str, dict[str, str]] = {
         "uniform": "same as `local`",
         "erk": "layer-wise densities by the Erdős–Rényi kernel: wide layers become sparser (weights only)",
         "balanced": "layer-wise densities that leave every layer as many weights (weights only)",
+        "searched": "what each layer loses is searched: as much as makes the network best on validation data",
     },
     "BASE": {
         "remaining": "a share of the units that are left (default)",
@@ -101,6 +102,17 @@ STATEMENTS: dict[str, StatementForm] = {
         "train the network, rank its units and remove the lowest-ranked",
     ),
     "overlap": StatementForm("pipeline", "overlap [k of K]", "keep the units that at least k of the K parts kept"),
+    "refill": StatementForm(
+        "pipeline",
+        "refill filters [by l1|count|saliency] [extra=SHARE]",
+        "turn the pruned weights of each convolution into whole filters: the best are filled, the others emptied",
+    ),
+    "regroup": StatementForm(
+        "pipeline",
+        "regroup [groups=N] [ratio=FACTOR] [min-rows=N]",
+        "turn the pruned weights of each convolution into dense blocks of similar filters",
+    ),
+    "union": StatementForm("pipeline", "union of ARM, …", "keep what the tickets of these arms keep, too"),
     "recalibrate": StatementForm(
         "pipeline", "recalibrate", "compute the statistics of batch norm anew, on the network that was pruned"
     ),
@@ -125,6 +137,16 @@ STATEMENTS: dict[str, StatementForm] = {
         "pipeline",
         "evolve weights SHARE [by magnitude] [grow=gradient|random|momentum] [key=value …]",
         "exchange weights of a sparse network while it trains (SET, RigL, SNFS)",
+    ),
+    "stretch": StatementForm(
+        "pipeline",
+        "stretch to MODEL [order=append|interpolate] [key=value …]",
+        "train the ticket as a deeper network of its family, with copies of its blocks",
+    ),
+    "squeeze": StatementForm(
+        "pipeline",
+        "squeeze to MODEL [drop=last|alternate|[BLOCK, …]] [key=value …]",
+        "train the ticket as a shallower network of its family, without some of its blocks",
     ),
     "transfer": StatementForm(
         "pipeline", "transfer to DATA [head=reset|keep]", "train the pruned structure on another data set"
@@ -158,9 +180,9 @@ CLAUSE_WORDS: dict[str, str] = {
     "in": "the only layers to prune; after `sweep NAME`: the values",
     "except": "layers that are not pruned",
     "of": "the base of a share (`20% of original`), a cost (`to 50% of flops`), the number of parts (`2 of 3`), "
-    "another seed, or the networks of a barrier",
-    "to": "the final sparsity or share of a cost removed, the moment to rewind to, the data set to transfer to, or the "
-    "other network of a barrier",
+    "another seed, the arms of a `union`, or the networks of a barrier",
+    "to": "the final sparsity or share of a cost removed, the moment to rewind to, the data set to transfer to, the "
+    "network to stretch or squeeze to, or the other network of a barrier",
     "matching": "the arm whose sparsity to match",
     "until": "prune in rounds until this share or condition is reached",
     "by": "the criterion that ranks the units",
@@ -183,7 +205,12 @@ MOMENT_WORDS: dict[str, str] = {
 SILENCE_COMMENT = re.compile(r"#\s*ok\b([^#\n]*)")
 
 #: Networks that `compare` builds without an arm of that name -> whether this version supports them.
-CONTROLS: dict[str, bool] = {"dense": True, "random-init": True, "random-structure": True, "early": True}
+CONTROLS: dict[str, bool] = {
+    "dense": True, "random-init": True, "random-structure": True, "early": True,
+    "shuffled-mask": True, "by-magnitude": True, "by-snip": True, "by-grasp": True, "by-synflow": True,
+}  # fmt: skip
+#: The controls that start from the ticket's weights and have its training, with another choice of what is left.
+CHOICE_CONTROLS = ("shuffled-mask", "by-magnitude", "by-snip", "by-grasp", "by-synflow")
 ALL_ARMS = "all"
 
 #: Built-in metrics of `report`.
@@ -223,12 +250,19 @@ WORD_SUMMARIES: dict[str, str] = {
     "random-structure": "the same number of units per layer (or, with `match=`, the same cost), chosen at random, with "
     "the original initial weights",
     "early": "the dense network, trained for a short time",
+    "shuffled-mask": "the weights and the training of the ticket, with as many units in every layer, chosen at random",
+    "by-magnitude": "the weights and the training of the ticket, pruned at once by `magnitude` to its size",
+    "by-snip": "the weights and the training of the ticket, pruned at once by `snip` to its size",
+    "by-grasp": "the weights and the training of the ticket, pruned at once by `grasp` to its size",
+    "by-synflow": "the weights and the training of the ticket, pruned by `synflow` to its size in 100 steps",
     "all": "every arm",
 }
 #: Metrics of `report` that can be measured between the networks of two arms or seeds.
 LINE_METRICS = ("barrier",)
 #: How `grow` ranks the weights that were removed.
 GROWTH_CRITERIA = ("magnitude", "gradient", "random")
+#: How `refill` ranks filters.
+REFILL_CRITERIA = ("l1", "count", "saliency")
 #: How much worse than the dense network of its seed a ticket is in the primary metric.
 DROP = "drop"
 #: Metrics of the size of a network, which conditions can test whatever its task is.

@@ -106,7 +106,7 @@ def _names(context: CursorContext, names: DefinedNames) -> Iterable[CompletionEn
     if option is not None:
         return _values(_schema(context).get(option))
     before = _clause(context)
-    if before == "MODEL":
+    if before == "MODEL" or (before == "TO" and statement in ("stretch", "squeeze")):
         return _models(names.data)
     if before in ("ON", "DATA") or (before == "TO" and statement == "transfer"):
         return _datasets(names.model)
@@ -255,6 +255,11 @@ def _schema(context: CursorContext) -> Mapping[str, OptionType | catalogue.Optio
     try:
         if context.statement == "model":
             return catalogue.MODELS[name].options if name in catalogue.MODELS else {}
+        if context.statement in ("stretch", "squeeze"):
+            target = str(context.before[2]).strip('"') if len(context.before) > 2 else ""
+            known = catalogue.MODELS[target].options if target in catalogue.MODELS else {}
+            own = option_schemas.STATEMENT_OPTIONS[context.statement]
+            return {**own, **catalogue.architecture_options(known)}
         if context.statement == "data":
             return catalogue.DATASETS[name].options if name in catalogue.DATASETS else {}
     except PluginError:  # reported by a diagnostic

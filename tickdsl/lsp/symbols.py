@@ -41,8 +41,9 @@ def occurrences(statements: tuple[syntax.Statement, ...]) -> Iterator[Occurrence
                 yield Occurrence("variable", text, syntax.Span(span.source, span.end - len(text), span.end))
             case syntax.Compare(names=names):
                 yield from (Occurrence("arm", n.text, n.span) for n in names if _is_one_of(n, arms))
-            case syntax.Matching(arm=name) | syntax.Distill(teacher=name) if _is_one_of(name, arms):
-                yield Occurrence("arm", name.text, name.span)
+            case syntax.Matching() | syntax.Distill() | syntax.Union():
+                names = syntax.named_arms(node)
+                yield from (Occurrence("arm", name.text, name.span) for name in names if _is_one_of(name, arms))
 
 
 def _is_one_of(value: syntax.Value, arms: set[str]) -> TypeGuard[syntax.Word]:

@@ -15,11 +15,14 @@ import attrs
 import networkx as nx
 
 from tickdsl.moments import INIT, Moment
+from tickdsl.plan.coarsening import coarsening_args, has_dense_blocks
+from tickdsl.plan.criterion_controls import CRITERION_CONTROLS, starts_from_dense_weights
 from tickdsl.plan.measurement_steps import MeasurementContext, measurement_steps
 from tickdsl.plan.model import (
     Arm,
     Condition,
     Distill,
+    Elastic,
     Evolve,
     FromSeed,
     Grow,
@@ -32,14 +35,19 @@ from tickdsl.plan.model import (
     Plan,
     Prune,
     Recalibrate,
+    Refill,
+    Regroup,
     Retrain,
     Rewind,
     Rounds,
     Tail,
     Transfer,
+    Union,
     Zeroing,
+    as_json,
 )
-from tickdsl.plan.prune_arguments import equal_cost_args, layer_scopes, prune_args
+from tickdsl.plan.prune_arguments import equal_cost_args, layer_scopes, matching_args, prune_args
+from tickdsl.plan.search_steps import SEARCHED
 from tickdsl.plan.sparse_training import (
     evolve_args,
     gradual_args,
@@ -146,8 +154,10 @@ class ArmLowering:
             context.graph, arm, seed, context.fingerprint, context.is_ticket, task_of=context.task_of,
             every=context.plan.measuring.every,
         )  # fmt: skip
+        #: Builds the steps of the network that levels are measured as: another one after a stretch or a squeeze.
+        self._resized = self._steps if arm.elastic is None else self._steps.for_model(arm.elastic.model)
         #: Builds the steps that measure levels: on other data after a transfer.
-        self._target = self._steps if arm.transfer is None else self._steps.for_data(arm.transfer.data)
+        self._target = self._resized if arm.transfer is None else self._resized.for_data(arm.transfer.data)
         #: The step of the network that the levels are compared with.
         self._dense = ""
         self._is_measured = arm.id in context.measured_arms and seed in context.plan.seeds
@@ -160,7 +170,8 @@ class ArmLowering:
     @property
     def trainings(self) -> int:
         """The number of trainings of this arm and seed, shared or not."""
-        return self._steps.trainings + (self._target.trainings if self._arm.transfer else 0)
+        builders = {id(builder): builder for builder in (self._steps, self._resized, self._target)}
+        return sum(builder.trainings for builder in builders.values())
 
     def lower(self) -> ArmResults:
         """Add all steps of the arm."""
@@ -216,7 +227,7 @@ class ArmLowering:
     def _dense_network(self) -> str:
         """Add the network that the levels are compared with: trained, or a ticket as it is."""
         base = self._target.base()
-        if self._steps.starts_trained and self._arm.transfer is None:
+        if self._target.starts_trained and self._arm.transfer is None:
             return self._ticket_as_it_is()
         return self._target.train(self._target.init(None), base, None, label="dense")
 
@@ -261,7 +272,8 @@ class ArmLowering:
             origin = self._steps.init(state.part) if group.prune.by == "delta" else None
             roles = step_parents(weights=state.weights, structure=state.structure, matched=matched, origin=origin)
             all_args = {**args, **self._steps.network_args(state.part)}
-            key = self._steps.add("prune", all_args, roles, f"prune round {index + 1}", seeded=group.prune.pictures)
+            seeded = group.prune.pictures or group.prune.scope == SEARCHED
+            key = self._steps.add("prune", all_args, roles, f"prune round {index + 1}", seeded=seeded)
             weights = state.weights
             if isinstance(group.prune.via, Penalty):
                 weights = self._train_with_penalty(state, group.prune.via, key, done + 1)
@@ -335,9 +347,13 @@ class ArmLowering:
             match tail:
                 case Overlap():
                     states = self._overlap(states, tail)
+                case Union():
+                    states = self._union(states, tail)
                 case Grow():
                     trains = any(isinstance(earlier, Rewind | Retrain) for earlier in tails[:number])
                     states = [self._grow(state, tail, trains) for state in states]
+                case Refill() | Regroup():
+                    states = [self._coarsen(state, tail) for state in states]
                 case Rewind() | MaskOf() if tail.of:
                     states = yield from self._take(states, tail, recipe)
                 case _:
@@ -391,6 +407,16 @@ class ArmLowering:
         key = self._steps.add("grow", args, roles, "grow", seeded=seeded)
         return attrs.evolve(state, structure=key, trained=False)
 
+    def _coarsen(self, state: _State, tail: Refill | Regroup) -> _State:
+        """Add a step that gives the masks of what was just pruned a coarser form."""
+        weights = state.weights if isinstance(tail, Refill) else None
+        seeded = isinstance(tail, Refill) and tail.pictures
+        args = {**coarsening_args(tail), **self._steps.network_args(state.part)}
+        roles = step_parents(weights=weights, structure=state.structure)
+        operation = type(tail).__name__.lower()
+        key = self._steps.add(operation, args, roles, operation, seeded=seeded)
+        return attrs.evolve(state, structure=key, pruned_structure=key, trained=False)
+
     def _with_own_recipe(self, state: _State, group_index: int) -> _State:
         """After the last prune before the arms, go on with a training that it interrupts by the arm's own recipe."""
         fork = self._arm.fork
@@ -422,7 +448,13 @@ class ArmLowering:
         """The structure that a prune matches: that of the same level, or of the last level of the other arm."""
         if not isinstance(prune.amount, Matching):
             return None
-        structures = self._results_of(prune.amount.arm).structures
+        return self._structure_at_this_level(prune.amount.arm)
+
+    def _structure_at_this_level(self, arm_name: str) -> str:
+        """The structure that another arm has at the level that is being made, or at its last one."""
+        structures = self._results_of(arm_name).structures
+        if not structures:
+            raise LoweringError(f"arm {self._arm.id} refers to arm {arm_name}, which has no ticket")
         return structures[min(len(self._results.structures), len(structures) - 1)]
 
     def _train_until(self, state: _State, moment: Moment | None) -> _State:
@@ -449,6 +481,17 @@ class ArmLowering:
         args = {"at_least": tail.at_least, **self._steps.network_args(None)}
         key = self._steps.add("overlap", args, roles, "overlap")
         return [attrs.evolve(state, structure=key, pruned_structure=key, trained=False) for state in states]
+
+    def _union(self, states: list[_State], tail: Union) -> list[_State]:
+        """Add a step that keeps what the states or the tickets of other arms keep."""
+        others = [self._structure_at_this_level(name) for name in tail.arms]
+        united = []
+        for state in states:
+            roles = {f"part {i}": key for i, key in enumerate([str(state.structure), *others])}
+            args = {"at_least": 1, **self._steps.network_args(state.part)}
+            key = self._steps.add("overlap", args, roles, "union")
+            united.append(attrs.evolve(state, structure=key, pruned_structure=key, trained=False))
+        return united
 
     def _apply_tail(self, state: _State, tail: Tail, recipe: Options) -> _State:
         """The state after a statement that sets the next training; `recipe`: the one that it replays."""
@@ -544,7 +587,8 @@ class ArmLowering:
         `is_final`: it is in the last group of the arm, `is_last`: it is the last possible round.
         """
         state, group = states[0], groups[-1]
-        ticket = self._train_level(state)
+        start = self._start_of_level(state)
+        ticket = self._train_level(start)
         structure = str(self._context.graph.nodes[ticket]["step"].structure)
         self._results.structures.append(structure)
         self._results.tickets.append(ticket)
@@ -565,12 +609,12 @@ class ArmLowering:
                 until,
                 ends,
                 dense=self._dense,
-                task=self._context.task_of(self._arm.model, self._arm.data),
+                task=self._context.task_of(self._arm.judged_model, self._arm.data),
                 dense_cost=self._dense_cost(ends),
             )
         )
         self._measure(TICKET, level, ticket)
-        if "pruned" in self._plan.metrics and self._arm.split is None:
+        if "pruned" in self._plan.metrics and self._arm.split is None and self._arm.elastic is None:
             roles = step_parents(weights=state.pruned, structure=state.pruned_structure)
             key = self._steps.add("pruned", self._evaluation_args(None), roles, "pruned")
             self._context.measurements.append(
@@ -579,6 +623,7 @@ class ArmLowering:
         final_only = self._plan.rival_levels == "last"
         if not final_only or is_last or is_dynamic or self._plan.stops:
             self._add_controls(level, structure, ticket, groups, final_only)
+            self._add_controls_of_choice(level, structure, start, groups, final_only)
 
     def _dense_cost(self, ends: Condition | None) -> Mapping[str, float]:
         """The dense network's cost, if a condition at this level compares with it."""
@@ -587,15 +632,53 @@ class ArmLowering:
             return self._context.dense_cost(self._arm)
         return {}
 
-    def _train_level(self, state: _State) -> str:
+    def _start_of_level(self, state: _State) -> _State:
+        """The state that the training of a level starts from, as the network that levels are measured as."""
+        if self._arm.split is not None:  # a ticket found on parts is measured on all data, with a fresh head
+            state = self._on_all_data(state)
+        return state if self._arm.elastic is None else self._resize(state, self._arm.elastic)
+
+    def _train_level(self, start: _State) -> str:
         """Add the training that measures a level."""
         if self._arm.transfer is not None:
-            return self._transfer(state, self._arm.transfer)
+            return self._transfer(start, self._arm.transfer)
+        if self._arm.elastic is not None:
+            training = start.pending or TrainingSpec(self._arm.recipe)
+            label = "train squeezed ticket" if self._arm.elastic.order is None else "train stretched ticket"
+            return self._target.train(start.weights, start.structure, None, training, label=label)
         if self._arm.split is None:
-            return self._train_pending(state)
-        # A ticket found on parts is measured on all data, with a fresh head.
-        whole = self._on_all_data(state)
-        return self._steps.train(whole.weights, whole.structure, None, whole.pending, label="train ticket")
+            return self._train_pending(start)
+        return self._steps.train(start.weights, start.structure, None, start.pending, label="train ticket")
+
+    def _resize(self, state: _State, elastic: Elastic) -> _State:
+        """The weights and the structure of a ticket as another network of the same family."""
+        # Weights are carried as they are, those of the dense network once for all levels, whose structures mask them.
+        own = self._context.graph.nodes[state.weights]["step"].structure
+        roles = step_parents(weights=state.weights, source=own, structure=self._resized_structure(own))
+        label = f"{elastic.verb} the weights to {elastic.model.name}"
+        weights = self._resized.add("elastic", self._elastic_args(elastic), roles, label)
+        structure = self._resized_structure(state.structure)
+        return attrs.evolve(state, weights=weights, structure=structure, part=None, trained=False)
+
+    def _resized_structure(self, structure: str | None) -> str | None:
+        """A structure as one of the network that levels are measured as; None stays a dense network."""
+        elastic = self._arm.elastic
+        if structure is None or elastic is None:
+            return structure
+        label = f"{elastic.verb} the structure to {elastic.model.name}"
+        return self._resized.add("elastic", self._elastic_args(elastic), {"source": structure}, label)
+
+    def _elastic_args(self, elastic: Elastic) -> dict[str, Any]:
+        return {**self._resized.network_args(None), **self._block_rule(elastic)}
+
+    def _block_rule(self, elastic: Elastic) -> dict[str, Any]:
+        """What says which block of the arm's network goes where; its weights are no part of that."""
+        return {"source": as_json(self._arm.model.without_weights), **elastic.rule}
+
+    def _layers_of_source(self, groups: Sequence[Rounds]) -> dict[str, Any]:
+        """The argument of a step on another network whose `in` and `except` name layers of the arm's own one."""
+        names_layers = any(group.prune.within or group.prune.protect for group in groups)
+        return {"elastic": self._block_rule(self._arm.elastic)} if self._arm.elastic and names_layers else {}
 
     def _on_all_data(self, state: _State) -> _State:
         """The state of a part as a state on all data, with the weights of the dense training there."""
@@ -608,8 +691,6 @@ class ArmLowering:
 
     def _transfer(self, state: _State, transfer: Transfer) -> str:
         """Add the training of a level on other data."""
-        if self._arm.split is not None:
-            state = self._on_all_data(state)
         for tail in transfer.tail:
             state = self._apply_tail(state, tail, self._arm.recipe)
         weights = state.weights
@@ -631,22 +712,51 @@ class ArmLowering:
             key = steps.train(fresh, structure, None, budget=budget, matched=matched)
             self._measure("random-init", level, key, final_only)
         if "random-structure" in self._plan.rivals:
-            roles = step_parents(structure=structure, base=steps.base())
-            label = "random structure"
             match = self._plan.rival_match
             scope = (
                 layer_scopes(groups)
                 if match == "units"
                 else equal_cost_args(groups, match, head=self._arm.protects_head)
             )
-            args = {**steps.network_args(None), **scope}
-            other = steps.add("random-structure", args, roles, label, seeded=True)
+            other = self._random_structure(structure, {**scope, **self._layers_of_source(groups)})
             key = steps.train(steps.sliced_init(other), other, None, budget=budget, matched=matched)
             self._measure("random-structure", level, key, final_only)
         if "early" in self._plan.rivals:
             label = "dense, short"
             key = steps.train(steps.init(None), steps.base(), None, budget="flops", matched=structure, label=label)
             self._measure("early", level, key, final_only)
+
+    def _base(self) -> str | None:
+        """The structure that the network which levels are measured as starts from: that of a ticket, or None."""
+        return self._target.base() if self._arm.elastic is None else self._resized_structure(self._steps.base())
+
+    def _random_structure(self, structure: str, scope: Mapping[str, Any]) -> str:
+        roles = step_parents(structure=structure, base=self._base())
+        args = {**self._target.network_args(None), **scope}
+        if has_dense_blocks(structure, lambda key: self._context.graph.nodes[key]["step"]):
+            args["form"] = "blocks"
+        return self._target.add("random-structure", args, roles, "random structure", seeded=True)
+
+    def _add_controls_of_choice(
+        self, level: int, structure: str, start: _State, groups: Sequence[Rounds], final_only: bool
+    ) -> None:
+        """Add the controls that start where the ticket starts, with other units left: as many, chosen otherwise."""
+        if not starts_from_dense_weights(self._arm):
+            return
+        if "shuffled-mask" in self._plan.rivals:
+            other = self._random_structure(structure, {**layer_scopes(groups), **self._layers_of_source(groups)})
+            key = self._train_level(attrs.evolve(start, structure=other))
+            self._measure("shuffled-mask", level, key, final_only)
+        base = self._base()
+        for control in (name for name in CRITERION_CONTROLS if name in self._plan.rivals):
+            criterion = CRITERION_CONTROLS[control]
+            args = matching_args(groups, criterion.name, criterion.iterations, head=self._arm.protects_head)
+            roles = step_parents(weights=start.weights, structure=base, matched=structure)
+            label = f"prune by {criterion.name}"
+            all_args = {**args, **self._layers_of_source(groups), **self._resized.network_args(None)}
+            other = self._resized.add("prune", all_args, roles, label, seeded=criterion.pictures)
+            key = self._train_level(attrs.evolve(start, structure=other))
+            self._measure(control, level, key, final_only)
 
     def _measure(self, contestant: str, level: int, key: str, final_only: bool = False) -> None:
         if not self._is_measured:

@@ -48,6 +48,12 @@ class Model:
         """Whether these weights are those of one part only, so that the network is not trained yet."""
         return bool(self.options.get("map"))
 
+    @property
+    def without_weights(self) -> Model:
+        """The same network with fresh initial weights."""
+        options = {name: value for name, value in self.options.items() if name not in ("weights", "map")}
+        return attrs.evolve(self, options=options)
+
 
 @attrs.frozen
 class Data:
@@ -202,6 +208,8 @@ class Prune:
     a pruned layer is a multiple of it.
     `gradual`: remove in parts during the training. `via`: what happens to the chosen units before they are removed.
 
+    `evaluations`: how often a search of amounts evaluates a network (None: depends on the number of layers).
+
     `settles`: compute the mask after every epoch of the training, and prune once it has settled, or at the latest at
     the end of the training, or at `at`.
     """
@@ -222,6 +230,7 @@ class Prune:
     protect: tuple[str, ...] = ()
     order: str = "lowest"
     multiple: int = 1
+    evaluations: int | None = None
     gradual: Gradual | None = None
     via: Penalty | Zeroing | None = None
     span: Any = _source_location()
@@ -241,9 +250,46 @@ class Overlap:
 
 
 @attrs.frozen
+class Union:
+    """Keep, too, what the tickets of other arms keep."""
+
+    arms: tuple[str, ...]
+    span: Any = _source_location()
+
+
+@attrs.frozen
 class Recalibrate:
     """Compute the statistics of batch norm anew, on the network that was pruned."""
 
+    span: Any = _source_location()
+
+
+@attrs.frozen
+class Refill:
+    """Fill the best filters of each convolution with pruned weights, and empty the others (Chen et al. 2022).
+
+    As many are filled as keep the number of weights, and the share `extra` of the others. Ranked `by` the L1 norm of
+    what is left of them, by the `count` of their weights, or by the `saliency` of their outputs.
+    """
+
+    by: str
+    extra: Fraction = Fraction(0)
+    #: Whether the criterion uses training images, which the seed selects.
+    pictures: bool = False
+    span: Any = _source_location()
+
+
+@attrs.frozen
+class Regroup:
+    """Replace the mask of each convolution by dense blocks, one for each part of its filters (Chen et al. 2022).
+
+    The filters are divided into `groups` parts of similar ones. A block has more inputs than `ratio` times the weights
+    outside it, in each of its filters. Parts of at most `min_rows` filters have no block.
+    """
+
+    groups: int = 8
+    ratio: float = 1.5
+    min_rows: int = 16
     span: Any = _source_location()
 
 
@@ -351,7 +397,7 @@ class Evolve:
 
 #: The statements that take something from another seed, if their `of` is not empty.
 FromSeed = Rewind | MaskOf
-Tail = Overlap | Recalibrate | Grow | Rewind | MaskOf | Perturb | Retrain | Distill | Evolve
+Tail = Overlap | Union | Refill | Regroup | Recalibrate | Grow | Rewind | MaskOf | Perturb | Retrain | Distill | Evolve
 
 
 @attrs.frozen
@@ -403,6 +449,30 @@ class Transfer:
 
 
 @attrs.frozen
+class Elastic:
+    """Train and test every level as another network of the same family: deeper (`stretch`) or shallower (`squeeze`).
+
+    `order`: how a stretch fills a stage, `append` or `interpolate`; None for a squeeze. `drop`: the blocks that a
+    squeeze drops, `last`, `alternate` or patterns; empty for a stretch.
+    """
+
+    model: Model
+    order: str | None = None
+    drop: str | tuple[str, ...] = ()
+    span: Any = _source_location()
+
+    @property
+    def verb(self) -> str:
+        """The keyword of the statement."""
+        return "squeeze" if self.order is None else "stretch"
+
+    @property
+    def rule(self) -> Options:
+        """What says which block goes where, as JSON values."""
+        return {"drop": as_json(self.drop)} if self.order is None else {"order": self.order}
+
+
+@attrs.frozen
 class Fork:
     """Where an arm with a recipe of its own leaves the statements before the arms.
 
@@ -431,6 +501,8 @@ class Arm:
     rounds: tuple[Rounds, ...]
     split: Split | None = None
     transfer: Transfer | None = None
+    #: The other network that the levels are measured as.
+    elastic: Elastic | None = None
     #: None if the statements before the arms, if any, have the same recipe.
     fork: Fork | None = None
     span: Any = _source_location()
@@ -447,6 +519,11 @@ class Arm:
     def judged_on(self) -> Data:
         """The data set that its levels are measured on."""
         return self.data if self.transfer is None else self.transfer.data
+
+    @property
+    def judged_model(self) -> Model:
+        """The network that its levels are measured as."""
+        return self.model if self.elastic is None else self.elastic.model
 
     @property
     def dense_recipe(self) -> Options:
@@ -476,10 +553,11 @@ class Arm:
 
     @property
     def referenced_arms(self) -> tuple[str, ...]:
-        """The names of the arms that this one distils from or matches."""
+        """The names of the arms that this one distils from, matches or unites its structure with."""
         teachers = [tail.teacher for tail in self.tails if isinstance(tail, Distill) and tail.teacher != "dense"]
         matched = [group.prune.amount.arm for group in self.rounds if isinstance(group.prune.amount, Matching)]
-        return tuple(dict.fromkeys([*teachers, *matched]))
+        united = [name for tail in self.tails if isinstance(tail, Union) for name in tail.arms]
+        return tuple(dict.fromkeys([*teachers, *matched, *united]))
 
 
 @attrs.frozen
@@ -576,7 +654,8 @@ class Plan:
 
 #: Types that share a field: their JSON names the type.
 _TAGGED_TYPES = (
-    Amount | Penalty | Zeroing | Overlap | Recalibrate | Grow | Rewind | MaskOf | Perturb | Retrain | Distill | Evolve
+    Amount | Penalty | Zeroing
+    | Overlap | Union | Refill | Regroup | Recalibrate | Grow | Rewind | MaskOf | Perturb | Retrain | Distill | Evolve
 )  # fmt: skip
 
 

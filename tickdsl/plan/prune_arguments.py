@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tickdsl.plan.model import Count, Matching, Prune, Rates, Rounds, Share, Stages, To, ToCost
@@ -44,6 +44,8 @@ def prune_args(prune: Prune, index: int, times: int, head: bool, draw: int | Non
         args["order"] = prune.order
     if prune.multiple > 1:
         args["multiple"] = prune.multiple
+    if prune.evaluations is not None:
+        args["evaluations"] = prune.evaluations
     if head:
         args["protect_head"] = True
     if prune.by == "random":
@@ -85,6 +87,21 @@ def equal_cost_args(groups: Iterable[Rounds], match: str, head: bool) -> dict[st
     if head:
         args["protect_head"] = True
     return {"match": match, "scope": args}
+
+
+def matching_args(groups: Sequence[Rounds], criterion: str, iterations: int, head: bool) -> dict[str, Any]:
+    """The arguments of a `prune` step that removes as many units as these groups did, from all layers together.
+
+    They all have the same unit and layers. `iterations`: in so many steps. `head`: protect the classifier.
+    """
+    prune = groups[0].prune
+    args: dict[str, Any] = {"unit": prune.unit, "scope": "global", "by": criterion, "matching": True}
+    args.update(_scope_args(prune))
+    if iterations > 1:
+        args["iterations"] = iterations
+    if head:
+        args["protect_head"] = True
+    return args
 
 
 def has_one_scope(groups: Iterable[Rounds]) -> bool:

@@ -98,6 +98,13 @@ class StepBuilder:
             self.graph, arm, self.seed, self.fingerprint, self.is_ticket, task_of=self.task_of, every=self.every
         )
 
+    def for_model(self, model: Model) -> StepBuilder:
+        """A builder for another network on the same data, without the split."""
+        arm = attrs.evolve(self.arm, model=model, split=None)
+        return StepBuilder(
+            self.graph, arm, self.seed, self.fingerprint, self.is_ticket, task_of=self.task_of, every=self.every
+        )
+
     @property
     def from_ticket(self) -> bool:
         """Whether the network that the plan starts from is a ticket."""

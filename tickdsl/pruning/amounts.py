@@ -11,7 +11,7 @@ from tickdsl.plurals import plural
 from tickdsl.pruning.scope import Pool, Scope
 
 #: The scopes under which an amount is one of all layers together; what each of them loses follows from it.
-TOTAL_SCOPES = ("global", "erk", "balanced")
+TOTAL_SCOPES = ("global", "erk", "balanced", "searched")
 
 
 def round_half_up(value: float) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from tickdsl.errors import TickdslError
-from tickdsl.graph.costs import TRACE_BATCH_SIZE, cost, macs_by_module, params_by_module, params_by_name
+from tickdsl.graph.costs import TRACE_BATCH_SIZE, cost, count_macs, macs_by_module, params_by_module, params_by_name
 from tickdsl.graph.indexing import remaining_weights
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure
@@ -30,7 +30,7 @@ def stored_params(graph: ModelGraph, structure: Structure) -> int:
 
 def multiply_adds(graph: ModelGraph, structure: Structure) -> int:
     """The multiply-adds of a forward pass on the traced inputs."""
-    return cost(graph, structure).macs
+    return count_macs(graph, structure)
 
 
 def unmasked_params(graph: ModelGraph, structure: Structure) -> int:

@@ -46,7 +46,19 @@ class RemovalOrder:
 
     def first(self, count: int) -> Structure:
         """The structure without the first `count` entries."""
-        return self.without(np.bincount(self.sequence[:count], minlength=len(self.cells)))
+        return self.without(self.counts(count))
+
+    def counts(self, count: int) -> tuple[int, ...]:
+        """How many of the first `count` entries are of each cell."""
+        return tuple(map(int, np.bincount(self.sequence[:count], minlength=len(self.cells))))
+
+    def with_keys(self, keys: Sequence[np.ndarray]) -> RemovalOrder:
+        """The order by other keys of the entries of each cell; within a cell, the entries keep theirs."""
+        cells = tuple(
+            attrs.evolve(cell, keys=np.maximum.accumulate(key) if len(key) else key)
+            for cell, key in zip(self.cells, keys, strict=True)
+        )
+        return attrs.evolve(self, cells=cells, sequence=_merge(cells))
 
     def without(self, counts: Sequence[int] | np.ndarray) -> Structure:
         """The structure without the first entries of each cell, as many as `counts` says."""
@@ -191,11 +203,16 @@ def prune_to_count(order: RemovalOrder, graph: ModelGraph, args: Mapping[str, An
     """
     pruning_scope = find_scope(graph, order.structure, args)
     if args["scope"] == "global":
-        sizes = _sizes_in_sequence(order)
-        count = _closest(sizes, global_count(pruning_scope, args))
+        count = entries_to_count(order, graph, args)
         return order.first(count) if count else None
     counts = _local_counts(order, pruning_scope, args)
     return order.without(counts) if any(counts) else None
+
+
+def entries_to_count(order: RemovalOrder, graph: ModelGraph, args: Mapping[str, Any]) -> int:
+    """The number of first entries whose units come closest to an amount of all layers together."""
+    pruning_scope = find_scope(graph, order.structure, args)
+    return _closest(_sizes_in_sequence(order), global_count(pruning_scope, args))
 
 
 def _sizes_in_sequence(order: RemovalOrder) -> list[int]:
@@ -236,12 +253,24 @@ def prune_to_target(
     masked weights count as parameters). Raises TickdslError if removing all that is in scope takes less; it names what
     holds the rest.
     """
+    return order.first(entries_to_target(order, graph, args, share, target, count))
+
+
+def entries_to_target(
+    order: RemovalOrder,
+    graph: ModelGraph,
+    args: Mapping[str, Any],
+    share: float,
+    target: str,
+    count: Count | None = None,
+) -> int:
+    """The fewest first entries that take at least a share of a cost, as in `prune_to_target`."""
     left = count or (multiply_adds if target == "flops" else stored_params)
     dense = left(graph, Structure.dense(graph))
     smallest = order.first(len(order.sequence))
     if 1 - left(graph, smallest) / dense < share - TOLERANCE:
         raise unreachable(graph, smallest, args, share, target, left)
-    return order.first(entries_until(order, lambda structure: 1 - left(graph, structure) / dense >= share - TOLERANCE))
+    return entries_until(order, lambda structure: 1 - left(graph, structure) / dense >= share - TOLERANCE)
 
 
 def entries_until(order: RemovalOrder, reached: Callable[[Structure], bool]) -> int:

@@ -210,8 +210,20 @@ def rank_layers(
     return scores
 
 
-def _prune_weights(context: ScoringContext, args: Mapping[str, Any], pruning_scope: Scope) -> Structure | None:
-    """Prune single weights: masks have dense shapes, and scores those of the compact network."""
+@attrs.frozen(eq=False)
+class RankedWeights:
+    """The remaining entries of a weight, as flat positions in the dense weight, and their scores."""
+
+    name: str
+    positions: np.ndarray
+    scores: Tensor
+
+
+def rank_weights(context: ScoringContext, args: Mapping[str, Any], pruning_scope: Scope) -> list[RankedWeights]:
+    """Score the weights in scope; with `order=highest`, with scores negated, so that the best go first.
+
+    Raises TickdslError if the criterion cannot rank them.
+    """
     graph, structure = context.graph, context.structure
     names = [pool.name for pool in pruning_scope.pools]
     candidates = [remaining_positions(graph, structure, name) for name in names]
@@ -222,17 +234,30 @@ def _prune_weights(context: ScoringContext, args: Mapping[str, Any], pruning_sco
         for name, remaining, score in zip(names, candidates, all_scores, strict=True)
     ]
     ranked = _checked_scores(scores, criterion.name, _removes_highest(args))
-    chosen = _select_positions(args, pruning_scope, ranked, [()] * len(names))
-    if not any(len(positions) for positions in chosen):
-        return None
+    return [RankedWeights(*weights) for weights in zip(names, candidates, ranked, strict=True)]
+
+
+def _prune_weights(context: ScoringContext, args: Mapping[str, Any], pruning_scope: Scope) -> Structure | None:
+    ranked = rank_weights(context, args, pruning_scope)
+    chosen = _select_positions(args, pruning_scope, [weights.scores for weights in ranked], [()] * len(ranked))
+    return _with_masks(context, ranked, chosen) if any(len(positions) for positions in chosen) else None
+
+
+def without_weights(context: ScoringContext, ranked: Sequence[RankedWeights], counts: Sequence[int]) -> Structure:
+    """The structure without the `counts` lowest weights of each."""
+    chosen = [lowest_positions(weights.scores, count) for weights, count in zip(ranked, counts, strict=True)]
+    return _with_masks(context, ranked, chosen)
+
+
+def _with_masks(context: ScoringContext, ranked: Sequence[RankedWeights], chosen: Sequence[np.ndarray]) -> Structure:
+    """Mask the chosen entries, by their positions among the remaining ones: masks have dense shapes."""
     masks: dict[str, np.ndarray] = {}
-    for name, remaining, positions in zip(names, candidates, chosen, strict=True):
-        mask = structure.masks.get(name)
-        shape = graph.parameters[name]
-        mask = np.ones(shape, dtype=bool) if mask is None else mask.copy()
-        mask.reshape(-1)[remaining[positions]] = False
-        masks[name] = mask
-    return structure.with_masks(masks)
+    for weights, positions in zip(ranked, chosen, strict=True):
+        mask = context.structure.masks.get(weights.name)
+        mask = np.ones(context.graph.parameters[weights.name], dtype=bool) if mask is None else mask.copy()
+        mask.reshape(-1)[weights.positions[positions]] = False
+        masks[weights.name] = mask
+    return context.structure.with_masks(masks)
 
 
 def remaining_positions(graph: ModelGraph, structure: Structure, name: str) -> np.ndarray:

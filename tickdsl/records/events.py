@@ -262,6 +262,16 @@ class StepProgress(Event):
 
 
 @attrs.frozen(kw_only=True, field_transformer=_printable_fields)
+class SearchProgress(Event):
+    """A search of amounts has `done` of at most `total` evaluations, those included that were stored before."""
+
+    type: ClassVar[str] = "step.search"
+    step: str
+    done: int
+    total: int
+
+
+@attrs.frozen(kw_only=True, field_transformer=_printable_fields)
 class StepEnd(Event):
     """A step ended.
 

@@ -58,23 +58,34 @@ def read_record(folder: Path, key: str, hashes: bool) -> dict[str, Any] | None:
         raise Damaged(f"{NAME} is missing") from None
     except OSError as error:
         raise disk_error(error, folder, "read") from error
+    data = check_record(text, key, folder)
+    changed = [name for name, file in data["files"].items() if not _intact(folder / name, file, hashes)]
+    if changed:
+        raise Damaged(f"changed or missing: {', '.join(changed)}")
+    return data
+
+
+def check_record(text: bytes, key: str, place: object = "a result") -> dict[str, Any]:
+    """The record of the result `key` from its text, which is in `place`; its files are not looked at.
+
+    Raises Damaged if it does not match its checksum, TickdslError if it has another format.
+    """
     try:
         data: dict[str, Any] = json.loads(text)
         checksum = data.pop("sha256", None)
         if data["v"] != VERSION:
             raise TickdslError(
-                f"{folder} was written by another version of tickdsl (format {data['v']}, not {VERSION})",
+                f"{place} was written by another version of tickdsl (format {data['v']}, not {VERSION})",
                 "use that version, or name another folder with --store",
             )
         if checksum is not None and checksum != _checksum(data):
             raise Damaged(f"{NAME} was changed")
         if data["key"] != key:
             raise Damaged("it has another key")
-        changed = [name for name, file in data["files"].items() if not _intact(folder / name, file, hashes)]
+        if not all({"size", "sha256"} <= file.keys() for file in data["files"].values()):
+            raise Damaged(f"{NAME} is unreadable")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise Damaged(f"{NAME} is unreadable") from None
-    if changed:
-        raise Damaged(f"changed or missing: {', '.join(changed)}")
     return data
 
 

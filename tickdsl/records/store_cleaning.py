@@ -29,6 +29,8 @@ from tickdsl.records.store_users import StoreUser
 _ABANDONED_SECONDS = 7 * 86_400.0
 #: For how long a claim on a step is in force that its process on another host has not renewed.
 _CLAIM_SECONDS = 600.0
+#: The operation of evaluations of searches, which are results of their own without being steps of a plan.
+_EVALUATION = "candidate"
 
 
 @attrs.frozen
@@ -84,7 +86,8 @@ def plan_removal(root: Path, users: Sequence[StoreUser], rule: CleaningRule) -> 
     results: list[StoredItem] = []
     kept: list[StoredItem] = []
     for found in stored_results(root):
-        (kept if found.key in protected or not may_go(found) else results).append(found)
+        stays = found.key in protected or not may_go(found) or _is_evaluation_of(found, protected)
+        (kept if stays else results).append(found)
     generations = [found for found in _idle_generations(root) if found.key not in studies and may_go(found)]
     going = [found.path for found in generations]
     return Removal(
@@ -136,6 +139,17 @@ def remove(root: Path, find_users: Callable[[], Sequence[StoreUser]], rule: Clea
         for draft in moved:
             shutil.rmtree(draft, ignore_errors=True)
     return removal
+
+
+def _is_evaluation_of(found: StoredItem, networks: frozenset[str]) -> bool:
+    """Whether a result is an evaluation of a search on one of these networks; runs do not list evaluations."""
+    try:
+        record = read_record(found.path, found.key, hashes=False)
+    except (Damaged, TickdslError):
+        return False
+    if record is None or record.get("operation") != _EVALUATION:
+        return False
+    return record["parts"]["parents"].get("weights") in networks
 
 
 def _idle_generations(root: Path) -> Iterator[StoredItem]:

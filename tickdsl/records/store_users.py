@@ -85,10 +85,10 @@ def _registered_user(run: RegisteredRun) -> StoreUser | None:
 def _unregistered_user(paths: RunPaths) -> StoreUser:
     engine = _engine(paths)
     running = engine is not None and _may_be_running(paths, engine)
-    return StoreUser(paths.folder, _keys(paths), running, _last_used(paths), engine)
+    return StoreUser(paths.folder, keys_of_run(paths), running, _last_used(paths), engine)
 
 
-def _keys(paths: RunPaths) -> frozenset[str]:
+def keys_of_run(paths: RunPaths) -> frozenset[str]:
     """The keys of all steps of a run; none if it ended before its plan was resolved."""
     try:
         content = json.loads(paths.plan_json.read_bytes())

@@ -19,6 +19,7 @@ from tickdsl.report.penalties import penalties_section
 from tickdsl.report.plan_text import plan_section
 from tickdsl.report.rounds import rounds_section
 from tickdsl.report.samples import samples_section
+from tickdsl.report.searches import searches_section
 from tickdsl.report.seeds import seeds_section
 from tickdsl.report.source import ReportSource, with_short_names
 from tickdsl.report.step_graph import steps_section
@@ -39,6 +40,7 @@ def build_document(sources: Sequence[ReportSource]) -> Document:
         rounds_section(sources, symbols),
         *extra_metrics_section(sources),
         *samples_section(sources),
+        *searches_section(sources),
         layers_section(sources),
         *penalties_section(sources),
         cost_section(sources, symbols),

@@ -21,6 +21,7 @@ from tickdsl.results.conclusions import conclusions
 from tickdsl.results.estimates import CONFIDENCE, Estimate, estimate
 from tickdsl.results.extra_metrics import MeasuredValue, NetworkKey, machine_notes, measured_values
 from tickdsl.results.scores import ACCURACY, best_score_of, score_of
+from tickdsl.results.searches import searches
 from tickdsl.results.standings import Standing, compute_standings
 from tickdsl.results.state import MetricKey, RunState
 from tickdsl.results.store_keys import StoreKeys, store_keys
@@ -70,9 +71,16 @@ def results_dict(state: RunState) -> dict[str, Any]:
             for arm in state.arms
         ],
         "differences": [_difference(difference) for difference in arm_differences(state)],
+        **({"searches": found} if (found := _searches(state)) else {}),
         "warnings": alarms(state),
         "notes": [*state.notes, *caveats(state), *machine_notes(state)],
     }
+
+
+def _searches(state: RunState) -> list[dict[str, Any]]:
+    return [
+        {name.removesuffix("_"): value for name, value in attrs.asdict(search).items()} for search in searches(state)
+    ]
 
 
 def results_csv(state: RunState) -> str:

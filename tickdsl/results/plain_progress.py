@@ -29,6 +29,7 @@ from tickdsl.results.doubts import doubt_clause, network_doubt
 from tickdsl.results.formatting import count, format_duration, percent
 from tickdsl.results.progress import run_progress, time_left
 from tickdsl.results.scores import label, measured, number
+from tickdsl.results.searches import search_summary, search_text
 from tickdsl.results.state import ENDED_STATUSES, RunState, StepState
 from tickdsl.results.state_builder import StateBuilder
 from tickdsl.results.step_labels import readable_label, sharing
@@ -148,6 +149,10 @@ class PlainProgress:
         if event.status == "failed":
             return f"{self._describe_step(event.step)}: failed: {event.error or 'no error message'}"
         worked = event.status == "done" and event.seconds > 0
+        if worked and "search_evaluations" in event.metrics:
+            made = search_summary(event.metrics["search_evaluations"], event.metrics.get("search_reused", 0))
+            description = self._describe_step(event.step)
+            return f"{description}: done in {format_duration(event.seconds)}, {made}"
         # Steps without training take no time, and a measurement has its own line. Building the state takes time
         # proportional to the number of steps, so it comes last.
         if not worked or event.step not in self._epochs or event.step in self._measurements:
@@ -215,6 +220,8 @@ class PlainProgress:
         if running:
             step = running[-1]
             text = f"[{format_duration(state.elapsed)}] {self._describe_step(step.info.id)}"
+            if step.search is not None:
+                text += f", {search_text(step.search)}"
             if step.epoch is not None and step.epochs:
                 text += f", epoch {step.epoch:g}/{step.epochs:g}"
         text = ", ".join([text, *self._eta_parts()])
@@ -240,6 +247,7 @@ def _score_parts(step: StepState, state: RunState) -> list[str]:
 
 def _epoch_parts(step: StepState, state: RunState) -> list[str]:
     parts = [f"epoch {step.epoch:g}/{step.epochs:g}"] if step.epoch is not None and step.epochs else []
+    parts += [search_text(step.search)] if step.search is not None else []
     parts += _score_parts(step, state)
     if step.loss is not None:
         parts.append(f"loss {step.loss:.3g}")

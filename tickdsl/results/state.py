@@ -67,6 +67,7 @@ class StepState:
     score: float | None = None
     measured_on: str = "test"  # what the score is of: `test`, or `validation` while a training holds data out
     lr: float | None = None
+    search: tuple[int, int] | None = None  # evaluations so far, and the most that there will be
     penalty: float | None = None
     checkpoint: float | None = None  # the epoch of the last checkpoint on disk
     history: tuple[EpochMetrics, ...] = ()

@@ -25,6 +25,7 @@ from tickdsl.records.events import (
     Resource,
     RunEnd,
     RunStart,
+    SearchProgress,
     StepEnd,
     StepInfo,
     StepProgress,
@@ -201,6 +202,9 @@ class StateBuilder:
         if len(history) > self._max_points:
             del history[-2::-2]
 
+    def _search_progress(self, event: SearchProgress, t: float) -> None:
+        self._steps[event.step] = attrs.evolve(self._step(event.step), search=(event.done, event.total))
+
     def _step_end(self, event: StepEnd, t: float) -> None:
         step = self._step(event.step)
         if event.status == "done" and event.seconds > 0:  # 0 seconds: another step computed this result along the way
@@ -328,6 +332,7 @@ _HANDLERS: dict[type, Callable[[StateBuilder, Any, float], None]] = {
     Phase: StateBuilder._phase,
     StepStart: StateBuilder._step_start,
     StepProgress: StateBuilder._step_progress,
+    SearchProgress: StateBuilder._search_progress,
     StepEnd: StateBuilder._step_end,
     Metric: StateBuilder._metric,
     Measure: StateBuilder._measure,

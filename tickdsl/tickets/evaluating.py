@@ -95,16 +95,7 @@ def evaluate_file(path: Path, data: Dataset, name: str, *, store: Path | None = 
     if the data have no labels to judge generated images by.
     """
     opened = _open(path)
-    labelled, notes = data, []
-    data = _for_task(path, opened, data, name)
-    if isinstance(data.task, Generate):
-        _require_fit(path, opened, data, name)
-        judge = judge_for(labelled, opened.about.get("origin") or {}, store)
-        task = data.task.with_features(judge.features)
-        data = attrs.evolve(data, task=judged_alone(task) if opened.part else task)
-        notes.append(judge.note)
-    if opened.part:
-        notes.append(f"the file holds the part `{opened.part}`; parameters and multiply-adds are those of all parts")
+    data, notes = _judged(path, opened, data, name, store)
     data = attrs.evolve(data, test_inputs=in_memory(data.test_inputs))
     task = data.task
     _require_fit(path, opened, data, name)
@@ -132,6 +123,20 @@ def evaluate_file(path: Path, data: Dataset, name: str, *, store: Path | None = 
         latency=measure_latency(_Called(opened.run), _file_inputs(data.test_inputs[:1], data), device=_CPU)[LATENCY],
         notes=(*notes, *_notes(opened, data)),
     )
+
+
+def _judged(path: Path, opened: _Runnable, data: Dataset, name: str, store: Path | None) -> tuple[Dataset, list[str]]:
+    """The data set as the task of the file uses it, with what the task judges by, and notes for the user."""
+    used, notes = _for_task(path, opened, data, name), []
+    if isinstance(used.task, Generate):
+        _require_fit(path, opened, used, name)
+        judge = judge_for(data, opened.about.get("origin") or {}, store)
+        judging = used.task.with_features(judge.features)
+        used = attrs.evolve(used, task=judged_alone(judging) if opened.part else judging)
+        notes.append(judge.note)
+    if opened.part:
+        notes.append(f"the file holds the part `{opened.part}`; parameters and multiply-adds are those of all parts")
+    return used, notes
 
 
 class _Called(nn.Module):

@@ -9,9 +9,8 @@ from torch import Tensor, nn
 
 from tickdsl.errors import TickdslError
 from tickdsl.training.evaluation import same_noise
-from tickdsl.training.tasks import Generate, Outputs, Task, TaskMetric
+from tickdsl.training.tasks import Generate, Outputs, Task
 from tickdsl.training.tasks.frechet import moment_sums
-from tickdsl.training.tasks.generate import DISTANCE
 from tickdsl.training.tasks.pixels import to_bytes
 
 #: The part that files hold, and their input and output.
@@ -44,7 +43,7 @@ def unscaled(images: Tensor, *, raw: bool) -> Tensor:
 class JudgedImages(Generate):
     """The task of a generator alone: outputs are images [B, C, H, W] in [-1, 1], which have a distance and no loss."""
 
-    metrics = (TaskMetric(DISTANCE, higher_is_better=False),)
+    metrics = Generate.metrics[:1]  # type: ignore[assignment]
 
     def chance(self, targets: Tensor) -> float | None:
         return None

@@ -30,6 +30,8 @@ def step_lines(name: str, snapshot: Snapshot) -> list[str]:
         trained = f"{step.epoch:g} of " if step.epoch is not None else ""
         checkpoint = f", checkpoint at {step.checkpoint:g}" if step.checkpoint is not None else ""
         lines.append(f"epochs    {trained}{info.epochs:g}{checkpoint}")
+    if step.search is not None:
+        lines.append("search    {:,} of {:,} evaluations".format(*step.search))
     for name_shown, value in (("loss", step.loss), ("rate", step.lr), ("penalty", step.penalty)):
         if value is not None:
             lines.append(f"{name_shown:9} {value:.4g}")

@@ -17,11 +17,14 @@ _STATEMENT_KEYWORDS = {
     "overlap": ("overlap",),
     "recalibrate": ("recalibrate",),
     "grow": ("grow",),
+    "refill": ("refill",),
+    "regroup": ("regroup",),
     "mix": ("rewind",),
     "perturb": ("perturb",),
     "align": ("rewind",),
     "init": ("split", "model"),
     "random-structure": ("compare",),
+    "elastic": ("stretch", "squeeze"),
     "evaluate": ("report",),
 }
 

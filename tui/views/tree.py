@@ -8,6 +8,7 @@ import attrs
 from rich.text import Text
 
 from tickdsl.results.formatting import format_duration
+from tickdsl.results.searches import search_text
 from tickdsl.results.state import FINISHED_STATUSES, StepState
 
 from .formatting import format_seconds
@@ -193,6 +194,7 @@ def _note(snapshot: Snapshot, step: StepState) -> str:
         return "interrupted"
     if step.status == "running":
         parts = [f"ep {step.epoch:g}/{step.epochs:g}"] if step.epoch is not None and step.epochs else []
+        parts += [search_text(step.search)] if step.search is not None else []
         if step.started is not None:
             parts.append(format_duration(snapshot.clock_end - step.started))
         return " ".join(parts)

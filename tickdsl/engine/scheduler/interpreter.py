@@ -17,6 +17,7 @@ from tickdsl.engine.messages import (
     Paused,
     Progress,
     RewindPointSaved,
+    SearchProgress,
     StepWarning,
     Task,
     WorkerLost,
@@ -111,7 +112,7 @@ class Interpreter:
     def handle_message(self, message: Message) -> None:
         """Handle a message of a worker."""
         match message:
-            case Progress() | StepWarning() | LogMessage() | CheckpointSaved():
+            case Progress() | SearchProgress() | StepWarning() | LogMessage() | CheckpointSaved():
                 self._reports.add(message)
             case RewindPointSaved(key):
                 self._mark_done(key, 0.0)

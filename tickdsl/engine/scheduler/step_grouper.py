@@ -20,6 +20,8 @@ _SHORT_OPERATIONS = frozenset(
         "ticket",
         "prune",
         "overlap",
+        "refill",
+        "regroup",
         "grow",
         "random-structure",
         "recalibrate",
@@ -27,6 +29,7 @@ _SHORT_OPERATIONS = frozenset(
         "mix",
         "perturb",
         "align",
+        "elastic",
     }
 )
 #: Arguments that change nothing but a training's random streams.

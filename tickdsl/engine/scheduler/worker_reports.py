@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 
 import attrs
 
-from tickdsl.engine.messages import CheckpointSaved, LogMessage, Progress, StepWarning
+from tickdsl.engine.messages import CheckpointSaved, LogMessage, Progress, SearchProgress, StepWarning
 from tickdsl.records import events
 
-Report = Progress | StepWarning | LogMessage | CheckpointSaved
+Report = Progress | SearchProgress | StepWarning | LogMessage | CheckpointSaved
 
 
 @attrs.define
@@ -25,6 +25,8 @@ class WorkerReports:
         match report:
             case Progress(key, progress):
                 self.emit(events.StepProgress(step=self.names[key], **progress))
+            case SearchProgress(key, done, total):
+                self.emit(events.SearchProgress(step=self.names[key], done=done, total=total))
             case StepWarning(key, text):
                 self.emit(events.Warn(message=f"{self.names[key]}: {text}" if key in self.names else text))
             case CheckpointSaved(key, epoch):

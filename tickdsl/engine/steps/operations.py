@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 
-import attrs
 from torch import Tensor, nn
 
 from tickdsl.engine.dense_networks import DenseNetwork
@@ -15,24 +14,31 @@ from tickdsl.engine.machine.precision import precision_of
 from tickdsl.engine.steps import alignment, changed_weights, judging_features, measurements, similarity, trainings
 from tickdsl.engine.steps.context import Context, Metrics, required_seed
 from tickdsl.engine.steps.early_bird import prune_when_settled
+from tickdsl.engine.steps.elastic_layers import carried_from, with_own_layers
 from tickdsl.engine.steps.fixed_noise import fixed_noise
 from tickdsl.engine.steps.initial_weights import verify_weights
 from tickdsl.engine.steps.network_size import structure_metrics
+from tickdsl.engine.steps.pruning_in_steps import prune_in_steps
 from tickdsl.engine.steps.result_files import STRUCTURE, save_data_description, save_weights
 from tickdsl.engine.steps.samples import save_samples
-from tickdsl.engine.steps.scoring_context import make_scoring_context
+from tickdsl.engine.steps.scoring_context import make_scoring_context, scoring_of_prune
+from tickdsl.engine.steps.search import evaluate_candidate, search_and_prune
 from tickdsl.engine.steps.tested_images import evaluate_on, judged_images, result_figures
 from tickdsl.engine.steps.ticket_start import starts_from_ticket, ticket_structure, ticket_weights
 from tickdsl.graph.indexing import fan_in_shares
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import compact
 from tickdsl.plan.plugin_code import verify_plugin_code
+from tickdsl.plan.search_steps import is_search
 from tickdsl.plan.steps import Step
 from tickdsl.pruning.criteria.protocol import Sample, masked_state
+from tickdsl.pruning.elastic import carry_structure, carry_weights
 from tickdsl.pruning.equal_cost import equal_cost_structure
 from tickdsl.pruning.growth import GRADIENT_BATCH, GRADIENT_IMAGES, grow_weights
 from tickdsl.pruning.overlap import overlap
 from tickdsl.pruning.random_structure import random_structure
+from tickdsl.pruning.refill import SALIENCY_BATCH, SALIENCY_IMAGES, refill_filters
+from tickdsl.pruning.regroup import regroup_masks
 from tickdsl.pruning.rounds import prune
 from tickdsl.training.batch_statistics import STATISTICS_BATCH, STATISTICS_IMAGES, recompute_statistics
 from tickdsl.training.catalogue import architecture_options
@@ -137,12 +143,14 @@ def _prune(step: Step, context: Context, folder: Path, prefixes: Mapping[str, St
         save_weights(folder, settled.weights)
         settling_metrics = {"settled": settled.settled, "epoch": settled.epoch, "distances": settled.distances}
         return {**_save_structure(settled.structure, context, step, folder), **settling_metrics}
-    state = context.weights(step.parents["weights"], structure, network.graph)
+    step = with_own_layers(step, context, network)
     matched = context.structure(step.parents["matched"], network.graph) if "matched" in step.parents else None
-    origin = None
-    if "origin" in step.parents:
-        origin = context.weights(step.parents["origin"], structure, network.graph)
-    scoring = attrs.evolve(make_scoring_context(step, context, network, structure, state), origin=origin)
+    if matched is not None and "iterations" in step.args:
+        return _save_structure(prune_in_steps(step, context, network, structure, matched), context, step, folder)
+    scoring = scoring_of_prune(step, context)
+    if is_search(step):
+        pruned, search_metrics = search_and_prune(step, context, scoring, matched)
+        return {**_save_structure(pruned, context, step, folder), **search_metrics}
     with fixed_noise(step, context, "prune"):
         pruned = prune(scoring, step.args, matched)
     return _save_structure(pruned, context, step, folder)
@@ -153,6 +161,26 @@ def _overlap(step: Step, context: Context, folder: Path, prefixes: Mapping[str, 
     roles = sorted(step.parents, key=lambda role: int(role.split()[-1]))
     parts = [context.structure(step.parents[role], network.graph) for role in roles]
     return _save_structure(overlap(network.graph, parts, step.args["at_least"]), context, step, folder)
+
+
+def _refill(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Step]) -> Metrics:
+    """The structure with whole filters in place of single weights."""
+    network = context.dense_network(step)
+    structure = context.structure(step.parents.get("structure"), network.graph)
+    state = context.weights(step.parents["weights"], structure, network.graph)
+    scoring = make_scoring_context(step, context, network, structure, state)
+    sample = Sample(total=SALIENCY_IMAGES, batch=SALIENCY_BATCH)
+    batches = scoring.batches(sample) if step.args["by"] == "saliency" else ()
+    with fixed_noise(step, context, "refill"):
+        refilled = refill_filters(scoring, step.args, batches)
+    return _save_structure(refilled, context, step, folder)
+
+
+def _regroup(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Step]) -> Metrics:
+    """The structure with dense blocks in place of single weights."""
+    network = context.dense_network(step)
+    structure = context.structure(step.parents.get("structure"), network.graph)
+    return _save_structure(regroup_masks(network.graph, structure, step.args), context, step, folder)
 
 
 def _grow(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Step]) -> Metrics:
@@ -174,12 +202,14 @@ def _grow(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Ste
 def _random_structure(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Step]) -> Metrics:
     network = context.dense_network(step)
     structure = context.structure(step.parents["structure"], network.graph)
+    step = with_own_layers(step, context, network)
     stream = generator(required_seed(step), "random-structure")
     base = context.structure(step.parents.get("base"), network.graph)
     if "match" in step.args:
         drawn = equal_cost_structure(network.graph, structure, stream, step.args["scope"], step.args["match"], base)
         return _save_structure(drawn, context, step, folder)
-    drawn = random_structure(network.graph, structure, stream, step.args.get("layers", ()), base)
+    in_blocks = step.args.get("form") == "blocks"
+    drawn = random_structure(network.graph, structure, stream, step.args.get("layers", ()), base, in_blocks)
     return _save_structure(drawn, context, step, folder)
 
 
@@ -198,6 +228,20 @@ def _transfer(step: Step, context: Context, folder: Path, prefixes: Mapping[str,
     save_weights(
         folder, {name: head_weights[name] if name.startswith(f"{head_path}.") else body[name] for name in head_weights}
     )
+    return {}
+
+
+def _elastic(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Step]) -> Metrics:
+    """The weights, or else the structure, of a ticket as a deeper or shallower network of its family."""
+    network = context.dense_network(step)
+    source, mapping = carried_from(step, context, network, step.args)
+    ticket = context.structure(step.parents.get("source"), source.graph)
+    if "weights" not in step.parents:
+        return _save_structure(carry_structure(ticket, source.graph, network.graph, mapping), context, step, folder)
+    structure = context.structure(step.parents.get("structure"), network.graph)
+    state = context.weights(step.parents["weights"], ticket, source.graph)
+    names = compact(network.module, network.graph, structure).state_dict()
+    save_weights(folder, carry_weights(state, names, mapping))
     return {}
 
 
@@ -249,6 +293,8 @@ _OPERATIONS: dict[str, Operation] = {
     "train": _train,
     "prune": _prune,
     "overlap": _overlap,
+    "refill": _refill,
+    "regroup": _regroup,
     "grow": _grow,
     "mix": changed_weights.mix,
     "perturb": changed_weights.perturb,
@@ -257,7 +303,9 @@ _OPERATIONS: dict[str, Operation] = {
     "ticket": _ticket,
     "recalibrate": _recalibrate,
     "evaluate": _evaluate,
+    "candidate": evaluate_candidate,
     "transfer": _transfer,
+    "elastic": _elastic,
     "robustness": measurements.robustness,
     "latency": measurements.latency,
     "memory": measurements.memory,

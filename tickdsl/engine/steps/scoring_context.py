@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import attrs
 import torch
 from torch import Tensor, nn
 
@@ -15,6 +16,17 @@ from tickdsl.plan.steps import Step
 from tickdsl.pruning.criteria import Batch, Sample, ScoringContext
 from tickdsl.training.data.sample import sample_batches
 from tickdsl.training.rng import generator
+
+
+def scoring_of_prune(step: Step, context: Context) -> ScoringContext:
+    """The scoring context of a step whose parents are the weights, structure and origin of a prune."""
+    network = context.dense_network(step)
+    structure = context.structure(step.parents.get("structure"), network.graph)
+    state = context.weights(step.parents["weights"], structure, network.graph)
+    origin = None
+    if "origin" in step.parents:
+        origin = context.weights(step.parents["origin"], structure, network.graph)
+    return attrs.evolve(make_scoring_context(step, context, network, structure, state), origin=origin)
 
 
 def make_scoring_context(

@@ -25,6 +25,7 @@ from tickdsl.engine.messages import (
     Paused,
     Progress,
     RewindPointSaved,
+    SearchProgress,
     StepWarning,
     Stopped,
     Task,
@@ -69,6 +70,7 @@ class Worker:
             settings,
             Hooks(
                 progress=lambda key, report: send(Progress(key, report)),
+                search_progress=lambda key, done, total: send(SearchProgress(key, done, total)),
                 between_steps=self._between_steps,
                 step_warning=lambda key, message: send(StepWarning(key, message)),
                 warn=lambda message: send(StepWarning(self._keys[0] if self._keys else "", message)),

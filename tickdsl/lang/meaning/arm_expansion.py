@@ -221,7 +221,7 @@ class ArmExpander:
         return {type(s) for s in own if not (self._prefix and isinstance(s, syntax.Train))}
 
     def _references_of_referenced_arms(self, statements: Sequence[syntax.Statement], seen: set[str]) -> set[str]:
-        """The references of the arms that these statements distil from or match, which run under the same sweeps."""
+        """The references of the arms that these statements refer to, which run under the same sweeps."""
         names: set[str] = set()
         statements = tuple(statements)
         while statements:
@@ -235,18 +235,16 @@ class ArmExpander:
         return names
 
     def _arms_referred_to(self, statements: Sequence[syntax.Statement]) -> list[syntax.Arm]:
-        """The arms that these statements distil from or match, under any values of the sweeps."""
+        """The arms that these statements distil from, match or unite, under any values of the sweeps."""
         candidates: set[str] = set()
         for node in syntax.walk(tuple(statements)):
-            if not isinstance(node, syntax.Distill | syntax.Matching):
-                continue
-            value = node.teacher if isinstance(node, syntax.Distill) else node.arm
-            values = (
-                self.variables.sweeps.get(value.name, (self.variables.lets.get(value.name),))
-                if isinstance(value, syntax.Ref)
-                else (value,)
-            )
-            candidates |= {value.text for value in values if isinstance(value, syntax.Word)}
+            for value in syntax.named_arms(node):
+                values = (
+                    self.variables.sweeps.get(value.name, (self.variables.lets.get(value.name),))
+                    if isinstance(value, syntax.Ref)
+                    else (value,)
+                )
+                candidates |= {value.text for value in values if isinstance(value, syntax.Word)}
         return [arm for name in candidates for arm in self._arms_by_name.get(name, ())]
 
     def _report_split(self, own: Sequence[syntax.Statement]) -> None:
@@ -318,6 +316,7 @@ class ArmExpander:
             rounds=resolved.rounds,
             split=arm_settings.split,
             transfer=resolved.transfer,
+            elastic=resolved.elastic,
             fork=fork,
             span=arm.name.span if arm.body else arm.span,
             recipe_span=arm_settings.recipe_span,

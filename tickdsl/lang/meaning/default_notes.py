@@ -56,6 +56,11 @@ class DefaultsReporter:
         by = [f"by {resolved.by}"] if statement.by is None else []
         self._note("TD906", "prune", [*scope, *by], statement.span, separator=" … ")
 
+    def refill(self, statement: syntax.Refill, by: str) -> None:
+        """Note the default criterion of a `refill`."""
+        if statement.by is None:
+            self._note("TD907", "refill", [f"by {by}"], statement.span)
+
     def rewind(self, statement: syntax.Rewind, resolved: model.Rewind) -> None:
         """Note the default target of `rewind weights`; `rewind lr` always goes back to the start of its schedule."""
         if statement.to is None and resolved.what == "weights":
@@ -82,14 +87,14 @@ class DefaultsReporter:
 
     def options(
         self,
-        statement: syntax.Distill | syntax.Evolve | syntax.Transfer | syntax.Compare,
+        statement: syntax.Regroup | syntax.Distill | syntax.Evolve | syntax.Elastic | syntax.Transfer | syntax.Compare,
         values: Mapping[str, Any],
         kinds: Mapping[str, OptionType],
     ) -> None:
         """Note those of `values` that the statement does not set."""
         written = {option.key.text for option in statement.options}
         left_out = {name: value for name, value in values.items() if name not in written}
-        keyword = type(statement).__name__.lower()
+        keyword = statement.verb if isinstance(statement, syntax.Elastic) else type(statement).__name__.lower()
         self._note("TD907", keyword, unparse.options(left_out, kinds), statement.span)
 
     def _note(

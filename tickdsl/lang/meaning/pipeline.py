@@ -12,6 +12,7 @@ from tickdsl.lang import syntax
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.lang.meaning import after_prune, prune_clauses, training_cycles
 from tickdsl.lang.meaning.arm_context import ArmContext
+from tickdsl.lang.meaning.elastic import elastic as resolve_elastic
 from tickdsl.lang.meaning.values import InvalidValueError, ValueReader
 from tickdsl.lang.writing.cycles import is_single_round, joins_next
 from tickdsl.plan import model
@@ -20,7 +21,7 @@ from tickdsl.plurals import plural
 
 @attrs.frozen
 class Pipeline:
-    """The rounds of an arm, and the transfer to other data after each, if any.
+    """The rounds of an arm, and the other network and the other data that each level is measured with, if any.
 
     shared: how many rounds the statements before the arms begin, and how many statements of the last one's tail and how
     many of its cycles they hold.
@@ -28,6 +29,7 @@ class Pipeline:
 
     rounds: tuple[model.Rounds, ...]
     transfer: model.Transfer | None = None
+    elastic: model.Elastic | None = None
     shared: tuple[int, int, int] = (0, 0, 0)
 
 
@@ -42,31 +44,46 @@ def resolve(
     shared: the first of the statements, which are resolved with the settings of `shared_context` (default: `context`).
     """
     statements = list(statements)
-    transfers = [statement for statement in statements if isinstance(statement, syntax.Transfer)]
-    for statement in statements[statements.index(transfers[0]) + 1 :][:1] if transfers else ():
-        context.reader.report(
-            Diagnostic(
-                "TD007",
-                "no statement can follow a `transfer`, which ends the pipeline",
-                statement.span,
-                secondary=(Label(transfers[0].span, "the transfer"),),
-                help="to train the ticket on the new data, use `transfer to … { retrain … }`",
-            )
-        )
-    transfer = None
-    for statement in transfers[:1]:
+    ends = [n for n, s in enumerate(statements) if isinstance(s, syntax.Elastic | syntax.Transfer)] or [len(statements)]
+    before, ending = statements[: ends[0]], statements[ends[0] :]
+    _check_ending(ending, context.reader)
+    transfer, elastic = None, None
+    for statement in ending[:2]:
         with contextlib.suppress(InvalidValueError):
-            transfer = after_prune.transfer(statement, context)
-    before_transfer = statements[: statements.index(transfers[0])] if transfers else statements
-    own = before_transfer[len(shared) :]
-    begun = _rounds(before_transfer[: len(shared)], shared_context or context)
-    rounds = _rounds(own, context, after=begun, follows=before_transfer[: len(shared)])
+            if isinstance(statement, syntax.Transfer) and transfer is None:
+                transfer = after_prune.transfer(statement, context)
+            elif isinstance(statement, syntax.Elastic) and elastic is None:
+                elastic = resolve_elastic(statement, context)
+    begun = _rounds(before[: len(shared)], shared_context or context)
+    rounds = _rounds(before[len(shared) :], context, after=begun, follows=before[: len(shared)])
     _check_settling(rounds, context.reader)
     _check_training_before(rounds, context.reader)
-    if transfers and not any(isinstance(statement, syntax.Prune | syntax.Cycle) for statement in before_transfer):
-        _report_misplaced(transfers[0], context.reader)
+    if ending and not any(isinstance(statement, syntax.Prune | syntax.Cycle) for statement in before):
+        _report_misplaced(ending[0], context.reader)
     shared_parts = (len(begun), len(begun[-1].tail), len(begun[-1].cycles)) if begun else (0, 0, 0)
-    return Pipeline(rounds, transfer, shared_parts)
+    return Pipeline(rounds, transfer, elastic, shared_parts)
+
+
+def _check_ending(ending: Sequence[syntax.Statement], reader: ValueReader) -> None:
+    """Report what follows a `transfer`, or a `stretch` or `squeeze` except one: they end the pipeline."""
+    for first, statement in itertools.pairwise(ending):
+        if isinstance(first, syntax.Elastic) and isinstance(statement, syntax.Transfer):
+            continue
+        keyword = first.span.text.split()[0]
+        if isinstance(first, syntax.Transfer):
+            what, help = f"a `{keyword}`", "to train the ticket on the new data, use `transfer to … { retrain … }`"
+        else:
+            what, help = f"a `{keyword}` except `transfer`", f"move it before the `{keyword}`"
+        reader.report(
+            Diagnostic(
+                "TD007",
+                f"no statement can follow {what}, which ends the pipeline",
+                statement.span,
+                secondary=(Label(first.span, f"the {keyword}"),),
+                help=help,
+            )
+        )
+        return
 
 
 def sets_training(group: model.Rounds) -> bool:
@@ -163,12 +180,14 @@ def _rounds(
                 case syntax.Cycle():
                     has_prune, cycle = True, statement
                     rounds += _cycle(statement, context)
-                case syntax.Transfer():
-                    message = "`transfer` cannot be used inside a `cycle`: it ends the pipeline"
+                case syntax.Transfer() | syntax.Elastic():
+                    keyword = statement.span.text.split()[0]
+                    message = f"`{keyword}` cannot be used inside a `cycle`: it ends the pipeline"
                     reader.report(Diagnostic("TD007", message, statement.span, help="move it after the `cycle`"))
                 case (
-                    syntax.Overlap() | syntax.Recalibrate() | syntax.Grow()
-                    | syntax.Rewind() | syntax.Perturb() | syntax.Retrain() | syntax.Distill() | syntax.Evolve()
+                    syntax.Overlap() | syntax.Union() | syntax.Refill() | syntax.Regroup() | syntax.Recalibrate()
+                    | syntax.Grow() | syntax.Rewind() | syntax.Perturb() | syntax.Retrain() | syntax.Distill()
+                    | syntax.Evolve()
                 ):  # fmt: skip
                     if not has_prune:
                         raise _report_misplaced(statement, reader, suggest_cycle=not inside_cycle)

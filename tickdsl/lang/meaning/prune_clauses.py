@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from tickdsl.lang import option_schemas, registries, syntax, vocabulary
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.lang.findings.suggestions import join_or
-from tickdsl.lang.meaning import after_prune, sparse_training
+from tickdsl.lang.meaning import after_prune, searches, sparse_training
 from tickdsl.lang.meaning.arm_context import ArmContext
 from tickdsl.lang.meaning.default_notes import DefaultsReporter
 from tickdsl.lang.meaning.prune_amounts import amount, amount_span, default_scope
@@ -75,6 +75,7 @@ def prune(statement: syntax.Prune, context: ArmContext) -> model.Prune:
         protect=tuple(pattern for pattern, _ in protect),
         order=options.get("order", "lowest"),
         multiple=options.get("multiple", 1),
+        evaluations=options.get("evaluations"),
         gradual=gradual,
         via=via,
         span=statement.span,
@@ -88,6 +89,7 @@ def prune(statement: syntax.Prune, context: ArmContext) -> model.Prune:
         message = "`order=highest` has no effect on a random choice"
         span = resolved.options_spans["order"]
         reader.report(Diagnostic("TD119", message, span, help="remove it, or use another criterion"))
+    searches.check_clauses(statement, resolved, reader)
     sparse_training.check_clauses(statement, resolved, reader)
     DefaultsReporter(reader.report).ranking(statement, resolved)
     if unit == "layers" and scope == "local" and statement.scope is not None:

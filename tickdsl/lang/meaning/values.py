@@ -337,6 +337,8 @@ class ValueReader:
                 return self._words(value, lambda item: self.word(item, kind.words, words_kind, "TD105"), option)
             case "augmentations":
                 return self._words(value, lambda item: self._augmentation(item, option), option)
+            case "blocks":
+                return self._blocks(value, kind, option)
             case "flag":
                 return self.word(value, ("on", "off", "true", "false"), words_kind, "TD105") in ("on", "true")
             case _:
@@ -366,6 +368,18 @@ class ValueReader:
                 message = f"{option} lists `none` beside other words"
                 raise self.report_bad_value(item, message, help=f"remove `none`, or write only {option.strip('`')}none")
         return words
+
+    def _blocks(self, value: syntax.Value, kind: OptionType, option: str) -> str | list[str]:
+        """Read one of the option's words, or a list of patterns of blocks."""
+        items = [self.dereference(item) for item in self.items(value)]
+        for item in items:
+            if not isinstance(item, syntax.Word | syntax.String):
+                found = f"{option} must be {join_or(kind.words)}, or a list of blocks; found `{format_value(item)}`"
+                raise self.report_bad_value(value, found, help="write blocks as `[layer1.2, layer2.2]`")
+        texts = [item.text for item in items if isinstance(item, syntax.Word | syntax.String)]
+        if not isinstance(self.dereference(value), syntax.ListValue):
+            return self.word(value, kind.words, f"value for {option}:", "TD105") if "." not in texts[0] else texts
+        return texts
 
     def _share_in_range(self, value: syntax.Value, kind: OptionType, option: str) -> float:
         share = self.share(value, option)

@@ -203,6 +203,17 @@ class _Builder(Transformer[Token, syntax.File]):
         at_least, parts = children or (None, None)
         return syntax.Overlap(at_least, parts, span=self._at(meta))
 
+    def union(self, meta: Meta, children: Children) -> syntax.Union:
+        return syntax.Union(tuple(children), span=self._at(meta))
+
+    def refill(self, meta: Meta, children: Children) -> syntax.Refill:
+        unit, *rest = children
+        by, options = _length_and_options(rest)
+        return syntax.Refill(unit, by, options, span=self._at(meta))
+
+    def regroup(self, meta: Meta, children: Children) -> syntax.Regroup:
+        return syntax.Regroup(tuple(children), span=self._at(meta))
+
     def recalibrate(self, meta: Meta, children: Children) -> syntax.Recalibrate:
         return syntax.Recalibrate(span=self._at(meta))
 
@@ -236,6 +247,12 @@ class _Builder(Transformer[Token, syntax.File]):
         options = tuple(item for item in rest if isinstance(item, syntax.Option))
         by = next((item for item in rest if not isinstance(item, syntax.Option)), None)
         return syntax.Evolve(unit, share, by, options, span=self._at(meta))
+
+    def stretch(self, meta: Meta, children: Children) -> syntax.Elastic:
+        return syntax.Elastic("stretch", children[0], tuple(children[1:]), span=self._at(meta))
+
+    def squeeze(self, meta: Meta, children: Children) -> syntax.Elastic:
+        return syntax.Elastic("squeeze", children[0], tuple(children[1:]), span=self._at(meta))
 
     def transfer(self, meta: Meta, children: Children) -> syntax.Transfer:
         body = children[-1] if isinstance(children[-1], tuple) else ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -151,6 +151,8 @@ def _prune_clauses(node: model.Prune) -> Iterator[str]:
         yield f"order={node.order}"
     if node.multiple > 1:
         yield f"multiple={node.multiple}"
+    if node.evaluations is not None:
+        yield f"evaluations={node.evaluations}"
     if node.gradual is not None:
         yield f"curve={node.gradual.curve}"
     if node.via is not None:
@@ -180,11 +182,18 @@ def condition(node: model.Condition) -> str:
     return f"{node.metric} {node.comparison} {bound}"
 
 
-def tail(node: model.Tail, arm: model.Arm, teacher: str) -> str:
-    """A statement after a prune. `teacher` is the name of the arm of `distill from ARM`."""
+def tail(node: model.Tail, arm: model.Arm, names: Sequence[str] = ()) -> str:
+    """A statement after a prune. `names` are those of the arms that it refers to."""
     match node:
         case model.Overlap(at_least):
             return f"overlap {at_least} of {arm.split.parts if arm.split else at_least}"
+        case model.Refill():
+            return _with(f"refill filters by {node.by}", {"extra": node.extra or None}, option_schemas.REFILL_OPTIONS)
+        case model.Regroup(groups, ratio, min_rows):
+            sizes = {"groups": groups, "ratio": ratio, "min-rows": min_rows}
+            return _with("regroup", sizes, option_schemas.REGROUP_OPTIONS)
+        case model.Union():
+            return f"union of {', '.join(names)}"
         case model.Recalibrate():
             return "recalibrate"
         case model.Rewind(what, to):
@@ -210,7 +219,7 @@ def tail(node: model.Tail, arm: model.Arm, teacher: str) -> str:
             return _with(start, values, option_schemas.EVOLVE_OPTIONS)
         case model.Distill():
             values = {name: getattr(node, name) for name in option_schemas.DISTILL_OPTIONS}
-            return _with(f"distill from {teacher}", values, option_schemas.DISTILL_OPTIONS)
+            return _with(f"distill from {names[0]}", values, option_schemas.DISTILL_OPTIONS)
 
 
 def _donor(node: model.FromSeed) -> list[str]:
@@ -276,3 +285,13 @@ def transfer(node: model.Transfer) -> str:
     """A `transfer` statement without its block."""
     known = catalogue.DATASETS[node.data.name].options
     return f"{_with_defaults(f'transfer to {format_name(node.data.name)}', node.data.options, known)} head={node.head}"
+
+
+def elastic(node: model.Elastic) -> str:
+    """A `stretch` or `squeeze` statement."""
+    known = catalogue.architecture_options(catalogue.MODELS[node.model.name].options)
+    start = _with_defaults(f"{node.verb} to {format_name(node.model.name)}", node.model.options, known)
+    if node.order is not None:
+        return f"{start} order={node.order}"
+    drop = node.drop if isinstance(node.drop, str) else f"[{', '.join(map(format_name, node.drop))}]"
+    return f"{start} drop={drop}"

@@ -56,10 +56,11 @@ class NormalDraws(TorchFunctionMode):
         self, mean: Any, std: Any = 1.0, size: Any = None, *, generator: torch.Generator | None = None, **options: Any
     ) -> Tensor:
         like = [value for value in (mean, std) if isinstance(value, Tensor)]
-        shape = size if size is not None else torch.broadcast_shapes(*(tensor.shape for tensor in like))
+        shape = size if size is not None else torch.broadcast_tensors(*like)[0].shape
         if like:
             options = {"dtype": like[0].dtype, "device": like[0].device}
-        return mean + std * self._draw(lambda: torch.empty(shape, **options).normal_(generator=generator))
+        drawn: Tensor = mean + std * self._draw(lambda: torch.empty(shape, **options).normal_(generator=generator))
+        return drawn
 
     def _normal_in_place(self, tensor: Tensor, mean: float = 0.0, std: float = 1.0, **options: Any) -> Tensor:
         drawn = self._draw(lambda: torch.empty_like(tensor).normal_(**options))

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from tickdsl.tickets.export_format import ExportFormat, ExportOptions, Subject
+from tickdsl.tickets.formats.block_form import network_to_export
 from tickdsl.tickets.formats.exported_program import export_program, quiet_torch
 from tickdsl.tickets.formats.file_interface import interface_of
 from tickdsl.tickets.formats.metadata import file_metadata
@@ -21,8 +22,9 @@ METADATA_FILE = "ticket.json"
 def write_pt2(subject: Subject, path: Path, options: ExportOptions) -> tuple[str, ...]:
     """Write a ticket and its metadata to `path`, and describe it. Raises TickdslError as `export_program` does."""
     ticket, network = subject.ticket, subject.network
+    exported = network_to_export(subject, options)
     interface = interface_of(ticket, network, raw=options.raw)
-    program = export_program(network, ticket.preprocessing, interface, raw=options.raw, task=ticket.task)
+    program = export_program(exported, ticket.preprocessing, interface, raw=options.raw, task=ticket.task)
     metadata = json.dumps(file_metadata(ticket, interface, raw=options.raw), indent=1)
     # Into memory: where a disk is full, torch's writer ends the process.
     content = io.BytesIO()
@@ -40,4 +42,4 @@ def read_pt2_metadata(path: Path) -> dict[str, str]:
     return metadata
 
 
-PT2 = ExportFormat("pt2", ".pt2", frozenset({"raw"}), write_pt2, verify_portable)
+PT2 = ExportFormat("pt2", ".pt2", frozenset({"raw", "blocks"}), write_pt2, verify_portable)

@@ -133,7 +133,14 @@ def _transformer(
 
 _BUILTIN_MODELS = (
     _builtin_model("small-cnn", "plain", "3 convolutions with batch norm, 16-32-32; trains in seconds on a CPU", 4),
-    _builtin_model("lenet-300-100", "lenet", "fully connected 300-100, for MNIST (LeCun 1998)", 1, batch_norm=False),
+    _builtin_model(
+        "lenet-300-100",
+        "lenet",
+        "fully connected 300-100, for MNIST (LeCun 1998)",
+        1,
+        batch_norm=False,
+        options={**_BUILTIN_OPTIONS, "depth": Option(int, 1, "how many layers of 300 there are", least=1, most=64)},
+    ),
     _builtin_model("lenet5", "lenet", "2 convolutions and 3 linear layers (LeCun 1998), ReLU", 12, batch_norm=False),
     _builtin_model("conv2", "convs", "2 convolutions, 3 linear layers (Frankle 2019)", 2, batch_norm=False),
     _builtin_model("conv4", "convs", "4 convolutions, 3 linear layers (Frankle 2019)", 4, batch_norm=False),

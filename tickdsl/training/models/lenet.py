@@ -10,19 +10,16 @@ from torch import nn
 from tickdsl.training.models.widths import scaled
 
 
-def lenet_300_100(classes: int, shape: tuple[int, int, int], width: float) -> nn.Module:
-    """Build LeNet-300-100: linear layers, pixels - 300 - 100 - classes."""
-    first, second = scaled(300, width), scaled(100, width)
-    return nn.Sequential(
-        OrderedDict(
-            flatten=nn.Flatten(),
-            fc1=nn.Linear(prod(shape), first),
-            relu1=nn.ReLU(),
-            fc2=nn.Linear(first, second),
-            relu2=nn.ReLU(),
-            fc3=nn.Linear(second, classes),
-        )
-    )
+def lenet_300_100(classes: int, shape: tuple[int, int, int], width: float, depth: int = 1) -> nn.Module:
+    """Build LeNet-300-100: linear layers, pixels - 300 - 100 - classes; with `depth` layers of 300."""
+    layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
+    inputs = prod(shape)
+    for number, outputs in enumerate([scaled(300, width)] * depth + [scaled(100, width)], start=1):
+        layers[f"fc{number}"] = nn.Linear(inputs, outputs)
+        layers[f"relu{number}"] = nn.ReLU()
+        inputs = outputs
+    layers[f"fc{depth + 2}"] = nn.Linear(inputs, classes)
+    return nn.Sequential(layers)
 
 
 def lenet5(classes: int, shape: tuple[int, int, int], width: float) -> nn.Module:

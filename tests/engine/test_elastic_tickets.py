@@ -1,0 +1,143 @@
+"""`stretch` and `squeeze` run for real: the source's blocks train, with the masks and the training of the ticket."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from step_runner import StepRunner, equal_states, step_runner
+
+from tickdsl.graph.indexing import remaining_weights
+
+#: Layers of 300 from 2 to 4: fc2 comes to fc2, fc3 and fc4, fc3 (of 100) to fc5, and fc4, the head, to fc6.
+HEAD = (
+    "model lenet-300-100 width=0.05 depth=2\ndata synthetic size=8 channels=1 classes=4 train=192 test=64\n"
+    "train 3ep lr=0.05 batch=32\n"
+)
+COMES_FROM = {"fc1": "fc1", "fc2": "fc2", "fc3": "fc2", "fc4": "fc2", "fc5": "fc3", "fc6": "fc4"}
+CONTROLS = "compare all, random-init, random-structure, shuffled-mask, by-magnitude, by-snip, by-grasp, by-synflow"
+
+
+@pytest.fixture(scope="module")
+def runner(tmp_path_factory: pytest.TempPathFactory) -> StepRunner:
+    text = (
+        "prune weights global 40% x 2 except fc4; rewind weights to 1ep\nstretch to lenet-300-100 depth=4\n" + CONTROLS
+    )
+    return step_runner(tmp_path_factory.mktemp("elastic"), text, HEAD)
+
+
+def test_the_ticket_starts_from_the_rewound_weights_of_the_source(runner: StepRunner) -> None:
+    for level in runner.levels("ticket"):
+        step = runner.study.step(level.ticket)
+        assert step.args["model"]["options"] == {"width": 0.05, "depth": 4}
+        assert step.args["start"] == "1ep"
+        start = runner.weights(step.parents["weights"])
+        rewound = runner.weights(runner.step_labelled("dense to 1ep"))
+        for layer, source in COMES_FROM.items():
+            for kind in ("weight", "bias"):
+                assert torch.equal(start[f"{layer}.{kind}"], rewound[f"{source}.{kind}"])
+
+
+def test_the_masks_are_those_of_the_source_and_hold_after_the_training(runner: StepRunner) -> None:
+    for number, level in enumerate(runner.levels("ticket"), start=1):
+        source = runner.structure(runner.step_labelled(f"prune round {number}"))
+        carried = runner.structure(level.structure)
+        assert {name: bool(mask.all()) for name, mask in carried.masks.items()} == dict.fromkeys(carried.masks, False)
+        for layer, origin in COMES_FROM.items():
+            ours, theirs = (s.masks.get(f"{name}.weight") for s, name in ((carried, layer), (source, origin)))
+            assert (ours is None) == (theirs is None) and (ours is None or (ours == theirs).all())
+        trained = runner.weights(level.ticket)
+        for name, mask in carried.masks.items():
+            assert not trained[name][~torch.from_numpy(mask.copy())].any()
+            assert trained[name].any()
+
+
+def test_levels_are_compared_with_the_dense_network_that_they_were_carried_to(runner: StepRunner) -> None:
+    dense = runner.study.step(runner.measured_step("dense", 0))
+    assert dense.args["model"]["options"]["depth"] == 4 and "structure" not in dense.parents
+    assert runner.metrics(dense.key)["params"] == 64 * 15 + 15 + 3 * (15 * 15 + 15) + 15 * 5 + 5 + 5 * 4 + 4
+
+
+@pytest.mark.parametrize("control", ["shuffled-mask", "by-magnitude", "by-snip", "by-grasp", "by-synflow"])
+def test_controls_of_choice_differ_from_the_ticket_in_their_masks_alone(runner: StepRunner, control: str) -> None:
+    for number, level in enumerate(runner.levels("ticket"), start=1):
+        ticket, other = (runner.study.step(runner.measured_step(name, number)) for name in ("ticket", control))
+        assert other.args == ticket.args and other.seed == ticket.seed
+        assert other.parents["weights"] == ticket.parents["weights"]
+        ours, theirs = runner.structure(level.structure), runner.structure(other.parents["structure"])
+        graph = runner.context.dense_network(ticket).graph
+        counts = [remaining_weights(graph, structure) for structure in (ours, theirs)]
+        assert sum(kept for kept, _ in counts[0].values()) == sum(kept for kept, _ in counts[1].values())
+        assert ours != theirs
+        if control == "shuffled-mask":
+            assert counts[0] == counts[1]
+        assert runner.metrics(other.key)["accuracy"] >= 0
+
+
+def test_by_magnitude_keeps_the_largest_of_the_stretched_weights(runner: StepRunner) -> None:
+    step = runner.study.step(runner.measured_step("by-magnitude", 2))
+    start, structure = runner.weights(step.parents["weights"]), runner.structure(step.parents["structure"])
+    pruned = [name for name in start if name.endswith("weight") and not name.startswith("fc6")]
+    assert structure.masks.keys() == set(pruned)  # `except fc4` names the head of the source, which is fc6 here
+    kept = torch.cat([start[name].abs()[torch.from_numpy(structure.masks[name].copy())] for name in pruned])
+    gone = torch.cat([start[name].abs()[~torch.from_numpy(structure.masks[name].copy())] for name in pruned])
+    # The last weight of a layer stays, whatever its rank; no layer is that empty here.
+    assert kept.min() >= gone.max()
+
+
+def test_synflow_prunes_in_many_steps(runner: StepRunner) -> None:
+    step = runner.study.step(runner.study.step(runner.measured_step("by-synflow", 2)).parents["structure"])
+    assert step.args["iterations"] == 100 and step.args["matching"]
+
+
+def test_a_stretch_and_a_transfer_change_the_network_and_the_data(tmp_path: Path) -> None:
+    text = (
+        "prune neurons local 40% x 2; rewind weights to 1ep\nstretch to lenet-300-100 depth=3\n"
+        "transfer to synthetic size=8 channels=1 classes=3 train=96 test=32\ncompare shuffled-mask, by-snip\n"
+    )
+    found = step_runner(tmp_path, text, HEAD)
+    for number, level in enumerate(found.levels("ticket"), start=1):
+        step = found.study.step(level.ticket)
+        assert step.args["model"]["options"]["depth"] == 3 and step.args["data"]["options"]["classes"] == 3
+        widths = [len(tensor) for name, tensor in found.weights(level.ticket).items() if name.endswith("bias")]
+        assert widths == [[15, 15, 15, 5, 3], [9, 9, 9, 3, 3], [5, 5, 5, 2, 3]][number]
+        for control in ("shuffled-mask", "by-snip"):
+            assert found.metrics(found.measured_step(control, number))["params"] > 0
+
+
+def test_what_is_pruned_before_is_trained_once_for_all_arms(tmp_path: Path) -> None:
+    text = (
+        "prune weights 40% x 2; rewind weights to 1ep\n"
+        "arm deeper { stretch to lenet-300-100 depth=3 }\narm deepest { stretch to lenet-300-100 depth=4 }\n"
+    )
+    study = step_runner(tmp_path, text, HEAD).study
+    prunes = [key for key in study.graph if study.step(key).operation == "prune"]
+    assert len(prunes) == 2
+    # The dense network to its end and its rewinding point, round 1; and for each arm its dense network and two levels.
+    assert study.trainings == 3 + 2 * 3
+
+
+def test_another_arm_matches_the_levels_as_the_other_network(tmp_path: Path) -> None:
+    text = (
+        "arm deeper { prune weights 40% x 2 except fc4; rewind weights to 1ep; stretch to lenet-300-100 depth=4 }\n"
+        "arm own { model lenet-300-100 width=0.05 depth=4; prune weights matching deeper by magnitude except fc6; "
+        "rewind weights to 1ep }\n"
+    )
+    found = step_runner(tmp_path, text, HEAD)
+    for ours, theirs in zip(found.levels("own"), found.levels("deeper"), strict=True):
+        metrics = [found.metrics(level.structure) for level in (ours, theirs)]
+        assert metrics[0]["sparsity"] == metrics[1]["sparsity"]
+
+
+def test_squeezed_filters_give_a_smaller_network(tmp_path: Path) -> None:
+    head = HEAD.replace("model lenet-300-100 width=0.05 depth=2", "model resnet32 width=0.1")
+    found = step_runner(
+        tmp_path, "prune filters local 50%; rewind weights to 1ep\nsqueeze to resnet20 drop=alternate", head
+    )
+    (level,) = found.levels("ticket")
+    start = found.weights(found.study.step(level.ticket).parents["weights"])
+    rewound = found.weights(found.step_labelled("dense to 1ep"))
+    assert torch.equal(start["layer2.2.conv1.weight"], rewound["layer2.3.conv1.weight"])
+    assert len(found.weights(level.ticket)["layer3.2.conv1.weight"]) == 3
+    assert not equal_states(start, found.weights(level.ticket))
