@@ -15,7 +15,7 @@ import attrs
 import networkx as nx
 
 from tickdsl.moments import INIT, Moment
-from tickdsl.plan.criterion_controls import CRITERION_CONTROLS
+from tickdsl.plan.criterion_controls import CRITERION_CONTROLS, starts_from_dense_weights
 from tickdsl.plan.measurement_steps import MeasurementContext, measurement_steps
 from tickdsl.plan.model import (
     Arm,
@@ -724,6 +724,8 @@ class ArmLowering:
         self, level: int, structure: str, start: _State, groups: Sequence[Rounds], final_only: bool
     ) -> None:
         """Add the controls that start where the ticket starts, with other units left: as many, chosen otherwise."""
+        if not starts_from_dense_weights(self._arm):
+            return
         if "shuffled-mask" in self._plan.rivals:
             other = self._random_structure(structure, {**layer_scopes(groups), **self._layers_of_source(groups)})
             key = self._train_level(attrs.evolve(start, structure=other))

@@ -179,6 +179,7 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD533": ("validation-leaves-a-class-empty", "error"),
     "TD534": ("patience-without-validation", "error"),
     "TD535": ("early-stop-without-validation", "error"),
+    "TD536": ("arm-without-a-control", "warning"),
     "TD540": ("micro-batches-normalised-apart", "warning"),
     "TD541": ("idle-cycle", "error"),
     "TD542": ("weights-of-parts", "error"),
