@@ -56,7 +56,7 @@ class NormalDraws(TorchFunctionMode):
         self, mean: Any, std: Any = 1.0, size: Any = None, *, generator: torch.Generator | None = None, **options: Any
     ) -> Tensor:
         like = [value for value in (mean, std) if isinstance(value, Tensor)]
-        shape = size if size is not None else torch.broadcast_tensors(*like)[0].shape
+        shape = size if size is not None else sum(like[1:], like[0]).shape
         if like:
             options = {"dtype": like[0].dtype, "device": like[0].device}
         drawn: Tensor = mean + std * self._draw(lambda: torch.empty(shape, **options).normal_(generator=generator))
@@ -103,15 +103,13 @@ def drawn_shapes(network: nn.Module, preprocessing: InputPreprocessing) -> tuple
     The network is in eval mode. Raises TickdslError if it draws from another distribution than a normal one, or as
     many numbers for every batch.
     """
-    found = []
     was_training = network.training
     network.eval()
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            for count in (2, 3):
-                with RecordedDraws() as recorded:
-                    network(preprocessing(preprocessing.fixed(count)))
-                found.append([tuple(tensor.shape) for tensor in recorded.drawn])
+        drawn = _shapes_drawn(network, preprocessing, 2)
+        if not drawn:
+            return ()
+        found = [drawn, _shapes_drawn(network, preprocessing, 3)]
     finally:
         network.train(was_training)
     shapes = tuple(shape[1:] for shape in found[0])
@@ -122,6 +120,13 @@ def drawn_shapes(network: nn.Module, preprocessing: InputPreprocessing) -> tuple
             "draw a tensor [B, …] for a batch of B inputs, or use `--format ticket`",
         )
     return shapes
+
+
+def _shapes_drawn(network: nn.Module, preprocessing: InputPreprocessing, count: int) -> list[tuple[int, ...]]:
+    """The shapes of what a network draws for `count` inputs."""
+    with torch.no_grad(), torch.random.fork_rng(devices=[]), RecordedDraws() as recorded:
+        network(preprocessing(preprocessing.fixed(count)))
+    return [tuple(tensor.shape) for tensor in recorded.drawn]
 
 
 def _is_training(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:

@@ -135,7 +135,7 @@ def _write_float(subject: Subject, path: Path, options: ExportOptions) -> None:
     for node in exported.model.graph.all_nodes():
         node.metadata_props.clear()  # paths of source files, among others
     exported.model.metadata_props.clear()
-    exported.model.metadata_props.update(file_metadata(ticket, interface, raw=options.raw))
+    exported.model.metadata_props.update(file_metadata(subject.ticket, interface, raw=options.raw))
     exported.model.producer_name = "tickdsl"
     exported.save(str(path), external_data=False)
 
