@@ -124,9 +124,28 @@ def test_what_starts_over_from_something_else_makes_sense(cycle: str) -> None:
     assert "TD541" not in codes(HEAD + f"prune weights 50%; rewind lr\ncycle 2 {{ {cycle} }}")
 
 
+def test_a_single_round_may_start_over() -> None:
+    text = HEAD + "prune weights 20% x 3; retrain fine-tune 2ep lr=0.01\ncycle 1 { rewind weights to 1ep }"
+    assert "TD541" not in codes(text)
+    last = study(text).levels[-1]
+    assert last.structure == study(text).levels[-2].structure
+    assert study(text).step(last.ticket).args["start"] == "1ep"
+
+
 def test_a_cycle_of_training_needs_a_prune_before_it() -> None:
     assert "TD301" in codes(HEAD + "cycle 2 { rewind lr }\nprune weights 50%; rewind lr")
 
 
 def test_a_condition_cannot_end_the_rounds_before_a_cycle() -> None:
     assert "TD006" in codes(HEAD + "prune weights 20% until accuracy < 50%; rewind lr\ncycle 2 { rewind lr }")
+
+
+@pytest.mark.parametrize(
+    "prune", ["prune weights 20% from init to 2ep every 3it", "prune filters 20% via zeroing every=1ep"]
+)
+def test_a_repeated_prune_in_a_training_is_written_as_a_cycle(prune: str) -> None:
+    """These take no `x N`."""
+    text = HEAD + f"cycle 2 {{ {prune}; rewind weights to 1ep }}\ncycle 2 {{ rewind lr }}"
+    once = expand(plan(text))
+    assert once.count("cycle 2 {") == 2
+    assert set(study(once).graph) == set(study(text).graph)
