@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import attrs
 import numpy as np
@@ -62,16 +62,34 @@ class MeasuredLayer:
 
 @attrs.frozen(eq=False)
 class LatencyModel:
-    """The latency of a network: the sum of its measured layers, and of a rest that follows the sizes of its values.
+    """The latency of a network: the sum of its measured layers, and of what its other operators take.
 
-    `rest` are the seconds that the dense network takes beyond its measured layers, in norms, activations, sums and
-    products of activations; it shrinks with the number of values that these operators return. `modules` are the paths
-    of the measured layers.
+    These are norms, activations, sums and products of activations: each takes `overhead` seconds, however small it is,
+    and together they take `rest` seconds more in the dense network, which shrink with the number of values that they
+    return. `modules` are the paths of the measured layers.
     """
 
     layers: tuple[MeasuredLayer, ...]
+    overhead: float
     rest: float
     modules: frozenset[str]
+
+    @classmethod
+    def of(
+        cls,
+        graph: ModelGraph,
+        layers: tuple[MeasuredLayer, ...],
+        modules: frozenset[str],
+        overhead: float,
+        whole: float,
+    ) -> LatencyModel:
+        """The model of a dense network that takes `whole` seconds; `overhead`: those of an operator on one value."""
+        alone = cls(layers, 0.0, 0.0, modules)
+        dense = Structure.dense(graph)
+        left = max(0.0, whole - alone.seconds(graph, dense))
+        operators, _ = alone._others(graph, dense)
+        overhead = min(overhead, left / operators) if operators else 0.0
+        return cls(layers, overhead, left - operators * overhead, modules)
 
     def seconds(self, graph: ModelGraph, structure: Structure) -> float:
         """The predicted seconds of one input."""
@@ -79,7 +97,9 @@ class LatencyModel:
         total = sum(
             layer.calls * self._layer(graph, structure, layer) for layer in self.layers if layer.weight not in removed
         )
-        return total + self.rest * self._rest_left(graph, structure)
+        operators, values = self._others(graph, structure)
+        _, whole = self._others(graph, Structure.dense(graph))
+        return total + operators * self.overhead + (self.rest * values / whole if whole else 0.0)
 
     def nanoseconds(self, graph: ModelGraph, structure: Structure) -> int:
         """The same as a whole number, for targets."""
@@ -94,26 +114,18 @@ class LatencyModel:
         )
         return layer.curve.at(layer.curve.inputs[0] if layer.groups > 1 else inputs, outputs)
 
-    def _rest_left(self, graph: ModelGraph, structure: Structure) -> float:
-        whole = self._values(graph, Structure.dense(graph))
-        return self._values(graph, structure) / whole if whole else 0.0
-
-    def _values(self, graph: ModelGraph, structure: Structure) -> int:
-        """The number of values that operators outside the measured layers return."""
+    def _others(self, graph: ModelGraph, structure: Structure) -> tuple[int, int]:
+        """How many operators outside the measured layers are left, and the number of values that they return."""
         sizes = layout_sizes(graph, structure)
         bypassed = {node for block in structure.removed_blocks for node in graph.block(block).operators}
-        count = 0
+        operators = values = 0
         for node, data in graph.graph.nodes(data=True):
             if data["kind"] != "operator" or data["train_only"] or data["view"] or node in bypassed:
                 continue
             if data["module"] in self.modules:
                 continue
+            operators += 1
             for shape, dims in zip(data["shapes"], data["dims"], strict=True):
                 left = [size if dim is None else sizes[dim] for size, dim in zip(shape, dims, strict=True)]
-                count += int(np.prod(left, dtype=np.int64))
-        return count
-
-
-def latency_words(seconds: Mapping[str, float]) -> str:
-    """Predicted and measured seconds as text: `1.02 ms predicted, 1.1 ms measured, 2.05 ms dense`."""
-    return ", ".join(f"{1000 * value:.3g} ms {name}" for name, value in seconds.items())
+                values += int(np.prod(left, dtype=np.int64))
+        return operators, values

@@ -42,8 +42,8 @@ def latency_model(
 ) -> LatencyModel:
     """Measure the layers of a dense network, each distinct shape once, and the network on one `example` [1, ...].
 
-    Answers that are kept are not measured again. Convolutions and linear layers are measured at a ladder of widths;
-    all else is what the dense network takes beyond them.
+    Answers that are kept are not measured again. Convolutions and linear layers are measured at a ladder of widths; all
+    other operators take what the dense network takes beyond these layers.
     """
     where = f"{_device_name(device)}, torch {torch.__version__}"
     layers: list[MeasuredLayer] = []
@@ -69,8 +69,23 @@ def latency_model(
         f"network latency of graph {digest} on {list(example.shape)}, {where}",
         lambda: time_module(network.to(device).eval(), example.to(device)),
     )
-    measured = sum(layer.calls * layer.curve.at(layer.curve.inputs[-1], layer.curve.outputs[-1]) for layer in layers)
-    return LatencyModel(tuple(layers), max(0.0, whole - measured), frozenset(modules))
+    overhead = choices.settle(
+        f"latency of an operator on one value on {where}",
+        lambda: time_module(OneValue().to(device).eval(), torch.zeros(1, 1, 1, 1, device=device)) / 2,
+    )
+    return LatencyModel.of(graph, tuple(layers), frozenset(modules), overhead, whole)
+
+
+class OneValue(nn.Module):
+    """Two operators whose time does not depend on what they compute: a norm and an activation of one value."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.norm(x).relu()
+        return y
 
 
 def time_on(device: torch.device, between: Callable[[], None] = lambda: None) -> Timer:
