@@ -4,6 +4,8 @@
                                                       `--jobs N` (default: 2) and `--jobs 1`, each with a new store
     python benchmarks/study.py store [--plan FILE]    the time spent in the store, as a share of the whole run
     python benchmarks/study.py large [--steps N ...]  a study of many steps, without training them
+    python benchmarks/study.py cluster [--steps N] [--workers N ...] [--latency MS ...]
+                                                      how busy the workers of a simulated cluster are
 
 Linux only: this process adopts a run's orphaned processes, so that the CPU time of all workers is counted.
 """
@@ -29,6 +31,7 @@ from typing import Any
 
 import attrs
 import psutil
+from cluster_simulation import simulate
 
 from tickdsl.engine.launch import LaunchOptions, launch
 from tickdsl.engine.messages import Message, Outcome, Progress, Task
@@ -245,16 +248,36 @@ def large(sizes: Sequence[int]) -> None:
     """Time the planning and the scheduling of studies with about so many steps, which no worker trains."""
     for size in sizes:
         arms = max(1, size // 210)
-        text = "".join(
-            f"arm a{n} {{ train {10 + n}ep lr=0.1 batch=64; prune filters 5% x 10 by l2; rewind lr }}\n"
-            for n in range(arms)
-        )
-        text = f"model small-cnn on digits\ntrain 12ep\nseeds 5\n{text}compare all, random-init\n"
         start = time.process_time()
-        study = prepare_study(_plan(text))
+        study = prepare_study(_plan(_many_arms(arms)))
         planning_seconds = time.process_time() - start
         with tempfile.TemporaryDirectory() as folder:
             _schedule(study, Path(folder), planning_seconds)
+
+
+def _many_arms(count: int) -> str:
+    arms = "".join(
+        f"arm a{n} {{ train {10 + n}ep lr=0.1 batch=64; prune filters 5% x 10 by l2; rewind lr }}\n"
+        for n in range(count)
+    )
+    return f"model small-cnn on digits\ntrain 12ep\nseeds 5\n{arms}compare all, random-init\n"
+
+
+def cluster(steps: int, worker_counts: Sequence[int], latencies: Sequence[float]) -> None:
+    """Simulate a study of about so many steps on clusters, and print how busy their workers are."""
+    arms = max(1, steps // 210)
+    study = prepare_study(_plan(_many_arms(arms)))
+    for workers in worker_counts:
+        for latency in latencies:
+            with tempfile.TemporaryDirectory() as folder:
+                done = simulate(study, Path(folder), workers, latency / 1e3)
+            requests, engine_ms = done.requests / done.steps, 1e3 * done.engine / done.steps
+            print(
+                f"{plural(done.steps, 'step')}, {plural(workers, 'worker')}, store {latency:g} ms: "
+                f"busy {done.share_busy:.1%}, {done.makespan / 3600:.1f} h; "
+                f"per step {requests:.1f} requests and {engine_ms:.2f} ms of the engine's CPU",
+                flush=True,
+            )
 
 
 def _schedule(study: Study, folder: Path, planning_seconds: float) -> None:
@@ -310,13 +333,15 @@ def _study(plan: Path) -> Study:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("benchmark", choices=("jobs", "store", "large"))
+    parser.add_argument("benchmark", choices=("jobs", "store", "large", "cluster"))
     parser.add_argument("--plan", type=Path, default=PLAN)
     parser.add_argument("--rounds", type=int, default=3, help="number of rounds (default: %(default)s)")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--stack", default="1")
     parser.add_argument("--steps", type=int, nargs="+", default=[2_500, 10_000])
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 8, 64, 512])
+    parser.add_argument("--latency", type=float, nargs="+", default=[0.2, 5, 50], help="ms of a request to the store")
     arguments = parser.parse_args()
     match arguments.benchmark:
         case "jobs":
@@ -324,6 +349,8 @@ def main() -> None:
             jobs(arguments.plan, arguments.rounds, arguments.jobs, flags)
         case "store":
             store(arguments.plan)
+        case "cluster":
+            cluster(arguments.steps[-1], arguments.workers, arguments.latency)
         case _:
             large(arguments.steps)
 

@@ -41,6 +41,7 @@ X = torch.randn(2, 3, 8, 8)
             "choose another unit (the network has filters that can be removed)",
         ),
         ({"exclude": ["0", "2"]}, "no filters are in scope", "exclude fewer layers"),
+        ({"scope": "searched"}, "only plans do", "tickdsl.run"),
         ({"scope": "layer"}, "`scope` cannot be", "global, local"),
         ({"by": "tailor"}, "no criterion `tailor`", "did you mean `taylor`"),
         ({"by": 3}, "not a criterion", "function"),

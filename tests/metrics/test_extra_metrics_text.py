@@ -76,3 +76,14 @@ def test_a_quantity_keeps_three_digits(value: float) -> None:
 )
 def test_quantities_in_words(value: float, words: str) -> None:
     assert quantity(value, "s") == words
+
+
+def test_a_barrier_between_networks_is_one_column() -> None:
+    """Arms may have dots in their names, and details of a line are no lines."""
+    name = "barrier of a.b to next seed"
+    details = ("", ".loss", ".interpolated", ".interpolated.loss", ".error.01")
+    other = measure("barrier", 0.1, figures={"barrier": 0.1, "barrier.interpolated": 0.3})
+    line = measure(name, 0.2, figures={f"{name}{detail}": 0.2 for detail in details})
+    columns = columns_with_values(measured_values(state(other, line)))
+    assert [column.figure_name for column in columns] == ["barrier", "barrier.interpolated", name]
+    assert columns[-1].heading == "barrier of\na.b to next seed,\npoints"

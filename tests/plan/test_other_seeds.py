@@ -114,6 +114,20 @@ def test_without_a_moment_it_is_the_network_at_this_point() -> None:
     assert dense.step(mix.parents["origin"]).args["stop"] == "3ep"
 
 
+def test_signs_of_another_seed_meet_the_own_initial_magnitudes() -> None:
+    found = study(
+        HEAD + "seeds 2\nprune weights 20% x 2; rewind lr\n"
+        "prune weights 20%; rewind mask of seed 9; rewind signs of seed 9; rewind magnitudes to init"
+    )
+    level = levels(found, 1)[-1]
+    magnitudes = found.step(found.step(level.ticket).parents["weights"])
+    signs = found.step(magnitudes.parents["weights"])
+    assert magnitudes.args["what"] == "magnitudes" and found.step(magnitudes.parents["origin"]).operation == "init"
+    assert signs.args["what"] == "signs" and found.step(signs.parents["origin"]).seed == 9
+    assert signs.parents["structure"] == magnitudes.parents["structure"] == level.structure
+    assert found.step(signs.parents["weights"]).seed == 1
+
+
 def test_aligned_by_the_dense_networks_or_by_the_current_ones() -> None:
     text = "seeds 2\nprune weights 20% x 2; rewind mask of next seed align={}; rewind weights to init"
     dense, current = (study(HEAD + text.format(kind)) for kind in ("dense", "current"))
@@ -183,7 +197,12 @@ def test_lines_are_written_out_for_each_value_of_a_sweep() -> None:
     [
         ("prune weights 20%; rewind lr of next seed", "TD544"),
         ("prune weights 20%; perturb 0%", "TD201"),
+        ("prune weights 20%; perturb 1001%", "TD201"),
+        ("let n = 5\nprune weights 20%; perturb $n", "TD105"),
         ("prune weights 20%; perturb 5%; perturb 6%; rewind lr", "TD304"),
+        ("prune weights 20%; rewind signs; rewind weights", "TD304"),
+        ("prune weights 20%; rewind signs to 1ep; rewind signs to 2ep", "TD304"),
+        ("prune weights 20%; rewind lr; rewind signs", "TD304"),
         ("prune weights 20%; perturb 5%; retrain scratch", "TD304"),
         ("prune weights 20%; rewind lr; rewind mask of next seed", "TD007"),
         ("prune filters 20%; rewind magnitudes of next seed", "TD546"),
@@ -202,6 +221,9 @@ def test_mistakes_are_found(statements: str, code: str) -> None:
         "prune weights 20%; rewind weights; perturb 5%",
         "prune weights 20%; rewind weights; retrain linear",
         "prune filters 20%; rewind signs",
+        "prune filters 20%; rewind lr; perturb 300%",
+        "prune weights 20%; rewind weights to 2ep; rewind signs",
+        "prune weights 20%; rewind mask of seed 9; rewind signs of seed 9; rewind magnitudes  # ok TD549",
         "prune filters 20%; rewind mask of next seed; rewind weights  # ok TD549",
         "prune filters 20%; rewind weights of next seed to 1ep  # ok TD549",
     ],

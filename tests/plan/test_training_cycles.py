@@ -124,6 +124,14 @@ def test_what_starts_over_from_something_else_makes_sense(cycle: str) -> None:
     assert "TD541" not in codes(HEAD + f"prune weights 50%; rewind lr\ncycle 2 {{ {cycle} }}")
 
 
+def test_a_single_round_may_start_over() -> None:
+    text = HEAD + "prune weights 20% x 3; retrain fine-tune 2ep lr=0.01\ncycle 1 { rewind weights to 1ep }"
+    assert "TD541" not in codes(text)
+    last = study(text).levels[-1]
+    assert last.structure == study(text).levels[-2].structure
+    assert study(text).step(last.ticket).args["start"] == "1ep"
+
+
 def test_a_cycle_of_training_needs_a_prune_before_it() -> None:
     assert "TD301" in codes(HEAD + "cycle 2 { rewind lr }\nprune weights 50%; rewind lr")
 

@@ -35,15 +35,27 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_file(dict(language), directory / "gpt-corpus.safetensors")
     encoder = create("unet-encoder", classes=3, shape=(3, 32, 32), seed=1, options={"width": 0.5}).state_dict()
     save_file(dict(encoder), directory / "encoder.safetensors")
-    buffer = io.BytesIO()
-    Image.new("RGB", (32, 32)).save(buffer, "JPEG")
+    pictures = []
+    for grey in (0, 200):  # two different ones, so that one of them can be held out
+        buffer = io.BytesIO()
+        Image.new("RGB", (32, 32), (grey, grey, grey)).save(buffer, "JPEG")
+        pictures.append(buffer.getvalue())
     numbers = {"train": range(500), "test": range(1)}
     with tarfile.open(directory / "cifar10-jpeg.tar.gz", "w:gz") as packed:
         for split, label in itertools.product(numbers, range(10)):
             for number in numbers[split]:
                 member = tarfile.TarInfo(f"{split}/{label}/{number:04}.jpg")
-                member.size = buffer.tell()
-                packed.addfile(member, io.BytesIO(buffer.getvalue()))
+                picture = pictures[number % 2]
+                member.size = len(picture)
+                packed.addfile(member, io.BytesIO(picture))
+    with tarfile.open(directory / "imagenet.tar", "w") as packed:  # as many images as one batch of the plans
+        for split, label in itertools.product(numbers, range(2)):
+            for number in range(2_100 if split == "train" else 1):
+                member = tarfile.TarInfo(f"{split}/{label}/{number:04}.jpg")
+                picture = pictures[number % 2]
+                member.size = len(picture)
+                packed.addfile(member, io.BytesIO(picture))
+    (directory / "c4.txt").write_text("all kinds of words, and more of them. " * 4_400)
     return directory
 
 

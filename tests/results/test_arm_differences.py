@@ -93,6 +93,13 @@ def test_matching_does_not_depend_on_the_order_of_the_arms(first: dict[int, floa
     assert sorted(distances[0]) == pytest.approx(sorted(distances[1]))
 
 
+def test_of_rounds_that_prune_nothing_the_last_one_matches() -> None:
+    """A cycle of training has many rounds of one size."""
+    assert match_levels({1: 0.5, 2: 0.1, 3: 0.1, 4: 0.1}, {1: 0.1}) == [(4, 1)]
+    assert match_levels({1: 0.1}, {1: 0.5, 2: 0.1, 3: 0.1}) == [(1, 3)]
+    assert match_levels({1: 0.1, 2: 0.1}, {1: 0.1, 2: 0.1, 3: 0.1}) == [(1, 2), (2, 3)]
+
+
 def test_levels_can_match_by_number() -> None:
     assert match_levels({1: 0.5, 2: 0.25, 3: None}, {1: 0.9, 3: 0.1}, same_level=True) == [(1, 1), (3, 3)]
     assert match_levels({1: 0.5, 2: None, 3: 0.0}, {1: None, 2: 0.51, 3: 0.0}) == [(1, 2)]

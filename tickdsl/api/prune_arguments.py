@@ -103,6 +103,12 @@ def read_arguments(
 ) -> PruneArguments:
     """Validate the arguments that need no model graph. Raises TickdslError, or TypeError for values of a wrong type."""
     _require_choice("unit", unit, [*CHANNEL_KINDS, "weights", *LAYERS])
+    if scope == "searched":
+        raise TickdslError(
+            '`scope="searched"` evaluates networks on validation data and stores what it finds, which only plans do',
+            "write it in a plan, `prune filters searched to 40% of flops`, and run that by `tickdsl.run`; or pass "
+            '`scope="global"` or `"local"`',
+        )
     _require_choice("scope", scope, get_args(Scope))
     if target is not None:
         _require_choice("target", target, list(TARGET_WORDS))

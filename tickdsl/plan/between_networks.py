@@ -99,7 +99,7 @@ def _on_line(
                 other = networks.get((end.id, TICKET, m.level, m.seed))
             case _:
                 other = networks.get((end.id, DENSE, 0, m.seed))
-        if other is not None:
+        if other is not None and other != m.step:  # levels that both arms share are one network
             steps = context.lowering_of(arm, m.seed).measuring_steps
             yield attrs.evolve(m, step=_line(steps, m.step, other), report_metric=str(line), line=True)
 

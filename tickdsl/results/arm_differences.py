@@ -182,12 +182,13 @@ def match_levels(
     """Pairs of levels of two arms to compare, each level at most once, from the largest network to the smallest.
 
     first, second: what is left at each level. Levels match if that differs by at most TOLERANCE of the larger share;
-    the closest ones first. same_level: match by number instead.
+    the closest ones first, and of levels with as much left the last: it was trained longest. same_level: match by
+    number instead.
     """
     if same_level:
         return [(level, level) for level in sorted(first.keys() & second.keys())]
     candidates = sorted(
-        (1.0 - min(a, b) / max(a, b), i, j)
+        (round(1.0 - min(a, b) / max(a, b), 9), -i, -j)
         for i, a in first.items()
         for j, b in second.items()
         if a is not None and b is not None and max(a, b) > 0.0
@@ -196,8 +197,8 @@ def match_levels(
     for distance, i, j in candidates:
         if distance > TOLERANCE + 1e-9:
             break
-        if all(i != a and j != b for a, b in pairs):
-            pairs.append((i, j))
+        if all(-i != a and -j != b for a, b in pairs):
+            pairs.append((-i, -j))
     return sorted(pairs)
 
 

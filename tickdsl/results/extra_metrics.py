@@ -157,7 +157,7 @@ def columns_with_values(
     task: that of the arm that the values belong to.
     """
     names = {name: None for by_name in values.values() for name in by_name}
-    lines = [name for name in names if name.startswith(_LINE) and f"{name}.loss" in names]  # not the details of one
+    lines = [name for name in names if name.startswith(_LINE) and f"{name}.interpolated" in names]  # not its details
     columns = {
         **_COLUMNS,
         **_score_columns(task.metrics[0]),

@@ -174,3 +174,11 @@ def test_an_evaluation_is_a_step_that_runs_by_itself(tmp_path: Path, prune: str)
     step = Step(parts["operation"], parts["args"], parts["parents"], parts["seed"])
     assert step.key == stored.key
     assert run_step(step, again.context, {}) == stored.metrics
+
+
+def test_an_amount_that_is_gone_already_evaluates_nothing(tmp_path: Path) -> None:
+    text = "prune filters 60% by l1; rewind lr; prune filters searched to 20% of flops by l1; rewind lr"
+    found = step_runner(tmp_path, text, head=HEAD)
+    with pytest.raises(TickdslError, match="would remove nothing"):
+        found.run_step(found.levels("ticket")[-1].structure)
+    assert not candidates(found.context)

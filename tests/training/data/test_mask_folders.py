@@ -13,7 +13,11 @@ from image_files import encoded, plain, write_archive, write_folder
 from PIL import Image
 
 from tickdsl.errors import TickdslError
+from tickdsl.training import models
 from tickdsl.training.data import datasets
+from tickdsl.training.data.streaming.images import StreamedImages, in_memory
+from tickdsl.training.loop import train
+from tickdsl.training.recipes.recipe import Recipe
 
 _COLOURS = (np.arange(256)[:, None] * [[7, 3, 5]] % 256).astype(np.uint8)
 
@@ -173,3 +177,42 @@ def test_images_outside_are_skipped_and_named(tmp_path: Path) -> None:
     assert datasets.skipped("masks", root=tmp_path, options={"path": str(path)}) == (note,)
     archive = write_archive(tmp_path / "f.zip", files() | {"overview.png": plain(1)})
     assert load(archive).notes == (note,)
+
+
+@pytest.mark.parametrize("kind", ["folder", "f.zip"])
+@pytest.mark.parametrize("options", [{}, {"size": 8}, {"validation": 0.3}, {"samples": 9}], ids=str)
+def test_streamed_images_with_masks_are_the_resident_ones(tmp_path: Path, kind: str, options: dict[str, Any]) -> None:
+    found = files(train=12, test=5)
+    path = write_folder(tmp_path / "f", found) if kind == "folder" else write_archive(tmp_path / kind, found)
+    ours, theirs = (load(path, load=how, **options) for how in ("stream", "resident"))
+    assert ours.fingerprint == theirs.fingerprint and ours.class_names == theirs.class_names
+    assert torch.equal(ours.mean, theirs.mean) and torch.equal(ours.std, theirs.std)
+    sets = ((ours.train_inputs, ours.train_targets), ours.test_set, ours.validation_set or ())
+    others = ((theirs.train_inputs, theirs.train_targets), theirs.test_set, theirs.validation_set or ())
+    for (one, other), place in zip(zip(sets, others, strict=True), ("train", "test", "validation"), strict=True):
+        assert len(one) == len(other) == (2 if place != "validation" or "validation" in options else 0)
+        if one and other:
+            assert isinstance(one[0], StreamedImages) and isinstance(other[0], torch.Tensor)
+            assert torch.equal(in_memory(one[0]), other[0]) and torch.equal(one[1], other[1])
+
+
+@pytest.mark.parametrize("augment", [(), ("crop", "flip", "rotation")], ids=str)
+def test_a_segmentation_has_the_same_bits_streamed_and_resident(tmp_path: Path, augment: tuple[str, ...]) -> None:
+    path = write_folder(tmp_path / "f", files(train=12, test=5))
+    recipe = Recipe(length="2ep", lr=0.05, batch=5, augment=augment)
+    trained = []
+    for how in ("stream", "resident"):
+        data = load(path, load=how, size=8, validation=0.3)
+        network = models.create("unet", classes=3, shape=data.shape, seed=0, options={"width": 0.25})
+        history = train(network, data, recipe, seed=3)
+        trained.append((network.state_dict(), history.epochs[-1].watched))
+    (ours, figures), (theirs, expected) = trained
+    assert figures == expected and all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
+
+
+def test_a_share_for_testing_is_the_same_streamed(tmp_path: Path) -> None:
+    found = {name.removeprefix("train/"): content for name, content in files(train=10, test=0).items()}
+    path = write_folder(tmp_path / "f", found)
+    ours, theirs = (load(path, load=how, test=0.3) for how in ("stream", "resident"))
+    assert torch.equal(in_memory(ours.test_inputs), theirs.test_inputs)
+    assert torch.equal(ours.test_targets, theirs.test_targets)

@@ -47,12 +47,12 @@ def search_and_prune(
     requested = step.args.get("evaluations")
     if (reason := too_few(space.sizes, requested)) is not None:
         raise TickdslError(reason, "use more `evaluations=`, or leave it out")
-    evaluator = _Evaluator(step, context, scoring, space, evaluations_of(space.sizes, requested))
-    found = search_allocation(space, evaluator, requested)
-    if not any(found.counts):
+    if not any(space.cut(space.scores)):
         raise TickdslError(
             "this round would remove nothing: its amount is gone already", "use a higher target, or fewer rounds"
         )
+    evaluator = _Evaluator(step, context, scoring, space, evaluations_of(space.sizes, requested))
+    found = search_allocation(space, evaluator, requested)
     named = zip(space.names, found.counts, space.sizes, strict=True)
     return space.structure(found.counts), {
         "search_evaluations": evaluator.made + evaluator.reused,

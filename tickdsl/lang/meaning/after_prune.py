@@ -61,7 +61,7 @@ def check_order(earlier: Iterable[model.Tail], added: model.Tail, reader: ValueR
         only_grown = isinstance(added, model.Grow) and grown[-1] == len(earlier) - 1
         earlier = earlier[grown[-1] + (0 if only_grown else 1) :]
     for other in earlier:
-        if type(other) is type(added):
+        if type(other) is type(added) and not _builds_on(other, added):
             message = (
                 f"this round has two rewinds: the second overrides `rewind {other.what}`"
                 if isinstance(other, model.Rewind)
@@ -124,6 +124,14 @@ def require_training(tail: model.Tail, where: str, reader: ValueReader) -> None:
         help = "add `rewind lr`, `rewind weights` or `retrain …` before it"
         reader.report(Diagnostic("TD007", message, tail.span, help=help))
         raise InvalidValueError
+
+
+def _builds_on(other: model.Tail, added: model.Tail) -> bool:
+    """Whether a rewind keeps something that an earlier one of its round has taken: signs, or magnitudes."""
+    match other, added:
+        case model.Rewind(what=before), model.Rewind(what="signs" | "magnitudes" as what):
+            return before not in ("lr", what)
+    return False
 
 
 def _replaces_weights(tail: model.Tail) -> bool:

@@ -7,9 +7,12 @@ from tickdsl.lang.findings.diagnostics import Diagnostic
 from tickdsl.lang.meaning.arm_context import ArmContext
 from tickdsl.lang.meaning.default_notes import DefaultsReporter
 from tickdsl.lang.meaning.values import InvalidValueError, ValueReader
-from tickdsl.lang.writing.literals import percent
+from tickdsl.lang.writing.literals import format_value, percent
 from tickdsl.moments import INIT
 from tickdsl.plan import model
+
+#: The largest relative norm of noise.
+MAX_NOISE = 10
 
 
 def rewind(statement: syntax.Rewind, context: ArmContext) -> model.Rewind | model.MaskOf:
@@ -36,11 +39,14 @@ def rewind(statement: syntax.Rewind, context: ArmContext) -> model.Rewind | mode
 def perturb(statement: syntax.Perturb, context: ArmContext) -> model.Perturb:
     """Resolve a `perturb` statement. Raises InvalidValueError, after reporting it, if it is wrong."""
     reader = context.reader
-    share = reader.share(statement.share, "the norm of the noise")
-    if not share:
-        message = f"`{percent(share)}` is out of range: the norm of the noise must be above 0%"
+    value = reader.dereference(statement.share)
+    if not isinstance(value, syntax.Percent):
+        message = f"the norm of the noise must be a percentage; found `{format_value(value)}`"
+        raise reader.report_bad_value(statement.share, message, help="use e.g. `perturb 5%`")
+    if not 0 < value.share <= MAX_NOISE:
+        message = f"`{percent(value.share)}` is out of range: the norm of the noise is above 0%, and at most 1000%"
         raise reader.report_error("TD201", message, statement.share, help="use e.g. `perturb 5%`")
-    return model.Perturb(share, span=statement.span)
+    return model.Perturb(value.share, span=statement.span)
 
 
 def _donor(written: syntax.Donor | None, reader: ValueReader) -> str:

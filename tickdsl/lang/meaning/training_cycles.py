@@ -43,20 +43,21 @@ def resolve(statement: syntax.Cycle, context: ArmContext) -> model.TrainingCycle
             whole = False
     if not whole:
         raise InvalidValueError
-    useless = _uselessness(statement, tails)
+    useless = _uselessness(statement, times, tails)
     if useless is not None:
         reader.report(useless)
         raise InvalidValueError
     return model.TrainingCycle(times, tuple(tails), span=statement.span)
 
 
-def _uselessness(statement: syntax.Cycle, tails: list[model.Tail]) -> Diagnostic | None:
+def _uselessness(statement: syntax.Cycle, times: int, tails: list[model.Tail]) -> Diagnostic | None:
     """The finding about a cycle that trains nothing, or the same in every round; None if it is neither."""
     if not any(isinstance(tail, model.Rewind | model.Retrain) for tail in tails):
         help = "add `rewind lr` or `retrain …`, or a `prune`"
         return Diagnostic("TD541", "this `cycle` trains nothing", statement.span, help=help)
     again = next((tail for tail in tails if _starts_over(tail)), None)
-    if again is None or any(isinstance(tail, model.MaskOf | model.Perturb | model.Grow) for tail in tails):
+    changes = any(isinstance(tail, model.MaskOf | model.Perturb | model.Grow) for tail in tails)
+    if times == 1 or again is None or changes:
         return None
     keyword = f"rewind {again.what}" if isinstance(again, model.Rewind) else "retrain scratch"
     message = f"every round of this `cycle` repeats the same training, which `{keyword}` starts over"

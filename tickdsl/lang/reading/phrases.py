@@ -207,6 +207,17 @@ _PHRASES = (
     _phrase("cycle", r"^cycle\s+\(?(?P<n>\d+)", r"write `cycle \g<n> { … }`"),
     _phrase("arm", r"^arm\s+\"?(?P<name>[A-Za-z_][\w-]*)\"?\s*[:=]?\s*(?=\{)", r"write `arm \g<name> { … }`"),
     _phrase("rewind", r"^rewind\s+to\s+(?P<moment>[\w.%]+)", r"name what to rewind: `rewind weights to \g<moment>`"),
+    _phrase(
+        "rewind",
+        r"^rewind\s+(?P<what>\w+)\s+(?:from|of|by|to)\s+(?:the\s+)?seeds?\s*=?\s*(?P<seed>\d+)",
+        r"name the other seed after `of`: `rewind \g<what> of seed \g<seed>`",
+    ),
+    _phrase(
+        "rewind",
+        r"^rewind\s+(?P<what>\w+)\s+(?:from|of)\s+(?:an?|the|)\s*(?:other|another|next|neighbour)\b",
+        r"write `rewind \g<what> of next seed`, or name a seed: `of seed 2`",
+    ),
+    _phrase("perturb", r"(?P<share>\d+(?:\.\d+)?\s*%)", r"write the norm of the noise alone: `perturb \g<share>`"),
     # questions
     _phrase("compare", r"^compare\s+(?:with|to|against)\s+(?P<name>[\w-]+)", r"write `compare \g<name>`"),
     _phrase("", r"[<>]=?\s*(?P<number>\d+(?:\.\d+)?)\s*(?P<prefix>[kKmMgG])\b", lambda m: f"write `{_written_out(m)}`"),

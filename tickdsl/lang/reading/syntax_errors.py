@@ -21,7 +21,7 @@ _TERMINAL_LABELS = {
     "UNIT": f"a unit ({join_or(vocabulary.UNITS)})",
     "SCOPE": "a scope (global, local or uniform)",
     "BASE": "a base (remaining or original)",
-    "WHAT": "what to rewind (lr or weights)",
+    "WHAT": "what to rewind (lr, weights, signs, magnitudes or mask)",
     "SPLIT_BY": "what to split (classes or samples)",
     "CMP": "a comparison (<, <=, >, >=)",
     "_TIMES": "`x N`",
@@ -56,6 +56,8 @@ _CLOSED_WORDS = {
 }
 #: Word from other tools and languages -> the statement to use instead.
 _FOREIGN_KEYWORDS = {
+    **dict.fromkeys(("align", "match", "permute", "rebasin"), "rewind mask of next seed align=dense"),
+    **dict.fromkeys(("noise", "jitter"), "perturb 5%"),
     "network": "model vgg16", "net": "model vgg16", "dataset": "data cifar10", "epochs": "train 160ep",
     "epoch": "train 160ep", "lr": "train lr=0.1", "batch": "train batch=128", "optimizer": "train opt=sgd",
     "import": 'include "common.plan"', "seed": "seeds 3", "random_seed": "seeds 3", "repeat": "cycle 8 { … }",

@@ -50,7 +50,7 @@ _TEST_OPTION = {
 _VOCABULARY_OPTION = {"vocabulary": Option(int, 0, "the inputs are tokens out of so many", least=2, most=10_000_000)}
 _LOAD_OPTION = {
     "load": Option(
-        str, "auto", "hold the decoded images in memory, or decode them while they are used (default: by their size)",
+        str, "auto", "hold the data in memory, or read and decode them while they are used (default: by their size)",
         among=("auto", "resident", "stream"),
     )
 }  # fmt: skip
@@ -146,7 +146,7 @@ _DATASETS = {
         _own_images("hf", "images of the Hugging Face Hub, read by its package `datasets`"),
         DatasetInfo(
             "arrays", "your own arrays: an .npz, a .safetensors, or a folder of .npy files",
-            options=_COMMON_OPTIONS | _PATH_OPTION | _TEST_OPTION | _VOCABULARY_OPTION, task=None,
+            options=_COMMON_OPTIONS | _PATH_OPTION | _TEST_OPTION | _VOCABULARY_OPTION | _LOAD_OPTION, task=None,
         ),
         DatasetInfo(
             "synthetic", "one random pattern per class; for tests and benchmarks",
@@ -157,7 +157,7 @@ _DATASETS = {
         _shapes("shapes-places", "drawn shapes; the targets are row and column of the circle's centre", 2, "regress"),
         DatasetInfo(
             "masks", "your own images with masks: train/images, train/masks, test/images and test/masks",
-            options=_COMMON_OPTIONS | _PATH_OPTION | _MASKS_OPTIONS, task="segment",
+            options=_COMMON_OPTIONS | _PATH_OPTION | _MASKS_OPTIONS | _LOAD_OPTION, task="segment",
         ),
         DatasetInfo(
             "corpus", "text drawn from a small grammar of English, as bytes; to predict the next one",

@@ -12,7 +12,7 @@ from torch import Tensor
 from tickdsl.training.data.device_dataset import DeviceDataset
 from tickdsl.training.data.mixing import BatchMixer
 from tickdsl.training.data.sampling import BalancedSampler
-from tickdsl.training.data.streaming.images import PendingBatch, StreamedImages
+from tickdsl.training.data.streaming.images import PendingBatch, PendingRows, StreamedImages
 from tickdsl.training.devices import to_device
 from tickdsl.training.rng import generator
 
@@ -54,7 +54,7 @@ class BatchStream:
         inputs: Any = dataset.inputs
         self._streamed: StreamedImages | None = inputs if isinstance(inputs, StreamedImages) else None
         self._orders: dict[int, Tensor] = {}  # by epoch, on the CPU
-        self._pending: dict[int, PendingBatch] = {}  # by step
+        self._pending: dict[int, PendingBatch | PendingRows] = {}  # by step
 
     def batch(self, step: int) -> Batch:
         """The batch of an optimiser step, counted from the recipe's start."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from tickdsl.training.catalogue.input_shapes import InputShape
 from tickdsl.training.data import held_out
 from tickdsl.training.data.preprocess import Preprocess, make_preprocess
 from tickdsl.training.data.readers.encoded_images import EncodedImages
+from tickdsl.training.data.readers.mapped_arrays import MappedInputs
 from tickdsl.training.data.readers.raw_dataset import ImageArray, InputArray, RawDataset, TargetArray
 from tickdsl.training.data.sources import find_source
 from tickdsl.training.data.streaming.images import StreamedImages, take
@@ -190,10 +192,11 @@ def load(
     )
 
 
-def _as_inputs(inputs: InputArray | EncodedImages) -> Tensor:
-    """Inputs as a tensor, or if they are encoded, as what looks like one as far as data sets need it."""
-    if isinstance(inputs, EncodedImages):
-        streamed: Any = StreamedImages(inputs)
+def _as_inputs(inputs: InputArray | EncodedImages | MappedInputs) -> Tensor:
+    """Inputs as a tensor, or if they are streamed, as what looks like one as far as data sets need it."""
+    if isinstance(inputs, EncodedImages | MappedInputs):
+        dtype = torch.from_numpy(np.empty(0, inputs.dtype)).dtype
+        streamed: Any = StreamedImages(inputs, dtype=dtype)
         return streamed  # type: ignore[no-any-return]
     return torch.from_numpy(np.ascontiguousarray(inputs))
 
@@ -382,6 +385,10 @@ def _resized(images: ImageArray, options: Mapping[str, Any]) -> ImageArray:
     if isinstance(encoded, EncodedImages) and channels and images.shape[1] == 1:
         repeated: Any = encoded.with_channels(channels)
         return repeated  # type: ignore[no-any-return]
+    if isinstance(encoded, MappedInputs) and (size or channels):
+        if (size in (0, *images.shape[2:3])) and channels in (0, images.shape[1]):
+            return images
+        raise TickdslError("`size` and `channels` cannot change arrays that are streamed", "use load=resident")
     if (size or channels) and images.shape[2:] == (1, 1) and images.dtype != np.uint8:
         raise TickdslError("`size` and `channels` are for images, and the inputs are columns of numbers", "remove them")
     if size and images.shape[2:] != (size, size):
@@ -401,12 +408,18 @@ def _resized(images: ImageArray, options: Mapping[str, Any]) -> ImageArray:
     return images
 
 
+def _parts(inputs: NDArray[Any] | MappedInputs) -> Iterator[NDArray[Any]]:
+    """All inputs in order, in parts that fit into memory, equal ones whether they are streamed or not."""
+    if isinstance(inputs, MappedInputs):
+        return inputs.parts()
+    return (inputs[first : first + 1000] for first in range(0, len(inputs), 1000))
+
+
 def _float_statistics(numbers: NDArray[Any]) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation [C], in two passes of float64 over parts that fit into memory."""
-    parts = [numbers[first : first + 1000] for first in range(0, len(numbers), 1000)]
-    count = numbers.size // numbers.shape[1]
-    mean = np.sum([part.sum((0, 2, 3), dtype=np.float64) for part in parts], 0) / count
-    centred = ((part.astype(np.float64) - mean[:, None, None]) ** 2 for part in parts)
+    count = math.prod(numbers.shape) // numbers.shape[1]
+    mean = np.sum([part.sum((0, 2, 3), dtype=np.float64) for part in _parts(numbers)], 0) / count
+    centred = ((part.astype(np.float64) - mean[:, None, None]) ** 2 for part in _parts(numbers))
     deviation = np.sqrt(np.sum([part.sum((0, 2, 3)) for part in centred], 0) / count)
     deviation[deviation == 0] = 1.0
     return torch.tensor(mean, dtype=torch.float32), torch.tensor(deviation, dtype=torch.float32)
@@ -425,7 +438,10 @@ def _channel_statistics(images: ImageArray) -> tuple[Tensor, Tensor]:
     if isinstance(encoded, EncodedImages):
         counts = value_counts(encoded)
     else:
-        counts = np.stack([np.bincount(images[:, c].ravel(), minlength=256) for c in range(images.shape[1])])
+        counts = np.sum(
+            [[np.bincount(part[:, c].ravel(), minlength=256) for c in range(part.shape[1])] for part in _parts(images)],
+            0,
+        )
     for of_channel in counts:
         frequencies = of_channel / of_channel.sum()
         mean = float(frequencies @ values)

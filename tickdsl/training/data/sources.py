@@ -95,10 +95,12 @@ def find_source(name: str, root: Path, options: Mapping[str, Any], *, download: 
     if name in _NEED_A_PATH and path is None:
         raise TickdslError(f"`data {name}` needs a path", f'add path="…" with {_NEED_A_PATH[name]}')
     if name == "arrays" and path is not None:
-        files = ArrayFiles(path, options["test"], options["vocabulary"])
+        files = ArrayFiles(path, options["test"], options["vocabulary"], options["load"])
         return Source(files.read, files.digest, reader_options=("test",))
     if name == "masks" and path is not None:
-        masks = MaskFolder(path, options["size"], options["test"], options["classes"], root / DECODED_FOLDER)
+        masks = MaskFolder(
+            path, options["size"], options["test"], options["classes"], root / DECODED_FOLDER, options["load"], scan
+        )
         return Source(masks.read, masks.digest, skipped=masks.skipped, reader_options=("test", "classes"))
     images = ImageFolder(
         path or _tiny_imagenet(root), options["size"], options.get("test", 0.0), root / DECODED_FOLDER,

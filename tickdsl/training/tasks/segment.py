@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -85,7 +86,7 @@ class Segment(Task):
         return losses
 
     def evaluation_batch(self, inputs: Tensor, most: int) -> int:
-        return max(1, min(most, EVALUATED_PIXELS // inputs[0, 0].numel()))
+        return max(1, min(most, EVALUATED_PIXELS // math.prod(inputs.shape[2:])))
 
     def sums(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The summed loss and the labelled pixels; of each class its hits, predictions and pixels: [2 + 3 classes]."""

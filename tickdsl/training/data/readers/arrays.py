@@ -6,8 +6,9 @@ They are called `x_train`, `y_train`, `x_test` and `y_test`, as in the archives 
 
 from __future__ import annotations
 
+import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from tickdsl.errors import TickdslError
 from tickdsl.plurals import plural
 from tickdsl.training.data import held_out
 from tickdsl.training.data.file_digests import files_digest
+from tickdsl.training.data.readers.folder import is_too_large
+from tickdsl.training.data.readers.mapped_arrays import MappedInputs, compressed_error, map_arrays
 from tickdsl.training.data.readers.raw_dataset import InputArray, RawDataset, TargetArray
 from tickdsl.training.tasks import BadTargets, find_task
 
@@ -38,12 +41,14 @@ _MAX_CHANNELS = 4
 class ArrayFiles:
     """Arrays in files. test_share: the share of each class to test on (0: there is a test set).
 
-    vocabulary: the number of different tokens, if the inputs are tokens; 0 for images and columns of numbers.
+    vocabulary: the number of different tokens, if the inputs are tokens; 0 for images and columns of numbers. load:
+    `stream` leaves inputs in their files (see `MappedInputs`), `resident` reads them, `auto` goes by their size.
     """
 
     path: Path
     test_share: float
     vocabulary: int = 0
+    load: str = "resident"
 
     def digest(self) -> str:
         """The hex SHA-256 of the files' bytes."""
@@ -63,10 +68,11 @@ class ArrayFiles:
             raise TickdslError(f"{self.path} has a test set already", "leave out `test=`, or remove x_test and y_test")
         if not self.test_share and not has_test:
             raise TickdslError(f"{self.path} has no test set", f"add test=20% to `data`; or {_LAYOUT}")
-        inputs, targets = self._inputs(given["train_inputs"]), np.asarray(given["train_targets"])
+        as_inputs = self._as_inputs(given["train_inputs"], given["test_inputs"])
+        inputs, targets = as_inputs(given["train_inputs"]), np.asarray(given["train_targets"])
         self._require_equal_lengths("training", inputs, targets)
         if has_test:
-            test_inputs, test_targets = self._inputs(given["test_inputs"]), np.asarray(given["test_targets"])
+            test_inputs, test_targets = as_inputs(given["test_inputs"]), np.asarray(given["test_targets"])
             self._require_equal_lengths("test", test_inputs, test_targets)
             if test_inputs.shape[1:] != inputs.shape[1:] or test_inputs.dtype != inputs.dtype:
                 ours, theirs = (f"{each.dtype} {list(each.shape[1:])}" for each in (inputs, test_inputs))
@@ -76,6 +82,22 @@ class ArrayFiles:
             test_inputs, test_targets = inputs[chosen], targets[chosen]
             inputs, targets = inputs[~chosen], targets[~chosen]
         return self._assembled(inputs, targets, test_inputs, test_targets, class_names)
+
+    def _as_inputs(self, *arrays: NDArray[Any] | None) -> Callable[[NDArray[Any] | None], Any]:
+        """What makes inputs of an array: their values, or if they are streamed, `MappedInputs`."""
+        size = sum(array.nbytes for array in arrays if array is not None)
+        if self.load == "resident" or (self.load == "auto" and not is_too_large(size)):
+            return self._inputs
+        if not all(array is None or _is_mapped(array) for array in arrays):
+            if self.load == "auto":
+                return self._inputs
+            raise compressed_error(self.path)
+
+        def mapped(array: NDArray[Any] | None) -> MappedInputs:
+            assert array is not None
+            return MappedInputs.of(array, self._inputs)
+
+        return mapped
 
     def _files(self) -> list[Path]:
         if self.path.is_dir():
@@ -95,6 +117,10 @@ class ArrayFiles:
         try:
             if self.path.is_dir():
                 return {file.stem: np.load(file, mmap_mode="c", allow_pickle=False) for file in self._files()}
+            file = self._files()[0]
+            is_mapped = self.load == "stream" or (self.load == "auto" and is_too_large(file.stat().st_size))
+            if is_mapped and (mapped := map_arrays(file)) is not None:
+                return mapped
             if self.path.suffix == ".safetensors":
                 from safetensors import SafetensorError
                 from safetensors.numpy import load_file
@@ -107,7 +133,7 @@ class ArrayFiles:
                 if isinstance(archive, np.ndarray):
                     raise TickdslError(f"{self.path} is a single array", f"put it into a folder with others: {_LAYOUT}")
                 return {name: archive[name] for name in archive.files}
-        except (ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
+        except (ValueError, EOFError, zipfile.BadZipFile, KeyError, TypeError, struct.error) as error:
             pickled = "pickle" in str(error)
             reason = "it holds objects, which would have to run code to be read" if pickled else str(error)
             raise TickdslError(
@@ -217,6 +243,11 @@ class ArrayFiles:
                 raise TickdslError(f"{self.path}: {part} {found.problem}", hint) from found
         names = task.output_names(converted["train_targets"], raw.class_names)
         return attrs.evolve(raw, **converted, class_names=names)
+
+
+def _is_mapped(array: NDArray[Any]) -> bool:
+    """Whether an array is in a file that is mapped into memory."""
+    return isinstance(array, np.memmap) or isinstance(array.base, np.memmap)
 
 
 def _are_labels(targets: TargetArray) -> bool:

@@ -109,7 +109,7 @@ class ImageFolder:
         images = [entry for entry in tree.listing().entries if entry.is_image]
         if not images:
             return False
-        side = self.size * self.size or _pixels_of_first(tree, images)
+        side = self.size * self.size or pixels_of_first(tree, images)
         return is_too_large(len(images) * side * 3)
 
     def _cache_key(self) -> str:
@@ -133,7 +133,7 @@ class _Image:
     extent: tuple[int, int] = (-1, 0)
 
 
-def _pixels_of_first(tree: Tree, images: list[Entry]) -> int:
+def pixels_of_first(tree: Tree, images: list[Entry]) -> int:
     """The number of pixels of the first image; 0 if it cannot be read, which is reported when all are."""
     for entry, content in tree.read(images[:1]):
         with contextlib.suppress(TickdslError):
@@ -279,21 +279,45 @@ def _encoded(
     path: Path, size: int, cache: Path, images: list[_Image], names: tuple[str, ...], conversion: Conversion
 ) -> tuple[InputArray, LabelArray]:
     """The images as `_stack` returns them, but encoded."""
-    shape = (1 if conversion.grey else 3, images[0].facts.height, images[0].facts.width)
-    purpose = hashlib.sha256("\n".join(image.place.name for image in images).encode("utf-8", "surrogateescape"))
-    encoded: Any = EncodedImages(
-        source=str(path),
-        names=[image.place.name for image in images],
-        paths=[image.file for image in images],
-        places=np.array([image.extent for image in images], dtype=np.int64).reshape(-1, 2),
-        digests=[image.digest.hex() for image in images],
-        rows=np.arange(len(images), dtype=np.int64),
+    encoded: Any = encoded_images(
+        str(path),
+        [image.place.name for image in images],
+        [image.file for image in images],
+        [image.extent for image in images],
+        [image.digest for image in images],
+        size,
+        images[0].facts,
+        conversion,
+        cache,
+    )
+    return encoded, _labels(images, names)
+
+
+def encoded_images(
+    source: str,
+    names: list[str],
+    paths: list[str],
+    places: list[tuple[int, int]],
+    digests: list[bytes],
+    size: int,
+    facts: ImageFacts,
+    conversion: Conversion,
+    cache: Path,
+) -> EncodedImages:
+    """Images that stay in their files; see `EncodedImages`. facts: of the first one, all have its size."""
+    purpose = hashlib.sha256("\n".join(names).encode("utf-8", "surrogateescape"))
+    return EncodedImages(
+        source=source,
+        names=names,
+        paths=paths,
+        places=np.array(places, dtype=np.int64).reshape(-1, 2),
+        digests=[digest.hex() for digest in digests],
+        rows=np.arange(len(names), dtype=np.int64),
         size=size,
-        image_shape=shape,
+        image_shape=(1 if conversion.grey else 3, facts.height, facts.width),
         scale=(conversion.scale.low, conversion.scale.high) if conversion.deep else None,
         cache=cache.with_name(f"{cache.name}-{purpose.hexdigest()[:8]}"),
     )
-    return encoded, _labels(images, names)
 
 
 def _labels(images: list[_Image], names: tuple[str, ...]) -> LabelArray:

@@ -11,6 +11,7 @@ import hashlib
 import io
 import warnings
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import attrs
 import numpy as np
@@ -23,10 +24,12 @@ from tickdsl.training.data import held_out
 from tickdsl.training.data.file_digests import files_digest
 from tickdsl.training.data.readers import decoded_cache
 from tickdsl.training.data.readers.archives import Archive, open_tree
+from tickdsl.training.data.readers.encoded_images import EncodedImages, ScanImages, ScannedImages
 from tickdsl.training.data.readers.file_entries import SPLITS, Entry, Listing, Skipped
+from tickdsl.training.data.readers.folder import encoded_images, is_too_large, pixels_of_first
 from tickdsl.training.data.readers.folder_tree import FolderTree
 from tickdsl.training.data.readers.image_arrays import Conversion, require_equal_sizes
-from tickdsl.training.data.readers.image_decoding import DecodedImage, decode
+from tickdsl.training.data.readers.image_decoding import ImageFacts, decode
 from tickdsl.training.data.readers.raw_dataset import RawDataset
 from tickdsl.training.tasks.protocol import UNLABELLED
 
@@ -48,7 +51,9 @@ class MaskFolder:
 
     size: pixels per side that both are resized to (0: unchanged), masks to the nearest pixel. test_share: the share to
     test on (0: the folder has a test set). classes: their number (0: up to the highest value). cache: the folder for
-    decoded arrays; if it cannot be written, nothing is kept.
+    decoded arrays; if it cannot be written, nothing is kept. load: `stream` leaves the images encoded, and holds the
+    masks, a byte per pixel; `auto` does so if all would be too large. scan: what looks at images that are streamed
+    (None: they cannot be).
     """
 
     path: Path
@@ -56,6 +61,8 @@ class MaskFolder:
     test_share: float
     classes: int
     cache: Path
+    load: str = "resident"
+    scan: ScanImages | None = None
 
     def digest(self) -> str:
         """The hex SHA-256 of the files' names and bytes."""
@@ -70,6 +77,8 @@ class MaskFolder:
         Raises TickdslError if the layout is wrong, a file cannot be read, or a mask does not fit; it names the file.
         """
         key = self._cache_key()
+        if self._is_streamed():
+            return attrs.evolve(self._decode(self.cache / key), task="segment")
         file = self.cache / f"{key}.npz"
         raw = decoded_cache.load(file) if file.is_file() else None
         if raw is None:
@@ -87,16 +96,32 @@ class MaskFolder:
         text = f"masks {_CACHE_VERSION} {self.digest()} {self.size} {self.test_share} {self.classes}"
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 
-    def _decode(self) -> RawDataset:
+    def _is_streamed(self) -> bool:
+        if self.scan is None or self.load == "resident":
+            return False
+        if self.load == "stream":
+            return True
+        tree = open_tree(self.path)
+        images = list(self._pairs(tree)[1])
+        side = self.size * self.size or (pixels_of_first(tree, images) if images else 0)
+        return is_too_large(len(images) * side * (3 + 1))
+
+    def _decode(self, cache: Path | None = None) -> RawDataset:
+        """The data set; with the start of the names of files that keep what is found, images stay encoded."""
         tree = open_tree(self.path)
         listing, pairs = self._pairs(tree)
-        contents = {entry.name: content for entry, content in tree.read([*pairs, *pairs.values()])}
-        samples = []
-        for image, mask in pairs.items():
+        masks = {entry.name: content for entry, content in tree.read(list(pairs.values()))}
+        found = None
+        if cache is not None and self.scan is not None:
+            found = self.scan(self.path, tree, list(pairs), self.size, cache)
+        by_name = {}
+        for image, content in tree.read(list(pairs)):
+            mask = pairs[image]
             try:
-                samples.append(self._sample(image, contents.pop(image.name), mask, contents.pop(mask.name)))
+                by_name[image.name] = self._sample(image, content, mask, masks.pop(mask.name), found)
             except TickdslError as error:
                 raise self._error(error.message, error.hint) from error
+        samples = [by_name[image.name] for image in pairs]
         if self.test_share:
             tested = held_out.choose(
                 ["every image"] * len(samples), [sample.digest for sample in samples], self.test_share
@@ -105,16 +130,16 @@ class MaskFolder:
                 attrs.evolve(sample, split="test" if is_tested else "train")
                 for sample, is_tested in zip(samples, tested, strict=True)
             ]
-        require_equal_sizes(self.path, [sample.image.facts for sample in samples])
+        require_equal_sizes(self.path, [sample.facts for sample in samples])
         parts = [[s for s in samples if (s.split == "train") is is_train] for is_train in (True, False)]
-        conversion = Conversion.of(*([sample.image.facts for sample in part] for part in parts))
-        arrays = [
-            (
-                conversion.apply([(sample.image.pixels, sample.image.facts) for sample in part]),
-                np.stack([sample.mask for sample in part]),
-            )
-            for part in parts
-        ]
+        conversion = Conversion.of(*([sample.facts for sample in part] for part in parts))
+
+        def images(part: list[_Sample]) -> Any:
+            if found is not None and cache is not None:
+                return self._encoded(part, conversion, found, cache)
+            return conversion.apply([(sample.pixels, sample.facts) for sample in part if sample.pixels is not None])
+
+        arrays = [(images(part), np.stack([sample.mask for sample in part])) for part in parts]
         return RawDataset(
             *arrays[0],
             *arrays[1],
@@ -173,8 +198,29 @@ class MaskFolder:
                 raise self._error(f"there are no images in {purpose}/images", _LAYOUT)
         return ("train", *has_test)
 
-    def _sample(self, image: Entry, image_content: bytes, mask: Entry, mask_content: bytes) -> _Sample:
-        decoded = decode(image.name, image_content, self.size)
+    def _encoded(
+        self, samples: list[_Sample], conversion: Conversion, found: ScannedImages, cache: Path
+    ) -> EncodedImages:
+        names = [sample.name for sample in samples]
+        return encoded_images(
+            str(self.path),
+            names,
+            [found.paths[name] for name in names],
+            [found.places[name] for name in names],
+            [found.digests[name] for name in names],
+            self.size,
+            samples[0].facts,
+            conversion,
+            cache,
+        )
+
+    def _sample(
+        self, image: Entry, image_content: bytes, mask: Entry, mask_content: bytes, found: ScannedImages | None
+    ) -> _Sample:
+        """An image with its mask; if the images were looked at before, without its pixels."""
+        decoded = decode(image.name, image_content, self.size) if found is None else None
+        facts = decoded.facts if decoded is not None else found.facts[image.name] if found is not None else None
+        assert facts is not None
         classes = _decode_mask(mask, mask_content)
         with Image.open(io.BytesIO(image_content)) as opened:
             columns, rows = opened.size
@@ -189,7 +235,8 @@ class MaskFolder:
             classes = np.asarray(resized)
         split = (_position(image.name) or ("", "", ""))[0]
         digest = hashlib.sha256(image_content + mask_content).digest()
-        return _Sample(split, decoded, classes.astype(np.uint8), digest)
+        pixels = None if decoded is None else decoded.pixels
+        return _Sample(image.name, split, facts, pixels, classes.astype(np.uint8), digest)
 
     def _require_classes(self, mask: Entry, values: NDArray[np.generic]) -> None:
         highest = (self.classes or UNLABELLED) - 1
@@ -208,8 +255,10 @@ class MaskFolder:
 
 @attrs.frozen(eq=False)
 class _Sample:
+    name: str
     split: str
-    image: DecodedImage
+    facts: ImageFacts
+    pixels: NDArray[Any] | None
     mask: _Mask
     digest: bytes
 

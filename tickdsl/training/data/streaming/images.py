@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import attrs
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from tickdsl.errors import TickdslError
 from tickdsl.training.data.readers.encoded_images import EncodedImages
+from tickdsl.training.data.readers.mapped_arrays import MappedInputs
 from tickdsl.training.data.streaming.decoder_pool import DecoderPool, Reply, decoder_pool
 from tickdsl.training.devices import to_device
 
@@ -66,11 +68,42 @@ def _result(future: Future[Reply], source: str) -> Reply:
         raise TickdslError(f"{source}: {error.message}", error.hint) from error
 
 
+class PendingRows:
+    """A batch of an array that is being read from its file, [B, …] on the CPU, in pinned memory if it goes to a GPU."""
+
+    def __init__(self, inputs: MappedInputs, rows: NDArray[np.int64], *, pinned: bool) -> None:
+        self._pinned = pinned
+        self._future = _reader().submit(inputs.read, rows)
+
+    @property
+    def ready(self) -> bool:
+        """Whether the batch can be had without waiting."""
+        return self._future.done()
+
+    def wait(self) -> Tensor:
+        """Wait for the batch."""
+        batch = torch.from_numpy(self._future.result())
+        return batch.pin_memory() if self._pinned else batch
+
+    def cancel(self) -> None:
+        """Give the batch up."""
+        self._future.cancel()
+
+
+@functools.cache
+def _reader() -> ThreadPoolExecutor:
+    """The thread that reads arrays ahead: what it waits for is the disk."""
+    return ThreadPoolExecutor(1, thread_name_prefix="arrays")
+
+
 @attrs.frozen(eq=False)
 class StreamedImages:
-    """Images uint8 [N, C, H, W] that are decoded when they are indexed; the results are on `device`."""
+    """Inputs that are read when they are indexed; the results are on `device`.
 
-    images: EncodedImages
+    images: images uint8 [N, C, H, W] in files, which are decoded then, or inputs [N, …] of `dtype` in an array.
+    """
+
+    images: EncodedImages | MappedInputs
     device: torch.device = torch.device("cpu")
     dtype: torch.dtype = torch.uint8
 
@@ -99,16 +132,19 @@ class StreamedImages:
         pending = self.request(indices)
         return to_device(pending.wait(), self.device)
 
-    def request(self, indices: Any) -> PendingBatch:
+    def request(self, indices: Any) -> PendingBatch | PendingRows:
         """Start to decode a batch. indices: a slice, a mask or indices."""
         rows = indices.cpu().numpy() if isinstance(indices, Tensor) else indices
         chosen = np.arange(len(self), dtype=np.int64)[rows]
-        return PendingBatch(self.images, chosen, pinned=self.device.type == "cuda")
+        pinned = self.device.type == "cuda"
+        if isinstance(self.images, MappedInputs):
+            return PendingRows(self.images, chosen, pinned=pinned)
+        return PendingBatch(self.images, chosen, pinned=pinned)
 
     @property
     def bytes_per_image(self) -> int:
         """The size of a decoded image."""
-        return int(np.prod(self.images.shape[1:]))
+        return int(np.prod(self.images.shape[1:])) * self.dtype.itemsize
 
     def ahead(self, batch: int) -> int:
         """How many batches of this size to decode ahead."""
@@ -116,7 +152,7 @@ class StreamedImages:
 
     def batches(self, size: int) -> Iterator[Tensor]:
         """All images in order, in batches of `size`, decoded ahead."""
-        waiting: deque[PendingBatch] = deque()
+        waiting: deque[PendingBatch | PendingRows] = deque()
         starts = iter(range(0, len(self), size))
         try:
             while True:
