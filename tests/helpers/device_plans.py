@@ -39,6 +39,8 @@ arm sensitive { prune weights to 80% from 1it to 2ep every 3it by snip }
 arm changed { prune weights to 80% by delta; rewind lr; grow weights all; retrain fine-tune 1ep lr=0.01 }
 arm penalised { prune filters local 30% by l2 via penalty step=0.5 every=1it to=1 hold=3it; rewind lr }
 arm soft { prune filters local 30% by l2 via zeroing every=1ep; rewind lr }
+arm refilled { prune weights to 60% except fc; refill filters by saliency extra=10%; rewind weights to 1ep }
+arm regrouped { prune weights to 60% except fc; regroup groups=2 min-rows=2; recalibrate; rewind lr }
 compare all, random-init, dense
 report accuracy, sparsity, train-flops, barrier, pruned
 """,

@@ -149,6 +149,14 @@ def values(option: str, schema: OptionType) -> tuple[str, ...]:
     match schema.kind:
         case "word" | "words":
             return schema.words
+        case "optimiser":
+            return ("sgd", "adam")
+        case "loss" | "blocks":
+            return schema.words[:1]
+        case "augmentations":
+            return ("none", "flip")
+        case "weights":
+            return ("balanced", "none")
         case "flag":
             return ("on", "off")
         case "share" | "points":

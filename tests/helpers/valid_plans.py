@@ -72,7 +72,8 @@ def plans(draw: Any) -> str:
             return donated
         then = pick((rewind, what, pick(RETRAIN), f"{rewind}; {pick(RETRAIN[:6])}", ""))
         teachers = ["dense", *others]
-        then = pick(("", "", "recalibrate; ")) + then if then else pick(("", "recalibrate"))
+        coarser = pick(("", "", "", "refill filters by count extra=5%; ", "regroup groups=4 ratio=2 min-rows=0; "))
+        then = coarser + pick(("", "", "recalibrate; ")) + then if then else pick(("", "recalibrate"))
         distill = f"; distill from {pick(teachers)}" + pick(("", " temperature=3 weight=50%", " until=50%"))
         if then in ("", "recalibrate"):
             return then

@@ -138,3 +138,14 @@ def test_a_cycle_of_training_needs_a_prune_before_it() -> None:
 
 def test_a_condition_cannot_end_the_rounds_before_a_cycle() -> None:
     assert "TD006" in codes(HEAD + "prune weights 20% until accuracy < 50%; rewind lr\ncycle 2 { rewind lr }")
+
+
+@pytest.mark.parametrize(
+    "prune", ["prune weights 20% from init to 2ep every 3it", "prune filters 20% via zeroing every=1ep"]
+)
+def test_a_repeated_prune_in_a_training_is_written_as_a_cycle(prune: str) -> None:
+    """These take no `x N`."""
+    text = HEAD + f"cycle 2 {{ {prune}; rewind weights to 1ep }}\ncycle 2 {{ rewind lr }}"
+    once = expand(plan(text))
+    assert once.count("cycle 2 {") == 2
+    assert set(study(once).graph) == set(study(text).graph)

@@ -35,6 +35,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_file(dict(language), directory / "gpt-corpus.safetensors")
     encoder = create("unet-encoder", classes=3, shape=(3, 32, 32), seed=1, options={"width": 0.5}).state_dict()
     save_file(dict(encoder), directory / "encoder.safetensors")
+    sizes = {"width": 4.0, "latent": 100}
+    vae = create("conv-vae", classes=10, shape=(3, 32, 32), seed=1, options=sizes).state_dict()
+    save_file(dict(vae), directory / "vae.safetensors")
     pictures = []
     for grey in (0, 200):  # two different ones, so that one of them can be held out
         buffer = io.BytesIO()

@@ -258,10 +258,11 @@ class SeedResult:
         raw: bool = False,
         sparse: bool = False,
         int8: bool = False,
+        blocks: bool = False,
     ) -> Path:
         """Write the network to a file, verified in a fresh process; the arguments are those of `Results.export`."""
         with code_allowed_within(self._record.allow_code), neutral_torch():
-            return export_network(self._taken, path, format, raw=raw, sparse=sparse, int8=int8)
+            return export_network(self._taken, path, format, raw=raw, sparse=sparse, int8=int8, blocks=blocks)
 
     @functools.cached_property
     def _taken(self) -> TicketOfRun:

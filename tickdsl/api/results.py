@@ -216,6 +216,7 @@ class Results:
         raw: bool = False,
         sparse: bool = False,
         int8: bool = False,
+        blocks: bool = False,
     ) -> Path:
         """Write a network of the run to a file, like `tickdsl export`.
 
@@ -233,6 +234,7 @@ class Results:
             raw: Of "pt2" and "onnx": leave out the normalisation of the images.
             sparse: Of "ticket": store masked weights compressed.
             int8: Quantise the weights to 8 bits.
+            blocks: Of "pt2" and "onnx": compute only the filters and dense blocks of refilled and regrouped layers.
 
         Returns:
             The path of the file.
@@ -246,7 +248,7 @@ class Results:
         wanted = Wanted(arm, level, seed, set_texts(set), DENSE if dense else TICKET)
         choice = choose(self._record.state, wanted)
         chosen = ArmResult(self._record, choice.arm).level(choice.level, choice.contestant).seed(choice.seed)
-        return chosen.export(path, format=format, raw=raw, sparse=sparse, int8=int8)
+        return chosen.export(path, format=format, raw=raw, sparse=sparse, int8=int8, blocks=blocks)
 
     @property
     def _source(self) -> ReportSource:

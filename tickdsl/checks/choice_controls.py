@@ -1,40 +1,48 @@
-"""Check the controls that start where the ticket starts and choose what is left otherwise (TD498, TD499)."""
+"""Check the controls that start where the ticket starts and choose what is left otherwise (TD498, TD499, TD536)."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.lang.findings.suggestions import join_or
 from tickdsl.lang.registries import CRITERIA
 from tickdsl.lang.vocabulary import CHOICE_CONTROLS
-from tickdsl.plan.criterion_controls import CRITERION_CONTROLS
-from tickdsl.plan.model import Arm, Evolve, Grow, Perturb, Plan, Retrain, Rewind
+from tickdsl.plan.criterion_controls import CRITERION_CONTROLS, starts_from_dense_weights
+from tickdsl.plan.model import Arm, Plan
 from tickdsl.plan.prune_arguments import has_one_scope
 
 
 def diagnostics(plan: Plan) -> Iterator[Diagnostic]:
-    """Yield a finding for each control that cannot be made for one of the arms."""
-    controls = [control for control in CHOICE_CONTROLS if control in plan.rivals]
-    for control in controls:
-        for arm in (arm for arm in plan.arms if arm.rounds):
-            if (found := _finding(plan, arm, control)) is not None:
-                yield found
-                break
+    """Yield a finding for each control that cannot be made for one of the arms.
+
+    Arms whose tickets start from other weights have no such control; that none has it is an error.
+    """
+    pruned = [arm for arm in plan.arms if arm.rounds]
+    starting = [arm for arm in pruned if starts_from_dense_weights(arm)]
+    for control in (control for control in CHOICE_CONTROLS if control in plan.rivals):
+        others = [arm for arm in pruned if arm not in starting]
+        if others:
+            yield _without_dense_weights(plan, others[0], control, is_error=not starting)
+        found = (_finding(plan, arm, control) for arm in starting)
+        yield from itertools.islice((finding for finding in found if finding is not None), 1)
+
+
+def _without_dense_weights(plan: Plan, arm: Arm, control: str, *, is_error: bool) -> Diagnostic:
+    last = arm.rounds[-1]
+    start = f"`{control}` starts from the ticket's weights, but those of arm `{arm.name}` are left of its own choice"
+    return _diagnostic(
+        "TD498" if is_error else "TD536",
+        f"{start}: other units have no weights there" if is_error else f"{start}: it has no such control",
+        plan,
+        arm,
+        Label(last.tail[-1].span if last.tail else last.prune.span, "the ticket's training starts here"),
+        help="use `rewind weights to …` in this arm, or compare with `random-structure`",
+    )
 
 
 def _finding(plan: Plan, arm: Arm, control: str) -> Diagnostic | None:
-    if not starts_from_dense_weights(arm):
-        last = arm.rounds[-1]
-        return _diagnostic(
-            "TD498",
-            f"`{control}` starts from the ticket's weights, but those of arm `{arm.name}` are left of its own choice: "
-            "other units have no weights there",
-            plan,
-            arm,
-            Label(last.tail[-1].span if last.tail else last.prune.span, "the ticket's training starts here"),
-            help="use `rewind weights to …` in this arm, or compare with `random-structure`",
-        )
     criterion = CRITERION_CONTROLS.get(control)
     if criterion is None:
         return None
@@ -50,20 +58,6 @@ def _finding(plan: Plan, arm: Arm, control: str) -> Diagnostic | None:
         label = Label(prunes[0].span, f"prunes {prunes[0].unit}")
         return _diagnostic("TD499", message, plan, arm, label, help=f"use {join_or(ranking)}")
     return None
-
-
-def starts_from_dense_weights(arm: Arm) -> bool:
-    """Whether the training of every ticket starts from weights of the dense network, which all units have."""
-    for group in arm.rounds:
-        tails = [tail for tail in group.tail if isinstance(tail, Rewind | Retrain | Grow | Evolve | Perturb)]
-        fresh = any(isinstance(tail, Retrain) and tail.fresh for tail in tails)
-        rewound = any(isinstance(tail, Rewind) and tail.what == "weights" and not tail.current for tail in tails)
-        interrupts = group.prune.at is not None and group.prune.settles is None and not tails
-        if fresh or group.cycles or any(isinstance(tail, Grow | Evolve | Perturb) for tail in tails):
-            return False
-        if not (rewound or interrupts or group.joined):
-            return False
-    return all(group.prune.at is not None for group in arm.rounds) or bool(arm.rounds[-1].tail)
 
 
 def _diagnostic(code: str, message: str, plan: Plan, arm: Arm, label: Label, help: str) -> Diagnostic:

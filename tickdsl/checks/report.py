@@ -150,6 +150,7 @@ def _check_resolved(
         arm_design,
         arm_references,
         choice_controls,
+        coarsening,
         compared_metric,
         data_amounts,
         fresh_controls,
@@ -166,8 +167,8 @@ def _check_resolved(
     )
 
     modules = (
-        tasks, schedules, moments, retrainings, sparse_training, other_seeds, data_amounts, validation, searches,
-        arm_design, amounts,
+        tasks, schedules, moments, retrainings, sparse_training, coarsening, other_seeds, data_amounts, validation,
+        searches, arm_design, amounts,
     )  # fmt: skip
     families = [module.diagnostics for module in modules]
     collected: list[Diagnostic] = []

@@ -55,6 +55,12 @@ def add(verbs: Verbs) -> None:
     )
     export.add_argument("--int8", action="store_true", help="quantise the weights to 8 bits (default: keep float32)")
     export.add_argument(
+        "--blocks",
+        action="store_true",
+        help="pt2, onnx: compute only the filters and dense blocks of layers that `refill` or `regroup` made (default: "
+        "whole layers with zeros)",
+    )
+    export.add_argument(
         "--store", metavar="DIR", type=Path, help="folder of the stored results (default: the store of the run)"
     )
     add_data_option(export)
@@ -71,7 +77,7 @@ def _export(arguments: argparse.Namespace) -> int:
     from tickdsl.tickets.from_run import ticket_of_run
     from tickdsl.tickets.size_table import size_table
 
-    options = ExportOptions(raw=arguments.raw, sparse=arguments.sparse, int8=arguments.int8)
+    options = ExportOptions(raw=arguments.raw, sparse=arguments.sparse, int8=arguments.int8, blocks=arguments.blocks)
     chosen = format_named(arguments.format, arguments.to, options)
     paths, note = find_newest_run(arguments.out, arguments.run)
     if note:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import attrs
 import torch
 
 from tickdsl.engine.dense_networks import DenseNetwork, dense_network
@@ -17,13 +18,16 @@ from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import slice_state_dict
 from tickdsl.plan.arm_lowering import is_one_level
-from tickdsl.plan.model import Arm, Matching, Model, Prune, Rounds, Union
+from tickdsl.plan.coarsening import coarsening_args
+from tickdsl.plan.model import Arm, Matching, Model, Prune, Refill, Regroup, Rounds, Union
 from tickdsl.plan.prune_arguments import prune_args
 from tickdsl.plan.search_steps import SEARCHED
 from tickdsl.plan.study import Study
 from tickdsl.pruning.criteria import ScoringContext, get_criterion
 from tickdsl.pruning.elastic import block_map, carry_structure
 from tickdsl.pruning.overlap import overlap
+from tickdsl.pruning.refill import refill_filters
+from tickdsl.pruning.regroup import regroup_masks
 from tickdsl.pruning.rounds import prune
 from tickdsl.pruning.transfer import transfer_structure
 from tickdsl.records.canonical import canonical_json
@@ -76,12 +80,26 @@ def _forecast_structures(study: Study, arm: Arm, data: Path) -> list[Structure]:
                 target = matched[min(len(rows), len(matched)) - 1] if matched else None
                 structure = prune(scoring_context, {**args, **_forecast_ranking(args)}, target)
                 structure = _united(study, arm, group, structure, len(rows), network.graph, data)
+                structure = _coarsened(attrs.evolve(scoring_context, structure=structure), group)
             except TickdslError:
                 return rows
             if not group.joined and (not is_one_level(group) or index == (times or 1) - 1):
                 rows.append(structure)
         rows += [structure] * sum(cycle.times for cycle in group.cycles)  # they prune nothing
     return rows
+
+
+def _coarsened(context: ScoringContext, group: Rounds) -> Structure:
+    """The structure of a scoring context after the `refill` or `regroup` of a round."""
+    structure = context.structure
+    for tail in group.tail:
+        match tail:
+            case Refill():
+                by = "l1" if tail.pictures else tail.by
+                structure = refill_filters(context, {**coarsening_args(tail), "by": by})
+            case Regroup():
+                structure = regroup_masks(context.graph, structure, coarsening_args(tail))
+    return structure
 
 
 def _united(

@@ -281,6 +281,17 @@ EVOLVE_OPTIONS: dict[str, OptionType] = {
     "until": OptionType("moment", "when the last exchange is over"),
     "fan-in": OptionType("word", "`constant`: all outputs of a layer have equally many weights", ("free", "constant")),
 }
+REFILL_OPTIONS: dict[str, OptionType] = {
+    "extra": OptionType("share", "share of the other filters that is filled too (Refill+)", above=0, below=1),
+}
+REGROUP_OPTIONS: dict[str, OptionType] = {
+    "groups": OptionType("int", "parts that the filters of a layer are divided into (default 8)", least=1, most=1024),
+    "ratio": OptionType(
+        "float", "a block has more inputs than so many times the weights left outside, in every filter (default 1.5)",
+        above=0,
+    ),
+    "min-rows": OptionType("int", "a part of no more filters than this gets no block (default 16)", least=0),
+}  # fmt: skip
 SPLIT_OPTIONS: dict[str, OptionType] = {}
 REWIND_OPTIONS: dict[str, OptionType] = {
     "align": OptionType(
@@ -313,6 +324,8 @@ STATEMENT_OPTIONS: dict[str, dict[str, OptionType]] = {
     "prune": PRUNE_OPTIONS,
     "retrain": RETRAIN_OPTIONS,
     "split": SPLIT_OPTIONS,
+    "refill": REFILL_OPTIONS,
+    "regroup": REGROUP_OPTIONS,
     "rewind": REWIND_OPTIONS,
     "distill": DISTILL_OPTIONS,
     "evolve": EVOLVE_OPTIONS,

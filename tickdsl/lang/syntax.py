@@ -340,6 +340,24 @@ class Overlap:
 
 
 @attrs.frozen
+class Refill:
+    """`refill UNIT [by CRITERION] [key=value …]`."""
+
+    unit: Value
+    by: Value | None
+    options: tuple[Option, ...]
+    span: Span = _span()
+
+
+@attrs.frozen
+class Regroup:
+    """`regroup [key=value …]`."""
+
+    options: tuple[Option, ...]
+    span: Span = _span()
+
+
+@attrs.frozen
 class Union:
     """`union of ARM, …`."""
 
@@ -501,13 +519,14 @@ class Stop:
 Statement = (
     Version | Let | Include | Seeds | Sweep
     | Model | Data | Split | Train
-    | Prune | Overlap | Union | Recalibrate | Grow | Rewind | Perturb | Retrain | Distill | Evolve | Elastic
-    | Transfer | Cycle
+    | Prune | Overlap | Union | Refill | Regroup | Recalibrate | Grow | Rewind | Perturb | Retrain | Distill | Evolve
+    | Elastic | Transfer | Cycle
     | Arm | Compare | Report | Stop
 )  # fmt: skip
 #: The statements of the pipeline, which act in the order written.
 PIPELINE = (
-    Prune, Overlap, Union, Recalibrate, Grow, Rewind, Perturb, Retrain, Distill, Evolve, Elastic, Transfer, Cycle,
+    Prune, Overlap, Union, Refill, Regroup, Recalibrate, Grow, Rewind, Perturb, Retrain, Distill, Evolve, Elastic,
+    Transfer, Cycle,
 )  # fmt: skip
 #: The settings: in any order, each once per scope; an arm overrides the settings of the file.
 SETTINGS = (Model, Data, Split, Train)

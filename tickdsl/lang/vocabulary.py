@@ -103,6 +103,16 @@ STATEMENTS: dict[str, StatementForm] = {
         "train the network, rank its units and remove the lowest-ranked",
     ),
     "overlap": StatementForm("pipeline", "overlap [k of K]", "keep the units that at least k of the K parts kept"),
+    "refill": StatementForm(
+        "pipeline",
+        "refill filters [by l1|count|saliency] [extra=SHARE]",
+        "turn the pruned weights of each convolution into whole filters: the best are filled, the others emptied",
+    ),
+    "regroup": StatementForm(
+        "pipeline",
+        "regroup [groups=N] [ratio=FACTOR] [min-rows=N]",
+        "turn the pruned weights of each convolution into dense blocks of similar filters",
+    ),
     "union": StatementForm("pipeline", "union of ARM, …", "keep what the tickets of these arms keep, too"),
     "recalibrate": StatementForm(
         "pipeline", "recalibrate", "compute the statistics of batch norm anew, on the network that was pruned"
@@ -252,6 +262,8 @@ WORD_SUMMARIES: dict[str, str] = {
 LINE_METRICS = ("barrier",)
 #: How `grow` ranks the weights that were removed.
 GROWTH_CRITERIA = ("magnitude", "gradient", "random")
+#: How `refill` ranks filters.
+REFILL_CRITERIA = ("l1", "count", "saliency")
 #: How much worse than the dense network of its seed a ticket is in the primary metric.
 DROP = "drop"
 #: Metrics of the size of a network, which conditions can test whatever its task is.

@@ -15,7 +15,8 @@ import attrs
 import networkx as nx
 
 from tickdsl.moments import INIT, Moment
-from tickdsl.plan.criterion_controls import CRITERION_CONTROLS
+from tickdsl.plan.coarsening import coarsening_args, has_dense_blocks
+from tickdsl.plan.criterion_controls import CRITERION_CONTROLS, starts_from_dense_weights
 from tickdsl.plan.measurement_steps import MeasurementContext, measurement_steps
 from tickdsl.plan.model import (
     Arm,
@@ -34,6 +35,8 @@ from tickdsl.plan.model import (
     Plan,
     Prune,
     Recalibrate,
+    Refill,
+    Regroup,
     Retrain,
     Rewind,
     Rounds,
@@ -349,6 +352,8 @@ class ArmLowering:
                 case Grow():
                     trains = any(isinstance(earlier, Rewind | Retrain) for earlier in tails[:number])
                     states = [self._grow(state, tail, trains) for state in states]
+                case Refill() | Regroup():
+                    states = [self._coarsen(state, tail) for state in states]
                 case Rewind() | MaskOf() if tail.of:
                     states = yield from self._take(states, tail, recipe)
                 case _:
@@ -401,6 +406,16 @@ class ArmLowering:
         seeded = tail.pictures or (tail.by == "random" and tail.amount is not None)
         key = self._steps.add("grow", args, roles, "grow", seeded=seeded)
         return attrs.evolve(state, structure=key, trained=False)
+
+    def _coarsen(self, state: _State, tail: Refill | Regroup) -> _State:
+        """Add a step that gives the masks of what was just pruned a coarser form."""
+        weights = state.weights if isinstance(tail, Refill) else None
+        seeded = isinstance(tail, Refill) and tail.pictures
+        args = {**coarsening_args(tail), **self._steps.network_args(state.part)}
+        roles = step_parents(weights=weights, structure=state.structure)
+        operation = type(tail).__name__.lower()
+        key = self._steps.add(operation, args, roles, operation, seeded=seeded)
+        return attrs.evolve(state, structure=key, pruned_structure=key, trained=False)
 
     def _with_own_recipe(self, state: _State, group_index: int) -> _State:
         """After the last prune before the arms, go on with a training that it interrupts by the arm's own recipe."""
@@ -718,12 +733,16 @@ class ArmLowering:
     def _random_structure(self, structure: str, scope: Mapping[str, Any]) -> str:
         roles = step_parents(structure=structure, base=self._base())
         args = {**self._target.network_args(None), **scope}
+        if has_dense_blocks(structure, lambda key: self._context.graph.nodes[key]["step"]):
+            args["form"] = "blocks"
         return self._target.add("random-structure", args, roles, "random structure", seeded=True)
 
     def _add_controls_of_choice(
         self, level: int, structure: str, start: _State, groups: Sequence[Rounds], final_only: bool
     ) -> None:
         """Add the controls that start where the ticket starts, with other units left: as many, chosen otherwise."""
+        if not starts_from_dense_weights(self._arm):
+            return
         if "shuffled-mask" in self._plan.rivals:
             other = self._random_structure(structure, {**layer_scopes(groups), **self._layers_of_source(groups)})
             key = self._train_level(attrs.evolve(start, structure=other))

@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 
 from tickdsl.moments import INIT, Moment
+from tickdsl.plan.coarsening import has_dense_blocks
 from tickdsl.plan.model import Arm, Plan, Rewind
 from tickdsl.plan.step_builder import StepBuilder, TrainingSpec, step_parents
 from tickdsl.plan.steps import TASKS_WITH_FEATURES, Step, changes_masks
@@ -55,6 +56,8 @@ def measurement_steps(
             )
         elif metric in ("latency", "memory"):
             args = {**network_args(trained), "machine": dict(context.machine), "batch": plan.measuring.batch}
+            if metric == "latency" and has_dense_blocks(trained.structure, lambda key: steps.graph.nodes[key]["step"]):
+                args["form"] = "blocks"
             if metric == "memory":
                 args["recipe"] = _memory_recipe(trained.args.get("recipe", steps.arm.recipe))
             yield metric, steps.add(metric, args, step_parents(structure=trained.structure), metric)

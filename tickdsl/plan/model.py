@@ -265,6 +265,35 @@ class Recalibrate:
 
 
 @attrs.frozen
+class Refill:
+    """Fill the best filters of each convolution with pruned weights, and empty the others (Chen et al. 2022).
+
+    As many are filled as keep the number of weights, and the share `extra` of the others. Ranked `by` the L1 norm of
+    what is left of them, by the `count` of their weights, or by the `saliency` of their outputs.
+    """
+
+    by: str
+    extra: Fraction = Fraction(0)
+    #: Whether the criterion uses training images, which the seed selects.
+    pictures: bool = False
+    span: Any = _source_location()
+
+
+@attrs.frozen
+class Regroup:
+    """Replace the mask of each convolution by dense blocks, one for each part of its filters (Chen et al. 2022).
+
+    The filters are divided into `groups` parts of similar ones. A block has more inputs than `ratio` times the weights
+    outside it, in each of its filters. Parts of at most `min_rows` filters have no block.
+    """
+
+    groups: int = 8
+    ratio: float = 1.5
+    min_rows: int = 16
+    span: Any = _source_location()
+
+
+@attrs.frozen
 class Grow:
     """Put weights back that prunes have removed: a share of the removed ones, a number of them, or all (None)."""
 
@@ -368,7 +397,7 @@ class Evolve:
 
 #: The statements that take something from another seed, if their `of` is not empty.
 FromSeed = Rewind | MaskOf
-Tail = Overlap | Union | Recalibrate | Grow | Rewind | MaskOf | Perturb | Retrain | Distill | Evolve
+Tail = Overlap | Union | Refill | Regroup | Recalibrate | Grow | Rewind | MaskOf | Perturb | Retrain | Distill | Evolve
 
 
 @attrs.frozen
@@ -625,8 +654,8 @@ class Plan:
 
 #: Types that share a field: their JSON names the type.
 _TAGGED_TYPES = (
-    Amount | Penalty | Zeroing | Overlap | Union | Recalibrate | Grow | Rewind | MaskOf | Perturb | Retrain | Distill
-    | Evolve
+    Amount | Penalty | Zeroing
+    | Overlap | Union | Refill | Regroup | Recalibrate | Grow | Rewind | MaskOf | Perturb | Retrain | Distill | Evolve
 )  # fmt: skip
 
 

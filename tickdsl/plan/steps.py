@@ -17,6 +17,8 @@ OPERATIONS: dict[str, int] = {
     "train": 2,
     "prune": 3,
     "overlap": 1,
+    "refill": 1,
+    "regroup": 1,
     "grow": 1,
     "mix": 1,
     "perturb": 1,

@@ -14,6 +14,8 @@ import torch
 
 from tickdsl.graph.model import Block, ModelGraph
 from tickdsl.graph.structure import Structure
+from tickdsl.graph.surgery.compact import with_compact_masks
+from tickdsl.pruning.convolution_masks import convolution_masks
 from tickdsl.pruning.remaining_units import remaining_groups, remaining_parts, remaining_units
 from tickdsl.pruning.scope import layers_in_scope
 from tickdsl.pruning.selection import guard_parts, lowest_positions, remaining_positions
@@ -28,8 +30,12 @@ def random_structure(
     generator: torch.Generator,
     layer_scopes: Sequence[LayerScope] = (),
     base: Structure | None = None,
+    in_blocks: bool = False,
 ) -> Structure:
     """Draw a structure with the counts of `structure` from what `base` keeps (default: the dense network).
+
+    in_blocks: the masks of convolutions consist of whole filters or dense blocks, and the drawn ones do so too: their
+    filters, and the weights of a filter, are those of the mask in a random order.
 
     `layer_scopes` are those of the prunes that removed layers; a layer is exchanged only for one of the same shape that
     one of them could have removed. The layer that returns takes over the counts of the one that goes instead of it.
@@ -47,7 +53,8 @@ def random_structure(
             ranks = torch.argsort(torch.randperm(len(units), generator=generator))
             scores = guard_parts(-ranks.double(), remaining_parts(group, units), minimum=0)
             result = result.remove(group.name, units[lowest_positions(scores, len(units) - remaining)])
-    return result.with_masks(_draw_masks(graph, structure, result, models, generator))
+    drawn = result.with_masks(_draw_masks(graph, structure, result, models, generator))
+    return _with_blocks(graph, structure, drawn, models, generator) if in_blocks and not base.masks else drawn
 
 
 def _draw_exchanges(
@@ -129,6 +136,20 @@ def _draw_masks(
         mask.reshape(-1)[positions[drawn]] = True
         masks[name] = mask
     return masks
+
+
+def _with_blocks(
+    graph: ModelGraph, structure: Structure, drawn: Structure, models: Mapping[str, str], generator: torch.Generator
+) -> Structure:
+    """The drawn structure with masks of convolutions whose filters and columns are those of `structure`, reordered."""
+    masks = {}
+    originals = {mask.name: mask for mask in convolution_masks(graph, structure)}
+    for name in drawn.masks:
+        mask = originals.get(models.get(name, name))
+        if mask is not None:
+            rows, columns = (torch.randperm(size, generator=generator) for size in mask.rows.shape)
+            masks[name] = mask.folded(mask.rows[rows][:, columns])
+    return with_compact_masks(graph, drawn, masks)
 
 
 def _names_to_mask(structure: Structure, models: Mapping[str, str]) -> Iterable[str]:

@@ -23,7 +23,9 @@ from tickdsl.results.state import RunState, StepState
 #: Longer tables are collapsed.
 _MAX_OPEN_ROWS = 30
 _STATUSES = ("done", "stored", "skipped", "failed", "running", "waiting")
-_KINDS = ("init", "train", "prune", "grow", "overlap", "random-structure", "elastic", "evaluate")
+_KINDS = (
+    "init", "train", "prune", "refill", "regroup", "grow", "overlap", "random-structure", "elastic", "evaluate",
+)  # fmt: skip
 
 
 def cost_section(sources: Sequence[ReportSource], symbols: ArmSymbols) -> Section:

@@ -26,6 +26,8 @@ _OPERATION_STYLES = {  # Okabe and Ito colour, letter
     "train": ("#0072B2", "T"),
     "prune": ("#D55E00", "P"),
     "grow": ("#F0E442", "G"),
+    "refill": ("#F0E442", "C"),
+    "regroup": ("#F0E442", "B"),
     "overlap": ("#009E73", "O"),
     "random-structure": ("#CC79A7", "R"),
     "evaluate": ("#56B4E9", "E"),

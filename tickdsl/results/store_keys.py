@@ -11,7 +11,9 @@ from tickdsl.records.store import is_key
 from tickdsl.results.state import MetricKey, RunState, StepState
 
 #: The operations whose results hold a structure.
-_STRUCTURE_OPERATIONS = ("ticket", "prune", "overlap", "grow", "align", "random-structure")
+_STRUCTURE_OPERATIONS = (
+    "ticket", "prune", "overlap", "refill", "regroup", "grow", "align", "random-structure",
+)  # fmt: skip
 #: Contestants with the structure of the dense network, in events that do not name the roles of parents.
 _DENSE_CONTESTANTS = ("dense", "early")
 

@@ -64,11 +64,15 @@ class Subject:
 
 @attrs.frozen
 class ExportOptions:
-    """raw: leave the normalisation out of the network. sparse: store masked weights compressed. int8: quantise them."""
+    """raw: leave the normalisation out of the network. sparse: store masked weights compressed. int8: quantise them.
+
+    blocks: compute only the filters and dense blocks of refilled and regrouped layers.
+    """
 
     raw: bool = False
     sparse: bool = False
     int8: bool = False
+    blocks: bool = False
 
 
 @attrs.frozen

@@ -43,7 +43,7 @@ def format_named(name: str | None, to: Path | None, options: ExportOptions) -> E
             f"--to {to}: `{suffix}` is the suffix of --format {by_suffix[suffix].name}, not of {chosen.name}",
             f"end the name with {chosen.suffix}" if chosen.suffix else "name a folder",
         )
-    for option in ("raw", "sparse", "int8"):
+    for option in ("raw", "sparse", "int8", "blocks"):
         if getattr(options, option) and option not in chosen.options:
             takers = [known.name for known in FORMATS.values() if option in known.options]
             hint = f"use it with --format {' or '.join(takers)}" if takers else f"leave out --{option}"

@@ -17,6 +17,8 @@ _STATEMENT_KEYWORDS = {
     "overlap": ("overlap",),
     "recalibrate": ("recalibrate",),
     "grow": ("grow",),
+    "refill": ("refill",),
+    "regroup": ("regroup",),
     "mix": ("rewind",),
     "perturb": ("perturb",),
     "align": ("rewind",),

@@ -14,6 +14,7 @@ STATEMENTS = {
     "plan": "plan 1", "let": "let n = 2", "include": 'include "other.plan"', "seeds": "seeds 3",
     "sweep": "sweep s in [local, global]", "model": "model small-cnn", "data": "data digits",
     "split": "split classes 2", "train": "train 3ep", "prune": "prune weights 20%", "overlap": "overlap",
+    "union": "union of a, b", "refill": "refill filters", "regroup": "regroup groups=4",
     "recalibrate": "recalibrate", "grow": "grow weights all",
     "perturb": "perturb 5%", "evolve": "evolve weights 30%",
     "rewind": "rewind lr", "retrain": "retrain linear", "distill": "distill from dense",
@@ -24,8 +25,8 @@ STATEMENTS = {
 }  # fmt: skip
 #: What a cycle is made of.
 IN_CYCLES = {
-    "prune", "overlap", "recalibrate", "grow", "rewind", "perturb", "retrain", "distill", "evolve", "stretch",
-    "squeeze", "transfer", "cycle",
+    "prune", "overlap", "union", "refill", "regroup", "recalibrate", "grow", "rewind", "perturb", "retrain", "distill",
+    "evolve", "stretch", "squeeze", "transfer", "cycle",
 }  # fmt: skip
 PLACES = {
     "cycle": "cycle 2 {{ prune weights 20%; {}; rewind lr }}\n",

@@ -20,6 +20,8 @@ _SHORT_OPERATIONS = frozenset(
         "ticket",
         "prune",
         "overlap",
+        "refill",
+        "regroup",
         "grow",
         "random-structure",
         "recalibrate",

@@ -21,6 +21,7 @@ from tickdsl.engine.steps.tested_images import evaluate_on
 from tickdsl.errors import TickdslError
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import compact
+from tickdsl.graph.surgery.dense_blocks import compact_with_blocks
 from tickdsl.metrics import shifted_test_sets
 from tickdsl.metrics.barrier import measure_barrier
 from tickdsl.metrics.ensemble import measure_ensemble
@@ -222,8 +223,14 @@ class _MeasuredNetwork:
         return self._with_memory_format(self._context.module(self._network, self._structure, self.state(role)))
 
     def any_weights_module(self) -> nn.Module:
-        """The network with arbitrary weights: neither its latency nor its memory depends on them."""
-        return self._with_memory_format(compact(self._network.module, self._network.graph, self._structure))
+        """The network with arbitrary weights: neither its latency nor its memory depends on them.
+
+        If the step says so, refilled and regrouped layers compute only their dense blocks.
+        """
+        module = compact(self._network.module, self._network.graph, self._structure)
+        if self._step.args.get("form") == "blocks":
+            compact_with_blocks(module, self._network.graph, self._structure)
+        return self._with_memory_format(module)
 
     def random_inputs(self, count: int) -> Tensor:
         """Random inputs of the shape of the data: [N, …]."""

@@ -38,6 +38,8 @@ from tickdsl.pruning.equal_cost import equal_cost_structure
 from tickdsl.pruning.growth import GRADIENT_BATCH, GRADIENT_IMAGES, grow_weights
 from tickdsl.pruning.overlap import overlap
 from tickdsl.pruning.random_structure import random_structure
+from tickdsl.pruning.refill import SALIENCY_BATCH, SALIENCY_IMAGES, refill_filters
+from tickdsl.pruning.regroup import regroup_masks
 from tickdsl.pruning.rounds import prune
 from tickdsl.training.batch_statistics import STATISTICS_BATCH, STATISTICS_IMAGES, recompute_statistics
 from tickdsl.training.catalogue import architecture_options
@@ -164,6 +166,26 @@ def _overlap(step: Step, context: Context, folder: Path, prefixes: Mapping[str, 
     return _save_structure(overlap(network.graph, parts, step.args["at_least"]), context, step, folder)
 
 
+def _refill(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Step]) -> Metrics:
+    """The structure with whole filters in place of single weights."""
+    network = context.dense_network(step)
+    structure = context.structure(step.parents.get("structure"), network.graph)
+    state = context.weights(step.parents["weights"], structure, network.graph)
+    scoring = make_scoring_context(step, context, network, structure, state)
+    sample = Sample(total=SALIENCY_IMAGES, batch=SALIENCY_BATCH)
+    batches = scoring.batches(sample) if step.args["by"] == "saliency" else ()
+    with fixed_noise(step, context, "refill"):
+        refilled = refill_filters(scoring, step.args, batches)
+    return _save_structure(refilled, context, step, folder)
+
+
+def _regroup(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Step]) -> Metrics:
+    """The structure with dense blocks in place of single weights."""
+    network = context.dense_network(step)
+    structure = context.structure(step.parents.get("structure"), network.graph)
+    return _save_structure(regroup_masks(network.graph, structure, step.args), context, step, folder)
+
+
 def _grow(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Step]) -> Metrics:
     """The structure with pruned weights back in it."""
     network = context.dense_network(step)
@@ -189,7 +211,8 @@ def _random_structure(step: Step, context: Context, folder: Path, prefixes: Mapp
     if "match" in step.args:
         drawn = equal_cost_structure(network.graph, structure, stream, step.args["scope"], step.args["match"], base)
         return _save_structure(drawn, context, step, folder)
-    drawn = random_structure(network.graph, structure, stream, step.args.get("layers", ()), base)
+    in_blocks = step.args.get("form") == "blocks"
+    drawn = random_structure(network.graph, structure, stream, step.args.get("layers", ()), base, in_blocks)
     return _save_structure(drawn, context, step, folder)
 
 
@@ -273,6 +296,8 @@ _OPERATIONS: dict[str, Operation] = {
     "train": _train,
     "prune": _prune,
     "overlap": _overlap,
+    "refill": _refill,
+    "regroup": _regroup,
     "grow": _grow,
     "mix": changed_weights.mix,
     "perturb": changed_weights.perturb,

@@ -7,7 +7,7 @@ from typing import Any
 
 from tickdsl.lang import option_schemas, registries, syntax, vocabulary
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
-from tickdsl.lang.meaning import option_effects, rewinds, settings, sparse_training
+from tickdsl.lang.meaning import coarsening, option_effects, rewinds, settings, sparse_training
 from tickdsl.lang.meaning.arm_context import ArmContext
 from tickdsl.lang.meaning.default_notes import DefaultsReporter
 from tickdsl.lang.meaning.values import InvalidValueError, ValueReader
@@ -33,6 +33,10 @@ def tail(statement: syntax.Statement, context: ArmContext) -> model.Tail:
     match statement:
         case syntax.Overlap():
             return _overlap(statement, context)
+        case syntax.Refill():
+            return coarsening.refill(statement, context)
+        case syntax.Regroup():
+            return coarsening.regroup(statement, context)
         case syntax.Union():
             return _union(statement, context)
         case syntax.Recalibrate():
@@ -90,6 +94,8 @@ def check_order(earlier: Iterable[model.Tail], added: model.Tail, reader: ValueR
             Diagnostic("TD007", f"`overlap` must come before `{_keyword(earlier[0])}`", added.span, help=help)
         )
         raise InvalidValueError
+    if isinstance(added, model.Refill | model.Regroup):
+        _check_coarsening(earlier, added, reader)
     if isinstance(added, model.Union) and any(not isinstance(other, model.Overlap) for other in earlier):
         (first, *_) = (other for other in earlier if not isinstance(other, model.Overlap))
         message = f"`union` must come before `{_keyword(first)}`: it changes what was just pruned"
@@ -100,7 +106,7 @@ def check_order(earlier: Iterable[model.Tail], added: model.Tail, reader: ValueR
         message = f"`rewind mask` must come before `{_keyword(first)}`, which applies to the network with that mask"
         reader.report(Diagnostic("TD007", message, added.span, help="put it directly after the `prune`"))
         raise InvalidValueError
-    structural = (model.Overlap, model.Union, model.MaskOf)
+    structural = (model.Overlap, model.Union, model.MaskOf, model.Refill, model.Regroup)
     if isinstance(added, model.Recalibrate) and any(not isinstance(other, structural) for other in earlier):
         (first, *_) = (other for other in earlier if not isinstance(other, structural))
         message = f"`recalibrate` must come before `{_keyword(first)}`: it is the pruned network that it recalibrates"
@@ -115,6 +121,18 @@ def check_order(earlier: Iterable[model.Tail], added: model.Tail, reader: ValueR
         message = f"`distill` must come after `{_keyword(added)}`"
         reader.report(Diagnostic("TD007", message, added.span, help="swap the two statements"))
         raise InvalidValueError
+
+
+def _check_coarsening(earlier: Iterable[model.Tail], added: model.Refill | model.Regroup, reader: ValueReader) -> None:
+    """Raise InvalidValueError, after reporting it, if a `refill` or `regroup` does not come straight after the mask."""
+    for other in earlier:
+        if isinstance(other, model.Refill | model.Regroup):
+            message = f"`{_keyword(added)}` has nothing to do after `{_keyword(other)}`, which leaves no single weights"
+            raise _conflict_error(message, other, added, reader)
+        if not isinstance(other, model.Overlap | model.Union | model.MaskOf):
+            message = f"`{_keyword(added)}` must come before `{_keyword(other)}`: it changes what the prune has left"
+            reader.report(Diagnostic("TD007", message, added.span, help="put it directly after the `prune`"))
+            raise InvalidValueError
 
 
 def require_training(tail: model.Tail, where: str, reader: ValueReader) -> None:

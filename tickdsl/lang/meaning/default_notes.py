@@ -56,6 +56,11 @@ class DefaultsReporter:
         by = [f"by {resolved.by}"] if statement.by is None else []
         self._note("TD906", "prune", [*scope, *by], statement.span, separator=" … ")
 
+    def refill(self, statement: syntax.Refill, by: str) -> None:
+        """Note the default criterion of a `refill`."""
+        if statement.by is None:
+            self._note("TD907", "refill", [f"by {by}"], statement.span)
+
     def rewind(self, statement: syntax.Rewind, resolved: model.Rewind) -> None:
         """Note the default target of `rewind weights`; `rewind lr` always goes back to the start of its schedule."""
         if statement.to is None and resolved.what == "weights":
@@ -82,7 +87,7 @@ class DefaultsReporter:
 
     def options(
         self,
-        statement: syntax.Distill | syntax.Evolve | syntax.Elastic | syntax.Transfer | syntax.Compare,
+        statement: syntax.Regroup | syntax.Distill | syntax.Evolve | syntax.Elastic | syntax.Transfer | syntax.Compare,
         values: Mapping[str, Any],
         kinds: Mapping[str, OptionType],
     ) -> None:

@@ -185,8 +185,9 @@ def _rounds(
                     message = f"`{keyword}` cannot be used inside a `cycle`: it ends the pipeline"
                     reader.report(Diagnostic("TD007", message, statement.span, help="move it after the `cycle`"))
                 case (
-                    syntax.Overlap() | syntax.Union() | syntax.Recalibrate() | syntax.Grow()
-                    | syntax.Rewind() | syntax.Perturb() | syntax.Retrain() | syntax.Distill() | syntax.Evolve()
+                    syntax.Overlap() | syntax.Union() | syntax.Refill() | syntax.Regroup() | syntax.Recalibrate()
+                    | syntax.Grow() | syntax.Rewind() | syntax.Perturb() | syntax.Retrain() | syntax.Distill()
+                    | syntax.Evolve()
                 ):  # fmt: skip
                     if not has_prune:
                         raise _report_misplaced(statement, reader, suggest_cycle=not inside_cycle)

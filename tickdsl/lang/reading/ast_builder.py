@@ -206,6 +206,14 @@ class _Builder(Transformer[Token, syntax.File]):
     def union(self, meta: Meta, children: Children) -> syntax.Union:
         return syntax.Union(tuple(children), span=self._at(meta))
 
+    def refill(self, meta: Meta, children: Children) -> syntax.Refill:
+        unit, *rest = children
+        by, options = _length_and_options(rest)
+        return syntax.Refill(unit, by, options, span=self._at(meta))
+
+    def regroup(self, meta: Meta, children: Children) -> syntax.Regroup:
+        return syntax.Regroup(tuple(children), span=self._at(meta))
+
     def recalibrate(self, meta: Meta, children: Children) -> syntax.Recalibrate:
         return syntax.Recalibrate(span=self._at(meta))
 

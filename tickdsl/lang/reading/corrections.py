@@ -174,6 +174,8 @@ _EXAMPLES = {
     "train": "train 160ep lr=0.1 batch=128 milestones=[80ep, 120ep]",
     "prune": "prune filters global 20% x 8 by l1",
     "overlap": "overlap 2 of 2",
+    "refill": "refill filters by l1",
+    "regroup": "regroup groups=8",
     "union": "union of first, second",
     "recalibrate": "recalibrate",
     "grow": "grow weights all",

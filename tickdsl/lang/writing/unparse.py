@@ -187,6 +187,11 @@ def tail(node: model.Tail, arm: model.Arm, names: Sequence[str] = ()) -> str:
     match node:
         case model.Overlap(at_least):
             return f"overlap {at_least} of {arm.split.parts if arm.split else at_least}"
+        case model.Refill():
+            return _with(f"refill filters by {node.by}", {"extra": node.extra or None}, option_schemas.REFILL_OPTIONS)
+        case model.Regroup(groups, ratio, min_rows):
+            sizes = {"groups": groups, "ratio": ratio, "min-rows": min_rows}
+            return _with("regroup", sizes, option_schemas.REGROUP_OPTIONS)
         case model.Union():
             return f"union of {', '.join(names)}"
         case model.Recalibrate():

@@ -15,6 +15,7 @@ from tickdsl.plurals import plural
 from tickdsl.results.formatting import percent
 from tickdsl.tickets.errors import VerificationError
 from tickdsl.tickets.export_format import ExportFormat, ExportOptions, Subject, Verified
+from tickdsl.tickets.formats.block_form import network_to_export
 from tickdsl.tickets.formats.exported_program import (
     describe_file,
     dynamic_shapes,
@@ -49,11 +50,11 @@ def write_onnx(subject: Subject, path: Path, options: ExportOptions) -> tuple[st
     require_onnx()
     described = f"ONNX opset {OPSET}; {describe_file(subject.ticket, subject.network, raw=options.raw)}"
     if not options.int8:
-        _write_float(subject, path, raw=options.raw)
+        _write_float(subject, path, options)
         return (described,)
     with tempfile.TemporaryDirectory(prefix="tickdsl-") as folder:
         float_path = Path(folder) / "float.onnx"
-        _write_float(subject, float_path, raw=options.raw)
+        _write_float(subject, float_path, options)
         sizes = quantise_weights(float_path, path)
     layers = plural(sizes.tensors, "layer")
     return described, f"8-bit weights in {layers}: {sizes.bytes_after:,} bytes instead of {sizes.bytes_before:,}"
@@ -72,7 +73,7 @@ def verify_onnx(path: Path, subject: Subject, options: ExportOptions) -> Verifie
         raise VerificationError(f"with 8-bit weights, {path.name} has outputs that are not finite", "leave out --int8")
     with tempfile.TemporaryDirectory(prefix="tickdsl-") as folder:
         float_path = Path(folder) / path.name
-        _write_float(subject, float_path, raw=options.raw)
+        _write_float(subject, float_path, options)
         verified, before = verify_outputs(float_path, subject, options)
     task = find_task(subject.ticket.task)
     if test.targets is None and task is CLASSIFY:
@@ -108,20 +109,20 @@ def require_onnx() -> None:
             )
 
 
-def _write_float(subject: Subject, path: Path, *, raw: bool) -> None:
-    network = subject.network
+def _write_float(subject: Subject, path: Path, options: ExportOptions) -> None:
+    network = network_to_export(subject, options)
     num_bytes = sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
     if num_bytes > _MAX_BYTES:
         raise TickdslError(
             f"an ONNX file holds less than 2 GiB, and the weights take {num_bytes / 2**30:.1f} GiB",
             "use `--format pt2`",
         )
-    program = export_program(network, subject.ticket.preprocessing, raw=raw, task=subject.ticket.task)
+    program = export_program(network, subject.ticket.preprocessing, raw=options.raw, task=subject.ticket.task)
     exported = _translate(program, subject)
     for node in exported.model.graph.all_nodes():
         node.metadata_props.clear()  # paths of source files, among others
     exported.model.metadata_props.clear()
-    exported.model.metadata_props.update(file_metadata(subject.ticket, raw=raw))
+    exported.model.metadata_props.update(file_metadata(subject.ticket, raw=options.raw))
     exported.model.producer_name = "tickdsl"
     exported.save(str(path), external_data=False)
 
@@ -162,4 +163,4 @@ def _cost(lost: float) -> str:
     return f"which {verb} {100 * abs(lost):.2f} points"
 
 
-ONNX = ExportFormat("onnx", ".onnx", frozenset({"raw", "int8"}), write_onnx, verify_onnx)
+ONNX = ExportFormat("onnx", ".onnx", frozenset({"raw", "int8", "blocks"}), write_onnx, verify_onnx)

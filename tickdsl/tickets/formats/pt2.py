@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from tickdsl.tickets.export_format import ExportFormat, ExportOptions, Subject
+from tickdsl.tickets.formats.block_form import network_to_export
 from tickdsl.tickets.formats.exported_program import describe_file, export_program, quiet_torch
 from tickdsl.tickets.formats.metadata import file_metadata
 from tickdsl.tickets.formats.portable_verification import verify_portable
@@ -20,7 +21,8 @@ METADATA_FILE = "ticket.json"
 def write_pt2(subject: Subject, path: Path, options: ExportOptions) -> tuple[str, ...]:
     """Write a ticket and its metadata to `path`, and describe it. Raises TickdslError as `export_program` does."""
     preprocessing = subject.ticket.preprocessing
-    program = export_program(subject.network, preprocessing, raw=options.raw, task=subject.ticket.task)
+    network = network_to_export(subject, options)
+    program = export_program(network, preprocessing, raw=options.raw, task=subject.ticket.task)
     metadata = json.dumps(file_metadata(subject.ticket, raw=options.raw), indent=1)
     # Into memory: where a disk is full, torch's writer ends the process.
     content = io.BytesIO()
@@ -38,4 +40,4 @@ def read_pt2_metadata(path: Path) -> dict[str, str]:
     return metadata
 
 
-PT2 = ExportFormat("pt2", ".pt2", frozenset({"raw"}), write_pt2, verify_portable)
+PT2 = ExportFormat("pt2", ".pt2", frozenset({"raw", "blocks"}), write_pt2, verify_portable)
