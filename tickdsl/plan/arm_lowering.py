@@ -15,12 +15,8 @@ import attrs
 import networkx as nx
 
 from tickdsl.moments import INIT, Moment
-<<<<<<< HEAD
 from tickdsl.plan.coarsening import coarsening_args, has_dense_blocks
-from tickdsl.plan.criterion_controls import CRITERION_CONTROLS
-=======
 from tickdsl.plan.criterion_controls import CRITERION_CONTROLS, starts_from_dense_weights
->>>>>>> origin/main
 from tickdsl.plan.measurement_steps import MeasurementContext, measurement_steps
 from tickdsl.plan.model import (
     Arm,

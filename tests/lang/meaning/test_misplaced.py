@@ -14,12 +14,8 @@ STATEMENTS = {
     "plan": "plan 1", "let": "let n = 2", "include": 'include "other.plan"', "seeds": "seeds 3",
     "sweep": "sweep s in [local, global]", "model": "model small-cnn", "data": "data digits",
     "split": "split classes 2", "train": "train 3ep", "prune": "prune weights 20%", "overlap": "overlap",
-<<<<<<< HEAD
-    "recalibrate": "recalibrate", "grow": "grow weights all", "union": "union of other",
-=======
     "union": "union of a, b", "refill": "refill filters", "regroup": "regroup groups=4",
     "recalibrate": "recalibrate", "grow": "grow weights all",
->>>>>>> origin/main
     "perturb": "perturb 5%", "evolve": "evolve weights 30%",
     "rewind": "rewind lr", "retrain": "retrain linear", "distill": "distill from dense",
     "stretch": "stretch to vgg19", "squeeze": "squeeze to vgg11", "transfer": "transfer to digits",
@@ -29,13 +25,8 @@ STATEMENTS = {
 }  # fmt: skip
 #: What a cycle is made of.
 IN_CYCLES = {
-<<<<<<< HEAD
-    "prune", "overlap", "union", "recalibrate", "grow", "rewind", "perturb", "retrain", "distill", "evolve", "stretch",
-    "squeeze", "transfer", "cycle",
-=======
     "prune", "overlap", "union", "refill", "regroup", "recalibrate", "grow", "rewind", "perturb", "retrain", "distill",
     "evolve", "stretch", "squeeze", "transfer", "cycle",
->>>>>>> origin/main
 }  # fmt: skip
 PLACES = {
     "cycle": "cycle 2 {{ prune weights 20%; {}; rewind lr }}\n",
