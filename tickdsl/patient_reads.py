@@ -17,6 +17,9 @@ _TRANSIENT = frozenset(
 )
 #: Seconds to wait before each further attempt.
 _DELAYS = (0.05, 0.3, 1.5)
+_LOOK_SECONDS = 0.2
+#: How long what another machine has written may be invisible: network disks keep the entries of folders for a while.
+VISIBILITY_SECONDS = 60.0
 
 
 def patiently(read: Callable[[], T]) -> T:
@@ -29,6 +32,16 @@ def patiently(read: Callable[[], T]) -> T:
                 raise
             time.sleep(delay)
     return read()
+
+
+def appears(exists: Callable[[], bool], seconds: float) -> bool:
+    """Whether something exists, or comes to exist within `seconds`, as on network disks, which show things late."""
+    deadline = time.monotonic() + seconds
+    while not exists():
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_LOOK_SECONDS)
+    return True
 
 
 def file_digest(path: Path) -> str:

@@ -11,9 +11,18 @@ from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.lang.writing.literals import percent
-from tickdsl.plan.model import Arm, Matching, Prune, ToCost
+from tickdsl.plan.model import Arm, Matching, Prune, ToCost, Zeroing
+from tickdsl.plan.search_steps import SEARCHED
 from tickdsl.plurals import plural
-from tickdsl.pruning.cost_targets import COUNTS, TARGET_WORDS, TOLERANCE, cost_metrics, unreachable, weights_to_remove
+from tickdsl.pruning.cost_targets import (
+    COUNTS,
+    MEASURED_WORDS,
+    TARGET_WORDS,
+    TOLERANCE,
+    cost_metrics,
+    unreachable,
+    weights_to_remove,
+)
 from tickdsl.pruning.removal_order import RemovalOrder, prune_to_count, unranked_order
 from tickdsl.pruning.round_forecast import MAX_OPEN_ENDED_ROUNDS, forecast_rounds, max_rounds, rounds_until
 from tickdsl.pruning.scope import LAYERS
@@ -37,6 +46,9 @@ def check_ceiling(traced: TracedPrune) -> Iterator[Diagnostic]:
             help="use a share per round, `20% x 4`, or end the rounds by the cost: `20% until flops < 50%`",
         )
         return
+    if amount.cost in MEASURED_WORDS:
+        yield from _check_latency(traced)
+        return
     graph, base, args = traced.graph, traced.base, traced.raw_args((prune.times or 1) - 1)
     try:
         if prune.unit == "weights":
@@ -58,6 +70,48 @@ def check_ceiling(traced: TracedPrune) -> Iterator[Diagnostic]:
     )
 
 
+def _check_latency(traced: TracedPrune) -> Iterator[Diagnostic]:
+    """Check a target in latency as far as it is known before it is measured (TD460, TD461); note what it means."""
+    prune, amount = traced.prune, traced.prune.amount
+    assert isinstance(amount, ToCost)
+    clause = None
+    if prune.scope == SEARCHED:
+        clause = f"`{SEARCHED}`"
+    elif prune.settles is not None:
+        clause = "`until mask-distance`"
+    elif isinstance(prune.via, Zeroing):
+        clause = "`via zeroing`"
+    if clause is not None:
+        yield Diagnostic(
+            "TD460",
+            f"{clause} cannot be combined with {_target(prune)}: it selects again and again in a training",
+            traced.amount_span,
+            help="use a target in FLOPs, or a share",
+        )
+        return
+    try:
+        order = unranked_order(traced.graph, traced.base, traced.raw_args((prune.times or 1) - 1))
+    except TickdslError as error:
+        yield Diagnostic("TD404", error.message, traced.amount_span, help=error.hint)
+        return
+    count = COUNTS["flops"]
+    dense = count(traced.graph, Structure.dense(traced.graph))
+    ceiling = 1 - count(traced.graph, order.first(len(order.sequence))) / dense
+    if ceiling < float(amount.share):
+        yield Diagnostic(
+            "TD461",
+            f"{_target(prune)} may be out of reach: at most {_rounded(ceiling)} of the multiply-adds can be removed",
+            traced.amount_span,
+            help="lower the target, exclude fewer layers, or prune another unit",
+        )
+    yield Diagnostic(
+        "TD433",
+        f"{_target(prune)} removes {percent(amount.share)} of the time of one input, predicted from layers that "
+        "the run measures on its machine",
+        traced.amount_span,
+    )
+
+
 def _cure(error: TickdslError, amount: ToCost) -> str:
     hint = "lower the target, exclude fewer layers, or prune another unit"
     return error.hint if amount.cost == "params" and error.hint is not None and "last weight" in error.message else hint
@@ -71,7 +125,7 @@ def check_rounds(arm: Arm, graph: ModelGraph) -> Iterator[Diagnostic]:
     """
     for index, group in arm.distinct_rounds.items():
         prune = group.prune
-        if not isinstance(prune.amount, ToCost):
+        if not isinstance(prune.amount, ToCost) or prune.amount.cost in MEASURED_WORDS:
             continue
         traced = TracedPrune(arm, prune, graph, is_first=index == 0, is_only=False)
         try:
@@ -178,6 +232,8 @@ def _most_removed_by(traced: TracedPrune, target: str) -> float:
         return 0 if target == "flops" else float(_units_removed(traced))
     order = unranked_order(graph, traced.base, {**traced.raw_args(), "multiple": 1})
     all_of_it = float(whole - count(graph, order.first(len(order.sequence))))
+    if isinstance(prune.amount, ToCost) and prune.amount.cost in MEASURED_WORDS:
+        return all_of_it
     if isinstance(prune.amount, ToCost) and prune.amount.cost == target:
         dense = count(graph, Structure.dense(graph))
         return min(all_of_it, float(prune.amount.share) * dense + _largest_entry(traced))

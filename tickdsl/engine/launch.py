@@ -37,6 +37,7 @@ from tickdsl.engine.workers.ray_options import RayOptions
 from tickdsl.engine.workers.ray_start import require_one_device, start_on_cluster
 from tickdsl.engine.workers.worker_group import WorkerGroup
 from tickdsl.errors import TickdslError
+from tickdsl.patient_reads import VISIBILITY_SECONDS
 from tickdsl.plan.model import Plan, as_json
 from tickdsl.plan.study import Study
 from tickdsl.plugins import code_allowed
@@ -141,6 +142,7 @@ def _launch(
         checkpoint_seconds=options.checkpoint_seconds,
         stack=1 if options.deterministic else options.stack,
         deterministic=options.deterministic,
+        visibility_seconds=VISIBILITY_SECONDS if options.workers or options.worker else 0.0,
         allow_code=code_allowed(),
         generation=generation,
     )
@@ -170,6 +172,7 @@ def _launch(
             pause_note=f"which is paused; continue it with `tickdsl resume {shlex.quote(str(paths.folder.resolve()))}`",
             step_cost=step_cost(study, options.data),
             says_who_is_first=options.worker is None,
+            visibility_seconds=settings.visibility_seconds,
             stack=settings.stack or default_stack(device.type),
         )
 

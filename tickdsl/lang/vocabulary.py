@@ -39,6 +39,7 @@ CLOSED_WORDS: dict[str, dict[str, str]] = {
     "COST": {
         "flops": "a share of the dense network's multiply-adds",
         "params": "a share of the dense network's parameters",
+        "latency": "a share of the time that the dense network takes for one input on the machine that prunes",
     },
     "WHAT": {
         "lr": "keep the weights and replay the recipe from that moment",

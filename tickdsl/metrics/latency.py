@@ -21,6 +21,8 @@ _WARM_UP = 3
 #: The minimum duration of a round, far above the clock's resolution, and of all rounds together.
 _MIN_ROUND_SECONDS, _MIN_TOTAL_SECONDS = 0.01, 0.5
 _MIN_ROUNDS = 5
+#: The duration of a round where many calls are timed.
+_SHORT_ROUND_SECONDS = 0.002
 
 
 def measure_latency(
@@ -53,6 +55,24 @@ def measure_latency(
     return {**figures, f"{LATENCY}.batch.size": len(images)}
 
 
+def time_call(call: Callable[[], object], device: torch.device, between: Callable[[], None] = lambda: None) -> float:
+    """The seconds that a call takes, as a median of short rounds; for tables of many small layers.
+
+    Timed like `measure_latency`, in a tenth of the time: rounds of 2 ms, at least five. `between` is called between
+    rounds.
+    """
+    clock = _clock(device)
+    with _single_thread(device), torch.inference_mode():
+        for _ in range(_WARM_UP):
+            call()
+        calls = max(1, math.ceil(_SHORT_ROUND_SECONDS / max(_seconds_per_call(call, 1, clock), 1e-6)))
+        rounds = []
+        for _ in range(_MIN_ROUNDS):
+            between()
+            rounds.append(_seconds_per_call(call, calls, clock))
+    return statistics.median(rounds)
+
+
 def _time_rounds(call: Callable[[], None], clock: Callable[[], float], between: Callable[[], None]) -> list[float]:
     """The seconds per call of each round."""
     for _ in range(_WARM_UP):
@@ -66,7 +86,7 @@ def _time_rounds(call: Callable[[], None], clock: Callable[[], float], between: 
     return seconds
 
 
-def _seconds_per_call(call: Callable[[], None], times: int, clock: Callable[[], float]) -> float:
+def _seconds_per_call(call: Callable[[], object], times: int, clock: Callable[[], float]) -> float:
     started = clock()
     for _ in range(times):
         call()

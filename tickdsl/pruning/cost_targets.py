@@ -19,6 +19,9 @@ Count = Callable[[ModelGraph, Structure], int]
 
 #: What a target counts, in words.
 TARGET_WORDS: Mapping[str, str] = {"flops": "FLOPs", "params": "parameters"}
+#: Costs that only plans know, measured on the machine that prunes.
+MEASURED_WORDS: Mapping[str, str] = {"latency": "latency"}
+COST_WORDS: Mapping[str, str] = {**TARGET_WORDS, **MEASURED_WORDS}
 #: Shares that differ by less are equal: an amount of 50% is reached by exactly half.
 TOLERANCE = 1e-12
 
@@ -81,15 +84,17 @@ def unreachable(
     """
     dense = count(graph, Structure.dense(graph))
     ceiling = math.floor(1000 * (1 - count(graph, smallest) / dense)) / 10
-    costs = macs_by_module(graph, smallest) if target == "flops" else params_by_module(graph, smallest)
+    costs = params_by_module(graph, smallest) if target == "params" else macs_by_module(graph, smallest)
+    whole = dense if target in TARGET_WORDS else sum(macs_by_module(graph, Structure.dense(graph)).values())
+    unit = "" if target in TARGET_WORDS else " of the FLOPs"
     largest = sorted(costs, key=lambda path: -costs[path])[:3]
     held = [
-        f"`{path}` keeps {100 * costs[path] / dense:.1f}% ({_why_held(graph, path, args)})"
+        f"`{path}` keeps {100 * costs[path] / whole:.1f}%{unit} ({_why_held(graph, path, args)})"
         for path in largest
-        if costs[path] > 0.001 * dense
+        if costs[path] > 0.001 * whole
     ]
     return TickdslError(
-        f"{100 * share:.6g}% of the {TARGET_WORDS[target]} cannot be removed: at most {ceiling:g}% can"
+        f"{100 * share:.6g}% of the {COST_WORDS[target]} cannot be removed: at most {ceiling:g}% can"
         + (f"; {', '.join(held)}" if held else ""),
         "lower the amount, exclude fewer layers, or prune another unit (`channels` are all of them)",
     )

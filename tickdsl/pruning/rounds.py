@@ -8,7 +8,7 @@ from typing import Any
 from tickdsl.errors import TickdslError
 from tickdsl.graph.structure import Structure
 from tickdsl.pruning.allocation import resolve_amounts
-from tickdsl.pruning.cost_targets import COUNTS, TARGET_WORDS
+from tickdsl.pruning.cost_targets import COST_WORDS, COUNTS
 from tickdsl.pruning.criteria import ScoringContext
 from tickdsl.pruning.ranked_order import removal_order
 from tickdsl.pruning.removal_order import prune_to_count, prune_to_target
@@ -24,15 +24,18 @@ def prune(context: ScoringContext, args: Mapping[str, Any], matched_structure: S
     would remove nothing, the amount is out of reach, or the criterion cannot rank the units.
     """
     target, multiple = str(args.get("of")), args.get("multiple", 1)
-    is_cost = target in TARGET_WORDS
+    is_cost = target in COST_WORDS
     if args["unit"] == "weights" or not (is_cost or multiple > 1):
         return prune_units(context, args, matched_structure)
     order = removal_order(context, args, multiple)
     if is_cost:
-        pruned = prune_to_target(order, context.graph, args, args["to"], target, COUNTS[target])
+        count = {**COUNTS, **context.costs}.get(target)
+        if count is None:
+            raise TickdslError(f"the {COST_WORDS[target]} is known only where it is measured, in the run")
+        pruned = prune_to_target(order, context.graph, args, args["to"], target, count)
         if pruned == context.structure:
             raise TickdslError(
-                f"this round would remove nothing: {100 * args['to']:.6g}% of the {TARGET_WORDS[target]} are gone "
+                f"this round would remove nothing: {100 * args['to']:.6g}% of the {COST_WORDS[target]} are gone "
                 "already",
                 "use a higher target, or fewer rounds",
             )

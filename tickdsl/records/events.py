@@ -47,8 +47,9 @@ class Event:
 class ArmInfo:
     """An arm of the resolved plan; `levels` is the number of rounds, without the dense level 0.
 
-    `target` maps `flops` or `params` to the share of the dense network's that is to be gone after the last round, if
-    the arm prunes to such a target. `units` are those that its prunes remove; events of earlier versions have none.
+    `target` maps `flops`, `params` or `latency` to the share of the dense network's that is to be gone after the last
+    round, if the arm prunes to such a target. `units` are those that its prunes remove; events of earlier versions have
+    none.
     """
 
     id: str

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 from tickdsl.records.files import disk_error, write_atomically
 from tickdsl.records.process import host_name
 
-#: Yes or no, or a number.
-Answer = TypeVar("Answer", bool, float)
+#: Yes or no, a number, or several numbers.
+Answer = TypeVar("Answer", bool, float, list[float])
 
 
 class KeptChoices:
@@ -23,7 +23,7 @@ class KeptChoices:
     `folder` cannot be written.
     """
 
-    def __init__(self, folder: Path, log: Callable[[str, bool | float], None] = lambda question, answer: None) -> None:
+    def __init__(self, folder: Path, log: Callable[[str, Any], None] = lambda question, answer: None) -> None:
         self._folder = folder
         self._log = log
         self._answers: dict[str, Any] = {}

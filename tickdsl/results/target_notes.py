@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from tickdsl.percentages import percent
 from tickdsl.results.state import RunState
@@ -15,6 +16,8 @@ def target_notes(state: RunState) -> Iterator[str]:
     """For each arm with such a target, what its last round has removed of the dense network's FLOPs or parameters."""
     for arm in state.arms:
         for cost, target in arm.target.items():
+            if cost == "latency":
+                yield from _latency_notes(state, arm.id, target)
             if cost not in _COSTS:
                 continue  # of a later version
             field, words = _COSTS[cost]
@@ -34,3 +37,31 @@ def target_notes(state: RunState) -> Iterator[str]:
                     f"{arm.id}: `to {100 * target:.6g}% of {cost}` ends with {reached} of the {words} removed, less "
                     "than one unit (or `multiple`) beyond the target"
                 )
+
+
+def _latency_notes(state: RunState, arm: str, target: float) -> Iterator[str]:
+    """What the networks of an arm take after its last prune to a share of the latency: predicted, and measured."""
+    smallest: dict[int | None, dict[str, Any]] = {}
+    is_stored = False
+    for step in state.steps.values():
+        metrics = step.metrics
+        if step.info.operation == "prune" and arm in step.info.arms and "latency_predicted" in metrics:
+            is_stored |= step.info.stored
+            known = smallest.get(step.info.seed)
+            if known is None or metrics["latency_predicted"] < known["latency_predicted"]:
+                smallest[step.info.seed] = dict(metrics)
+    if smallest:
+        predicted, measured, dense = (
+            _milliseconds([metrics[f"latency_{name}"] for metrics in smallest.values()])
+            for name in ("predicted", "measured", "dense")
+        )
+        where = f" (on {state.run.host})" if state.run is not None and not is_stored else ""
+        yield (
+            f"{arm}: `to {100 * target:.6g}% of latency` ends with {predicted} ms per input as predicted and "
+            f"{measured} ms as measured, of {dense} ms of the dense network{where}"
+        )
+
+
+def _milliseconds(seconds: list[float]) -> str:
+    low, high = f"{1000 * min(seconds):.3g}", f"{1000 * max(seconds):.3g}"
+    return low if low == high else f"{low} to {high}"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
-#: Yes or no, or a measured number.
-Answer = TypeVar("Answer", bool, float)
+#: Yes or no, a measured number, or several.
+Answer = TypeVar("Answer", bool, float, list[float])
 
 
 class MeasuredChoices(Protocol):

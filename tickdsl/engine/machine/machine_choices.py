@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import attrs
 
@@ -44,8 +45,9 @@ class _StoreThenCache:
 def machine_choices(store: Path, log: Callable[[str], None]) -> MeasuredChoices:
     """The choices of this machine for the results in `store`; `log` receives a message for each choice."""
 
-    def log_choice(question: str, answer: bool | float) -> None:
-        log(describe_choice(question, answer))
+    def log_choice(question: str, answer: Any) -> None:
+        if not isinstance(answer, list):  # tables of latencies are long
+            log(describe_choice(question, answer))
 
     try:
         cache = graph_cache_dir().with_name("choices")
@@ -91,5 +93,6 @@ _DESCRIPTIONS: tuple[tuple[str, Callable[[bool | float, re.Match[str]], str]], .
         r"times that a step of (?P<count>\d+) trainings in one is faster than of one by one, on (?P<subject>.*)",
         lambda speedup, match: f"{match['count']} trainings stacked are {speedup:.2f} times as fast",
     ),
+    (r"network latency of (?P<subject>.*)", lambda seconds, _: f"latency {1000 * seconds:.3g} ms"),
     (r"(?P<subject>sparse linear .*)", lambda faster, _: f"sparse kernel {'faster' if faster else 'not faster'}"),
 )

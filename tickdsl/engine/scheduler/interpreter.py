@@ -49,7 +49,8 @@ class Interpreter:
     `step_cost` estimates the cost of a step by its key, in any unit. `stack` is the number of trainings of equal shape
     that a worker may get together. `pause_note` tells other runs that wait for a result of this one how to continue it
     while it is paused. `says_who_is_first`: whether to log that another run with this store has a step in hand, which
-    workers that share a run expect. `clock` returns seconds, for how often other runs are looked at.
+    workers that share a run expect. `visibility_seconds`: how long results of other machines may be invisible.
+    `clock` returns seconds, for how often other runs are looked at.
     """
 
     study: Study
@@ -59,6 +60,7 @@ class Interpreter:
     step_cost: Callable[[str], float] = lambda key: 1.0
     stack: int = 1
     says_who_is_first: bool = True
+    visibility_seconds: float = 0.0
     pause_note: str = "which is paused"
     clock: Callable[[], float] = time.monotonic
     names: dict[str, str] = attrs.field(init=False)
@@ -74,7 +76,7 @@ class Interpreter:
 
     def __attrs_post_init__(self) -> None:
         self.names = short_step_names(self.study)
-        self._results = ResultIndex(self.store, self.emit, self.names)
+        self._results = ResultIndex(self.store, self.emit, self.names, self.visibility_seconds)
         self._reports = WorkerReports(self.emit, self.names)
         self._peers = PeerRuns(self.store, self._log_held, self.clock)
         self._run_control = RunControl(self.control, self.emit, self._running.keys, self._note_pause)

@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 
 from tickdsl.engine.scheduler.event_builders import scalar_metrics, tested_figures
+from tickdsl.patient_reads import appears
 from tickdsl.records import events
 from tickdsl.records.store import Store
 
@@ -16,12 +17,14 @@ from tickdsl.records.store import Store
 class ResultIndex:
     """The metrics of all known results, by key; each key is looked up in the store once.
 
-    `names` are the short names of the steps.
+    `names` are the short names of the steps. `visibility_seconds`: how long a result that a worker has just stored may
+    be invisible here.
     """
 
     store: Store
     emit: Callable[[events.Event], None]
     names: Mapping[str, str]
+    visibility_seconds: float = 0.0
     _metrics: dict[str, Mapping[str, Any]] = attrs.field(init=False, factory=dict)
     _absent: set[str] = attrs.field(init=False, factory=set)
     _verified: set[str] = attrs.field(init=False, factory=set)
@@ -46,6 +49,8 @@ class ResultIndex:
 
         Only scalar metrics and the figures of tests are kept in memory; the history of a training stays in the store.
         """
+        if status == "done":
+            appears(lambda: self.store.check(key, hashes=False), self.visibility_seconds)
         record = self.record(key)
         if record is None:
             return False

@@ -21,6 +21,7 @@ from tickdsl.errors import TickdslError
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import compact, slice_state_dict
+from tickdsl.patient_reads import appears
 from tickdsl.plan.steps import Step, structure_of
 from tickdsl.pruning.transfer import transfer_structure
 from tickdsl.records.canonical import canonical_json
@@ -75,8 +76,11 @@ class Context:
         return transfer_structure(_load_structure(str(result.folder / STRUCTURE), digest), graph)
 
     def result(self, key: str) -> Result:
-        """The result of a step, with the content of its files verified."""
-        if not self.store.check(key):
+        """The result of a step, with the content of its files verified.
+
+        Raises TickdslError if there is none, also after the time for which one of another machine may be invisible.
+        """
+        if not appears(lambda: self.store.check(key), self.settings.visibility_seconds):
             raise TickdslError(
                 f"the result {key[:8]}, which this step needs, is damaged or was removed",
                 "run the plan again to compute it again",

@@ -17,6 +17,7 @@ from tickdsl.engine.steps.early_bird import prune_when_settled
 from tickdsl.engine.steps.elastic_layers import carried_from, with_own_layers
 from tickdsl.engine.steps.fixed_noise import fixed_noise
 from tickdsl.engine.steps.initial_weights import verify_weights
+from tickdsl.engine.steps.latency_targets import latency_metrics, latency_of_target, with_latency
 from tickdsl.engine.steps.network_size import structure_metrics
 from tickdsl.engine.steps.pruning_in_steps import prune_in_steps
 from tickdsl.engine.steps.result_files import STRUCTURE, save_data_description, save_weights
@@ -151,9 +152,11 @@ def _prune(step: Step, context: Context, folder: Path, prefixes: Mapping[str, St
     if is_search(step):
         pruned, search_metrics = search_and_prune(step, context, scoring, matched)
         return {**_save_structure(pruned, context, step, folder), **search_metrics}
+    predicted = latency_of_target(step, context, network)
     with fixed_noise(step, context, "prune"):
-        pruned = prune(scoring, step.args, matched)
-    return _save_structure(pruned, context, step, folder)
+        pruned = prune(scoring if predicted is None else with_latency(scoring, predicted), step.args, matched)
+    latencies = {} if predicted is None else latency_metrics(predicted, context, network, pruned)
+    return {**_save_structure(pruned, context, step, folder), **latencies}
 
 
 def _overlap(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Step]) -> Metrics:

@@ -23,6 +23,8 @@ class Settings:
     stack: int | None = 1
     #: Whether to use only algorithms that give the same bits each time.
     deterministic: bool = False
+    #: How long results of other machines may be invisible here; 0: there are none.
+    visibility_seconds: float = 0.0
     #: Whether quoted names in plans may run code.
     allow_code: bool = False
     #: What a run with `--fresh` makes anew; None: stored results are used.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 import platform
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,10 @@ import torch
 
 from tickdsl import __version__
 from tickdsl.errors import TickdslError
+from tickdsl.patient_reads import VISIBILITY_SECONDS, appears
 from tickdsl.plan.plugin_code import named_plugins
 from tickdsl.plan.study import Study
 from tickdsl.plugins import allow_code, code_identity, is_plugin
-
-#: How long a file that another machine has just written may be invisible: network file systems cache directories.
-VISIBILITY_SECONDS = 20.0
 
 
 @attrs.frozen
@@ -100,14 +97,13 @@ def _code_problems(needs: NodeNeeds) -> list[str]:
 
 def _appears(path: Path) -> bool:
     """Whether a file exists, or appears within VISIBILITY_SECONDS if its folder does."""
-    deadline = time.monotonic() + VISIBILITY_SECONDS
-    while not path.exists():
-        if not path.parent.is_dir() or time.monotonic() > deadline:
-            return False
-        time.sleep(0.2)
+
+    def exists() -> bool:
         if path.parent.is_dir():
             list(path.parent.iterdir())  # makes NFS ask the server
-    return True
+        return path.exists()
+
+    return appears(exists, VISIBILITY_SECONDS if path.parent.is_dir() else 0.0)
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -124,6 +124,8 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD457": ("nothing-to-grow", "error"),
     "TD458": ("search-needs-judge", "error"),
     "TD459": ("union-mismatch", "error"),
+    "TD460": ("latency-in-training", "error"),
+    "TD461": ("latency-hardly-reached", "warning"),
     "TD467": ("balanced-twice", "warning"),
     "TD468": ("class-weights-mismatch", "error"),
     "TD469": ("unfit-augmentation", "error"),

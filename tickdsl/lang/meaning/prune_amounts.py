@@ -14,7 +14,7 @@ from tickdsl.plan import model
 from tickdsl.plurals import plural
 
 #: The costs that a target can be a share of, in words.
-COST_WORDS = {"flops": "FLOPs", "params": "parameters"}
+COST_WORDS = {"flops": "FLOPs", "params": "parameters", "latency": "latency"}
 
 
 def amount(
@@ -78,10 +78,12 @@ def _cost(written: syntax.TargetAmount, unit: str, reader: ValueReader) -> str |
     if written.cost is None:
         return None
     cost = reader.word(written.cost, vocabulary.COSTS, "cost")
-    if cost == "flops" and unit == "weights":
+    if cost in ("flops", "latency") and unit == "weights":
         raise reader.report_error(
             "TD432",
-            "masks of single weights save no multiply-adds, so `prune weights` reaches no target in FLOPs",
+            "masks of single weights save no multiply-adds, so `prune weights` reaches no target in FLOPs"
+            if cost == "flops"
+            else "masks of single weights save no time, so `prune weights` reaches no target in latency",
             written.cost,
             help="prune filters, neurons or layers, or use `to … of params`",
         )

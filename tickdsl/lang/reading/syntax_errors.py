@@ -44,7 +44,7 @@ _TERMINAL_LABELS = {
     "RSQB": "`]`",
     "DOLLAR": "a variable `$name`",
     "COLON": "`:`",
-    "COST": "a cost (flops or params)",
+    "COST": "a cost (flops, params or latency)",
 }
 _CLOSED_WORDS = {
     "UNIT": vocabulary.UNITS,

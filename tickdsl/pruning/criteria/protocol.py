@@ -56,7 +56,7 @@ class ScoringContext:
     the outputs of the network and the targets of a batch to their mean loss; `logits` tells whether these outputs are
     logits, which a temperature divides. `origin` is the state dict that changes of weights are measured from, for the
     same compact network. With `phases`, parts of the network are trained in turn; a weight is scored by the loss of the
-    phase that trains it.
+    phase that trains it. `costs` count what is left of costs that are measured on this machine: `latency`.
     """
 
     graph: ModelGraph
@@ -70,6 +70,7 @@ class ScoringContext:
     logits: bool = True
     origin: Mapping[str, Tensor] | None = None
     phases: Sequence[Phase] = ()
+    costs: Mapping[str, Callable[[ModelGraph, Structure], int]] = attrs.field(factory=dict)
 
     def __attrs_post_init__(self) -> None:
         object.__setattr__(self, "state", masked_state(self.graph, self.structure, self.state))
