@@ -32,6 +32,7 @@ from tickdsl.tickets.rebuilding import dense_network_of, probe_outputs, run_prob
 from tickdsl.tickets.ticket import Ticket
 from tickdsl.tickets.ticket_file import open_ticket, write_ticket
 from tickdsl.tickets.token_preprocessing import TokenPreprocessing
+from tickdsl.tickets.verification import compare_accuracy
 from tickdsl.training.evaluation import evaluate
 from tickdsl.training.models import create
 from tickdsl.training.tasks import find_task
@@ -153,6 +154,22 @@ def test_a_file_that_computes_something_else_is_refused(suffix: str, tmp_path: P
         subject.network.encode.weight[0, 0] += 1.0  # type: ignore[index,union-attr,operator]
     with pytest.raises(VerificationError, match=r"the outputs of .* differ from those of its network"):
         form.verify(path, subject, ExportOptions())
+
+
+def test_tokens_are_no_images_in_messages(tmp_path: Path) -> None:
+    subject, path = subject_of("reader"), tmp_path / "t.pt2"
+    with torch.no_grad():
+        right = subject.network(subject.ticket.preprocess(subject.test.inputs)).argmax(1)
+    known = attrs.evolve(subject, test=TestInputs(subject.test.inputs, right))
+    for accuracy, expected in ((1.0, "on 64 test sequences: 100.00%"), (0.5, "of the test sequences")):
+        judged = attrs.evolve(known, ticket=attrs.evolve(known.ticket, metrics={"accuracy": accuracy}))
+        correct = torch.ones(64, dtype=torch.bool)
+        if accuracy == 1.0:
+            assert expected in compare_accuracy(path, judged, correct).sentence
+        else:
+            with pytest.raises(VerificationError, match=expected) as raised:
+                compare_accuracy(path, judged, correct)
+            assert "32 sequences are classified differently" in raised.value.message
 
 
 def test_metadata_say_what_goes_in_and_comes_out(tmp_path: Path) -> None:

@@ -221,8 +221,9 @@ def compare_accuracy(path: Path, subject: Subject, correct: Tensor, *, exact: bo
     """
     stored, flags = subject.ticket.metrics.get("accuracy"), subject.ticket.metrics.get("correct")
     right, count = int(correct.sum()), len(correct)
+    unit = subject.ticket.preprocessing.unit
     accuracy = right / count
-    tested = f"verified in a fresh process on {plural(count, 'test image')}: {percent(accuracy, 2)}"
+    tested = f"verified in a fresh process on {plural(count, f'test {unit}')}: {percent(accuracy, 2)}"
     if stored is None:
         return Verified(accuracy, f"{tested}; no accuracy is stored")
     differing = abs(right - round(stored * count))
@@ -230,14 +231,14 @@ def compare_accuracy(path: Path, subject: Subject, correct: Tensor, *, exact: bo
         ours = decode_flags(encode_flags(correct.to(torch.uint8).numpy().tobytes()))
         differing = (ours ^ decode_flags(flags)).bit_count()
     if not differing:
-        same = ", and the same images are right" if flags is not None else ""
+        same = f", and the same {unit}s are right" if flags is not None else ""
         return Verified(accuracy, f"{tested}, as stored{same}")
-    others = f"{plural(differing, 'image')} {agreeing(differing, 'is')} classified differently"
+    others = f"{plural(differing, unit)} {agreeing(differing, 'is')} classified differently"
     reasons = subject.conditions.differences
     allowed = _ELSEWHERE if reasons else 0.0 if exact else MAX_ACCURACY_DIFFERENCE
     if abs(accuracy - stored) > allowed + 1e-12 or (exact and not reasons):
         raise VerificationError(
-            f"{path.name} is right on {percent(accuracy, 2)} of the test images, and its run on {percent(stored, 2)}: "
+            f"{path.name} is right on {percent(accuracy, 2)} of the test {unit}s, and its run on {percent(stored, 2)}: "
             f"{others}",
             "the code of the network or the versions of libraries may have changed since the run: run the plan again",
         )

@@ -82,8 +82,10 @@ def verify_onnx(path: Path, subject: Subject, options: ExportOptions) -> Verifie
     task = subject.task
     if test.targets is None and task is CLASSIFY:
         changed = int((outputs[0].argmax(1) != leaves(before)[0].argmax(1)).sum())
+        unit = subject.ticket.preprocessing.unit
         return Verified(
-            None, f"{verified.sentence}; 8-bit weights change the class of {changed} of {len(outputs[0])} random images"
+            None,
+            f"{verified.sentence}; 8-bit weights change the class of {changed} of {len(outputs[0])} random {unit}s",
         )
     if test.targets is None or verified.score is None:
         moved = max(_relative(one, other) for one, other in zip(outputs, leaves(before), strict=True))

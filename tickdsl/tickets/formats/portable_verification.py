@@ -180,8 +180,9 @@ def _require_stored_accuracy(path: Path, subject: Subject, accuracy: float, here
         return "as stored" if accuracy == stored else f"stored is {percent(stored, 2)}"
     if _measured_otherwise(subject.conditions) and abs(accuracy - here) <= ACCURACY_TOLERANCE:
         return f"as the network has here; stored is {percent(stored, 2)}, measured under other conditions"
+    unit = subject.ticket.preprocessing.unit
     raise VerificationError(
-        f"{path.name} is right on {percent(accuracy, 2)} of the test images, and its run on {percent(stored, 2)}; "
+        f"{path.name} is right on {percent(accuracy, 2)} of the test {unit}s, and its run on {percent(stored, 2)}; "
         "at most 0.1 points of difference are allowed",
         "the data set or the versions of libraries may have changed since the run: run the plan again",
     )
