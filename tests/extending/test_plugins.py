@@ -469,5 +469,5 @@ def test_static_description_and_import_agree(sandbox: Any, text: str, plain: boo
     assert (read is not None) is plain
     info = MODELS[f"{name}:f"]
     assert (name in sys.modules) is not plain
-    assert info.summary == "One" and list(info.options) == ["width", "deep", "weights"]
+    assert info.summary == "One" and list(info.options) == ["width", "deep", "weights", "map"]
     assert info.options["width"].default == 8 and info.options["deep"].type is bool

@@ -11,7 +11,7 @@ from tickdsl.lang.findings.diagnostics import Diagnostic
 from tickdsl.plan.model import Arm, Refill, Regroup, Retrain, Rewind
 from tickdsl.plan.prune_arguments import prune_args
 from tickdsl.plurals import plural
-from tickdsl.pruning.convolution_masks import filter_dim, is_convolution
+from tickdsl.pruning.convolutions import filter_dim, is_convolution
 from tickdsl.pruning.scope import find_scope
 
 

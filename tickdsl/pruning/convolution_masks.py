@@ -11,6 +11,7 @@ from tickdsl.errors import TickdslError
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import compact_masks
+from tickdsl.pruning.convolutions import filter_dim, is_convolution
 
 
 @attrs.frozen(eq=False)
@@ -41,17 +42,6 @@ def convolution_masks(graph: ModelGraph, structure: Structure) -> list[Convoluti
             moved = mask.movedim(dim, 0)
             found.append(ConvolutionMask(name, moved.reshape(len(moved), -1), dim, tuple(mask.shape)))
     return found
-
-
-def is_convolution(graph: ModelGraph, name: str) -> bool:
-    """Whether a weight is that of a convolution: it has spatial dimensions beside its channels."""
-    return name in graph.weights and len(graph.weights[name].shape) > 2
-
-
-def filter_dim(graph: ModelGraph, name: str) -> int:
-    """The dimension of a convolution's weight that counts its filters: that of the channels which it computes."""
-    slices = (group_slice for _, group_slice in graph.slices.get(name, ()))
-    return next((group_slice.dim for group_slice in slices if group_slice.role == "producer"), 0)
 
 
 def require_masks(masks: list[ConvolutionMask], keyword: str) -> None:
