@@ -23,6 +23,7 @@ def diagnostics(arm: Arm) -> Iterator[Diagnostic]:
         yield from _check_before_transfer(arm, arm.rounds[-1], arm.transfer)
         for group in arm.distinct_rounds.values():
             yield from _check_start_after_transfer(arm, group, arm.transfer)
+            yield from _check_moments_after_transfer(arm, group, arm.transfer)
     for group in arm.distinct_rounds.values():
         yield from _check_distillation(arm, group)
         yield from _check_interrupted(arm, group)
@@ -100,6 +101,34 @@ def _check_start_after_transfer(arm: Arm, group: Rounds, transfer: Transfer) -> 
             secondary=(Label(transfer.span, "the transfer"),),
             help="start it earlier, or set it with `transfer to … { retrain … }`",
         )
+
+
+def _check_moments_after_transfer(arm: Arm, group: Rounds, transfer: Transfer) -> Iterator[Diagnostic]:
+    """Check that milestones and warm-up are over before the training on other data is, if they are on the arm's data.
+
+    The findings are those of `train`: TD306, TD313.
+    """
+    retrains = [tail for tail in transfer.tail or group.tail if isinstance(tail, Retrain)]
+    recipe = Recipe.from_dict(retrains[-1].recipe if retrains else arm.recipe)
+    batch = {**arm.recipe, "batch": recipe.batch}
+    there = arm_steps_per_epoch(attrs.evolve(arm, data=transfer.data, split=None, recipe=batch))
+    here = arm_steps_per_epoch(attrs.evolve(arm, recipe=batch))
+    if there is None:
+        return
+    steps = f"{plural(recipe.length.steps(there), 'step')} on {transfer.data.name}"
+    late = [moment for moment in recipe.milestones if reaches_end(moment, recipe.length, there)]
+    if late and not (transfer.tail and retrains) and any(reaches_end(moment, recipe.length, here) for moment in late):
+        return  # reported for the arm's own data
+    if late:
+        message = f"milestone {late[0]} must come before the end of training ({recipe.length}: {steps})"
+        hint = "use an earlier milestone, train longer, or set the training with `transfer to … { retrain … }`"
+        yield Diagnostic("TD306", message, transfer.span, help=hint)
+    elif recipe.warmup.amount and reaches_end(recipe.warmup, recipe.length, there):
+        if not (transfer.tail and retrains) and reaches_end(recipe.warmup, recipe.length, here):
+            return
+        message = f"the warm-up of {recipe.warmup} must end before the training does ({recipe.length}: {steps})"
+        hint = "use a shorter warm-up, train longer, or set the training with `transfer to … { retrain … }`"
+        yield Diagnostic("TD313", message, transfer.span, help=hint)
 
 
 def _check_interrupted(arm: Arm, group: Rounds) -> Iterator[Diagnostic]:
