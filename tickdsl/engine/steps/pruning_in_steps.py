@@ -25,12 +25,14 @@ def prune_in_steps(
     args, count = step.args, int(step.args["iterations"])
     start, end = (find_scope(network.graph, each, args) for each in (structure, matched))
     left = (start.total - start.removed, end.total - end.removed)
+    pruned = structure
     for number in range(1, count + 1):
         wanted = start.total - round(left[0] * (left[1] / left[0]) ** (number / count))
-        if number == count or wanted > find_scope(network.graph, structure, args).removed:
+        # The last step is the one that complains if there was nothing to remove.
+        if wanted > find_scope(network.graph, pruned, args).removed or (number == count and pruned is structure):
             amount = {} if number == count else {"to": wanted / start.total}
-            structure = _prune(step, context, network, structure, amount, matched)
-    return structure
+            pruned = _prune(step, context, network, pruned, amount, matched)
+    return pruned
 
 
 def _prune(
