@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from tickdsl.errors import TickdslError
 from tickdsl.graph import trace
 from tickdsl.pruning.criteria import CRITERIA, Batch, ScoringContext, get_criterion
+from tickdsl.pruning.scope import GROUP_KINDS
 from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.example_inputs import example_inputs
 
@@ -51,8 +52,9 @@ def test_every_criterion_ranks_the_units_of_networks_on_tokens(name: str, make) 
         scores = criterion.weights(context, names)
         assert finite(scores)
         assert [len(score) for score in scores] == [torch.Size(graph.parameters[one]).numel() for one in names]
-    if "neurons" in criterion.units:
-        groups = [group for group in graph.channels if group.reason is None and group.kind == "neurons"]
+    for unit in {"neurons", "heads", "head-dims"}.intersection(criterion.units):
+        groups = [group for group in graph.channels if group.reason is None and group.kind == GROUP_KINDS[unit]]
+        assert groups
         assert finite(scores := criterion.channels(context, groups))
         assert [len(score) for score in scores] == [group.size for group in groups]
     if "layers" in criterion.units:

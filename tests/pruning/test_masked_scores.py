@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping, Sequence
 
 import attrs
 import numpy as np
 import pytest
 import torch
 from criteria_helpers import catalogue_model, make_subject, random_batches, with_random_batch_norms
+from torch import nn
 
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure
@@ -17,20 +19,32 @@ from tickdsl.pruning.criteria import CRITERIA, ScoringContext
 from tickdsl.pruning.scope import GROUP_KINDS
 
 SHAPE = (3, 8, 8)
+OF_TRANSFORMERS = ("heads", "head-dims", "neurons")
 
 
 @functools.cache
-def _subject() -> tuple[ScoringContext, ModelGraph]:
+def _convolutional() -> ScoringContext:
     module, graph = catalogue_model("resnet20", SHAPE, width=0.25)
     with_random_batch_norms(module)
-    subject = make_subject(module, graph, _masked_half(graph), random_batches(10, shape=SHAPE), SHAPE)
-    return attrs.evolve(subject, origin={name: tensor / 2 for name, tensor in subject.state.items()}), graph
+    return _half_masked(module, graph, {"conv1": [1]})
 
 
-def _masked_half(graph: ModelGraph) -> Structure:
+@functools.cache
+def _transformer() -> ScoringContext:
+    module, graph = catalogue_model("vit", SHAPE, layers=2, heads=4, dim=16)
+    attention = "layers.0.attend.attention"
+    return _half_masked(module, graph, {f"{attention}.query": [1], f"{attention}.value:v-dims": [2]})
+
+
+def _half_masked(module: nn.Module, graph: ModelGraph, removed: Mapping[str, Sequence[int]]) -> ScoringContext:
+    """A network without the `removed` channels and without half of its weights."""
     generator = np.random.default_rng(0)
     masks = {name: generator.random(info.shape) < 0.5 for name, info in graph.weights.items()}
-    return Structure.dense(graph).remove("conv1", [1]).with_masks(masks)
+    structure = Structure.dense(graph)
+    for group, units in removed.items():
+        structure = structure.remove(group, units)
+    subject = make_subject(module, graph, structure.with_masks(masks), random_batches(10, shape=SHAPE), SHAPE)
+    return attrs.evolve(subject, origin={name: tensor / 2 for name, tensor in subject.state.items()})
 
 
 def _scores(context: ScoringContext, by: str, unit: str) -> torch.Tensor:
@@ -51,13 +65,14 @@ def _scores(context: ScoringContext, by: str, unit: str) -> torch.Tensor:
         (name, unit)
         for name, each in CRITERIA.items()
         for unit in each.units
-        if unit not in ("blocks", "neurons") and name != "movement"  # that of a training, not of a network
+        if unit != "blocks" and name != "movement"  # that of a training, not of a network
     ],
 )
 def test_masked_weights_do_not_count(by: str, unit: str) -> None:
-    subject, graph = _subject()
-    masks = compact_masks(graph, subject.structure)
-    garbage = {name: torch.where(masks[name], t, 9.0) if name in masks else t for name, t in subject.state.items()}
-    assert not torch.equal(garbage["conv1.weight"], subject.state["conv1.weight"])
-    disturbed = attrs.evolve(subject, state=garbage)
-    torch.testing.assert_close(_scores(disturbed, by, unit), _scores(subject, by, unit), rtol=0, atol=0)
+    subject = _transformer() if unit in OF_TRANSFORMERS else _convolutional()
+    masks = compact_masks(subject.graph, subject.structure)
+    disturbed = {name: torch.where(masks[name], t, 9.0) if name in masks else t for name, t in subject.state.items()}
+    assert all(not torch.equal(disturbed[name], subject.state[name]) for name in masks)
+    scores = _scores(subject, by, unit)
+    assert scores.numel() and scores.isfinite().all()
+    torch.testing.assert_close(_scores(attrs.evolve(subject, state=disturbed), by, unit), scores, rtol=0, atol=0)

@@ -26,8 +26,12 @@ NETWORKS = {
     "filters": "model small-cnn width=0.5\n",
     "neurons": "model lenet-300-100 width=0.2\n",
     "layers": "model resnet20 width=0.25\n",
+    "heads": "model vit layers=2 heads=4 dim=16\n",
+    "head-dims": "model vit layers=2 heads=2 dim=8\n",
 }
-AMOUNTS = {"weights": "to 80% x 2", "filters": "30%", "neurons": "30%", "layers": "1 x 2"}
+AMOUNTS = {
+    "weights": "to 80% x 2", "filters": "30%", "neurons": "30%", "layers": "1 x 2", "heads": "30%", "head-dims": "30%",
+}  # fmt: skip
 CASES = [
     (name, unit) for name, known in registries.CRITERIA.items() for unit in known.units if unit != "blocks"
 ]  # fmt: skip
