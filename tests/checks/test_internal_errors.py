@@ -11,7 +11,7 @@ import pytest
 from tickdsl.checks import check, schedules
 from tickdsl.cli import main
 from tickdsl.lang.findings.diagnostics import Diagnostic
-from tickdsl.lang.meaning import after_prune, pipeline, questions, resolve
+from tickdsl.lang.meaning import pipeline, questions, resolve, rewinds
 from tickdsl.lang.meaning.arm_context import ArmContext
 from tickdsl.lang.meaning.arm_expansion import ArmExpander
 from tickdsl.lang.reading import include
@@ -54,7 +54,7 @@ def test_one_arm_fails_and_the_others_are_checked(monkeypatch: pytest.MonkeyPatc
 
 
 def test_it_is_reported_at_the_statement(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(after_prune, "_rewind", fail)
+    monkeypatch.setattr(rewinds, "rewind", fail)
     found = [(d.code, d.span.text) for d in findings() if d.severity == "error"]
     assert found == [("TD017", "rewind lr to 9ep"), ("TD017", "rewind weights")]
 
