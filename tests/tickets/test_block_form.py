@@ -31,8 +31,10 @@ def _subject(*, blocks: bool) -> Subject:
     assert isinstance(layer, nn.Conv2d)
     stream = np.random.default_rng(0)
     mask = np.zeros((layer.out_channels, layer.weight[0].numel()), bool)
+    kernel = layer.weight[0, 0].numel()
     for rows in (slice(0, 7), slice(7, 15)):
-        mask[rows] = stream.random(mask.shape[1]) < 0.4 if blocks else stream.random(mask[rows].shape) < 0.4
+        channels = np.repeat(stream.random(layer.in_channels) < 0.4, kernel)  # a block is computed on whole kernels
+        mask[rows] = channels if blocks else stream.random(mask[rows].shape) < 0.4
     with torch.no_grad():
         layer.weight.mul_(torch.from_numpy(mask).view_as(layer.weight))
     structure = plain.structure.with_masks(
