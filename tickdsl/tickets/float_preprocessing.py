@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 import numpy as np
@@ -11,40 +11,21 @@ import torch
 from torch import Tensor
 
 from tickdsl.errors import TickdslError
+from tickdsl.tickets.channel_preprocessing import ChannelPreprocessing
 from tickdsl.training.catalogue.input_shapes import shape_in_words
 from tickdsl.training.data.preprocess import Standardise
 from tickdsl.training.rng import generator
 
-if TYPE_CHECKING:
-    from tickdsl.training.data.datasets import Dataset
-
 
 @attrs.frozen
-class FloatPreprocessing:
+class FloatPreprocessing(ChannelPreprocessing):
     """Numbers, float32 [N, `channels`, `height`, `width`], standardised per channel; columns are channels of one pixel.
 
     mean, std: of the training data, one number per channel, of the values as they are.
     """
 
-    channels: int
-    height: int
-    width: int
-    mean: tuple[float, ...] = attrs.field(converter=tuple)
-    std: tuple[float, ...] = attrs.field(converter=tuple)
-
     #: The name of the input in exported files, and what one is called.
     input_name, unit = "numbers", "input"
-
-    @classmethod
-    def of_dataset(cls, data: Dataset) -> FloatPreprocessing:
-        """What a network that is trained on the numbers of `data` needs."""
-        channels, height, width = data.shape
-        return cls(channels, height, width, data.mean.tolist(), data.std.tolist())
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """The shape (C, H, W) of an input."""
-        return self.channels, self.height, self.width
 
     @property
     def has_columns(self) -> bool:
@@ -67,9 +48,7 @@ class FloatPreprocessing:
 
     def fixed(self, count: int) -> Tensor:
         """Numbers that are the same everywhere, as a data set stores them: float32 [count, C, H, W]."""
-        size = count * self.channels * self.height * self.width
-        steps = (torch.arange(size) * 2_654_435_761 >> 13) % 256
-        return self._destandardised((steps.float() / 64 - 2).view(count, *self.shape))
+        return self._destandardised(self.fixed_levels(count).float() / 64 - 2)
 
     def __call__(self, numbers: Tensor | np.ndarray[Any, Any] | Sequence[Any]) -> Tensor:
         """Prepare numbers as the training did: float32 [N, C, H, W].

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tickdsl.errors import TickdslError
+from tickdsl.tickets.channel_preprocessing import ChannelPreprocessing
 from tickdsl.tickets.float_preprocessing import FloatPreprocessing
 from tickdsl.tickets.token_preprocessing import TokenPreprocessing
 from tickdsl.training.catalogue.input_shapes import InputShape, is_tokens, shape_in_words
@@ -25,31 +26,14 @@ if TYPE_CHECKING:
 
 
 @attrs.frozen
-class Preprocessing:
+class Preprocessing(ChannelPreprocessing):
     """Images of `channels` × `height` × `width`, normalised per channel.
 
     mean, std: of the training images, one number per channel, with pixel values scaled to [0, 1].
     """
 
-    channels: int
-    height: int
-    width: int
-    mean: tuple[float, ...] = attrs.field(converter=tuple)
-    std: tuple[float, ...] = attrs.field(converter=tuple)
-
     #: The name of the input in exported files, and what one is called.
     input_name, unit = "images", "image"
-
-    @classmethod
-    def of_dataset(cls, data: Dataset) -> Preprocessing:
-        """What a network that is trained on the images of `data` needs."""
-        channels, height, width = data.shape
-        return cls(channels, height, width, data.mean.tolist(), data.std.tolist())
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """The shape (C, H, W) of an image."""
-        return self.channels, self.height, self.width
 
     @property
     def in_words(self) -> str:
@@ -67,9 +51,7 @@ class Preprocessing:
 
     def fixed(self, count: int) -> Tensor:
         """Images that are the same everywhere, as a data set stores them: uint8 [count, C, H, W]."""
-        size = count * self.channels * self.height * self.width
-        pixels = (torch.arange(size) * 2_654_435_761 >> 13) % 256
-        return pixels.to(torch.uint8).view(count, *self.shape)
+        return self.fixed_levels(count).to(torch.uint8)
 
     def __call__(self, images: Tensor | np.ndarray[Any, Any] | Image | Sequence[Any]) -> Tensor:
         """Prepare images as the training did: float32 [N, C, H, W], or [1, C, H, W] for a single image.
