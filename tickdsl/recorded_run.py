@@ -90,14 +90,12 @@ def _shared_state(run: FinishedRun, tensorboard: bool, warn: Callable[[str], Non
     """The state of a run that several workers share, and its results, once a worker has found nothing left to do."""
     from tickdsl.records.run_events import read_run_events
     from tickdsl.results.export import write_results
-    from tickdsl.results.state_builder import StateBuilder
+    from tickdsl.results.state_builder import build_state
 
     records = list(read_run_events(run.paths))
-    builder = StateBuilder()
-    for record in records:
-        builder.add(record)
+    state = build_state(records)
     if run.exit == 0:
-        write_results(builder.state, run.paths)
+        write_results(state, run.paths)
         if tensorboard and not run.paths.tensorboard.exists():
             from tickdsl.tensorboard import TensorBoardWriter
 
@@ -107,7 +105,7 @@ def _shared_state(run: FinishedRun, tensorboard: bool, warn: Callable[[str], Non
             writer.close()
             if writer.error is not None:
                 warn(f"stopped writing for TensorBoard: {writer.error}")
-    return builder.state
+    return state
 
 
 @contextmanager

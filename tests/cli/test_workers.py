@@ -171,12 +171,20 @@ def test_without_slurm_the_way_out_is_named(
         (["--workers", "slurm", "--fresh"], "--fresh cannot be combined with --workers slurm"),
         (["--workers", "slurm", "--gpus-per-step", "0.5"], "--gpus-per-step cannot be combined"),
         (["--workers", "slurm", "--tracker", "wandb"], "--tracker cannot be combined"),
+        (["--workers", "slurm", "--json"], "--json cannot be combined"),
     ],
 )
 def test_options_without_effect(words: list[str], message: str) -> None:
     arguments: argparse.Namespace = build_parser().parse_args(["run", "test.plan", *words])
     with pytest.raises(TickdslError, match=message):
         slurm_options(arguments)
+
+
+def test_workers_refuse_what_a_run_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "test.plan").write_text(PLAN)
+    for command in ("run", "worker"):
+        assert main([command, str(tmp_path / "test.plan"), "--deterministic", "--stack", "2"]) == 2
+        assert "--deterministic and --stack cannot be combined" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,13 @@ def add_only_option(verb: argparse.ArgumentParser) -> None:
     )
 
 
+def add_results_of_run_option(verb: argparse.ArgumentParser) -> None:
+    """Add `--run` to a command that works on results of the store."""
+    verb.add_argument(
+        "--run", metavar="RUN", help="only results that this run refers to; `latest` is the newest (default: all)"
+    )
+
+
 def add_seeds_option(verb: argparse.ArgumentParser) -> None:
     """Add `--seeds`."""
     verb.add_argument(
@@ -202,17 +209,6 @@ def proper_share(text: str) -> float:
     if not 0 < share < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a share between 0% and 100%")
     return share
-
-
-def positive_number(text: str) -> float:
-    """Parse a number above 0."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not 0 < number < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
-    return number
 
 
 def where_steps_run(text: str) -> RayOptions | Literal["slurm"] | None:

@@ -15,7 +15,7 @@ from tickdsl.cli.arguments import (
     add_seeds_option,
     add_store_option,
     add_verb,
-    positive_number,
+    positive_float,
     where_steps_run,
 )
 from tickdsl.cli.closing import reattach_hint
@@ -75,13 +75,13 @@ def add(verbs: Verbs) -> None:
     run.add_argument(
         "--gpus-per-step",
         metavar="SHARE",
-        type=positive_number,
+        type=positive_float,
         help="with --workers ray: the share of a GPU that each step gets (default: 1 on GPUs)",
     )
     run.add_argument(
         "--cpus-per-step",
         metavar="N",
-        type=positive_number,
+        type=positive_float,
         help="with --workers ray or slurm: the CPUs of a node that each step gets, and its threads (default: 1)",
     )
     add_slurm_options(run)

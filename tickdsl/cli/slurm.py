@@ -54,13 +54,9 @@ def slurm_options(arguments: argparse.Namespace) -> SlurmOptions | None:
         if given:
             raise TickdslError(f"--{given[0].replace('_', '-')} has no effect without Slurm", "add --workers slurm")
         return None
-    for name, value in (("--gpus-per-step", arguments.gpus_per_step), ("--fresh", arguments.fresh)):
-        if value:
+    for name in ("--gpus-per-step", "--fresh", "--tracker", "--json"):
+        if getattr(arguments, name.removeprefix("--").replace("-", "_")):
             raise TickdslError(f"{name} cannot be combined with --workers slurm", f"leave out {name}")
-    if arguments.tracker:
-        raise TickdslError(
-            "--tracker cannot be combined with --workers slurm", "pass on results of a run of one engine"
-        )
     return SlurmOptions(
         partition=arguments.partition,
         gpus=arguments.gpus,

@@ -8,7 +8,7 @@ import re
 import sys
 from pathlib import Path
 
-from tickdsl.cli.arguments import Verbs, add_out_option, add_store_option, add_verb
+from tickdsl.cli.arguments import Verbs, add_out_option, add_results_of_run_option, add_store_option, add_verb
 from tickdsl.cli.newest_run import newest_run
 from tickdsl.cli.output import OK, PLAN_ERRORS, echo
 from tickdsl.cli.store_transfer import add_pull, add_push
@@ -76,9 +76,7 @@ def _add_list(actions: Verbs) -> None:
         ),
     )
     _add_places(listing)
-    listing.add_argument(
-        "--run", metavar="RUN", help="only results that this run refers to; `latest` is the newest (default: all)"
-    )
+    add_results_of_run_option(listing)
     listing.add_argument("--json", action="store_true", help="print the results as JSON")
     listing.set_defaults(verb=_list)
 

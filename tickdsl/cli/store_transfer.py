@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from tickdsl.cli.arguments import Verbs, add_out_option, add_store_option, add_verb
+from tickdsl.cli.arguments import Verbs, add_out_option, add_results_of_run_option, add_store_option, add_verb
 from tickdsl.cli.newest_run import newest_run
 from tickdsl.cli.output import OK, PLAN_ERRORS, echo
 from tickdsl.errors import TickdslError
@@ -58,9 +58,7 @@ def _add_arguments(action: argparse.ArgumentParser) -> None:
     )
     add_store_option(action)
     add_out_option(action)
-    action.add_argument(
-        "--run", metavar="RUN", help="only results that this run refers to; `latest` is the newest (default: all)"
-    )
+    add_results_of_run_option(action)
 
 
 def _push(arguments: argparse.Namespace) -> int:

@@ -20,6 +20,7 @@ from tickdsl.cli.output import PLAN_ERRORS
 from tickdsl.cli.plan_loading import load_plan
 from tickdsl.cli.running import add_checkpoint_option, add_device_options, add_jobs_option, run_in_process
 from tickdsl.cli.shared_runs import prepare_shared_run
+from tickdsl.recorded_run import require_compatible
 from tickdsl.records.process import host_name
 
 
@@ -50,6 +51,7 @@ def add(verbs: Verbs) -> None:
 
 
 def _work(arguments: argparse.Namespace) -> int:
+    require_compatible(deterministic=arguments.deterministic, stack=arguments.stack)
     checked = load_plan(arguments, notes=True, engine_folder=arguments.into)
     if checked is None:
         return PLAN_ERRORS
