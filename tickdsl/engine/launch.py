@@ -283,6 +283,17 @@ def _repeatable(argv: tuple[str, ...], plan: str, saved_plan: Path) -> tuple[str
     return tuple(str(saved_plan) if word == plan else word for word in argv)
 
 
+def _may_handle(number: int) -> bool:
+    """Whether a signal may end the run: nobody else uses it or has it ignored."""
+    handler = signal.getsignal(number)
+    if number == getattr(signal, "SIGUSR1", None):
+        return handler == signal.SIG_DFL
+    return handler not in (
+        signal.SIG_IGN,
+        None,
+    )  # None: a handler of an embedding program, which could not be set again
+
+
 @contextmanager
 def _signals_handled(interpreter: Interpreter) -> Iterator[None]:
     """End the run at the next safe point on the first Ctrl-C, SIGTERM, SIGHUP or SIGUSR1, and at once on the second.
@@ -296,12 +307,7 @@ def _signals_handled(interpreter: Interpreter) -> Iterator[None]:
         interpreter.stop(INTERRUPTED if number == signal.SIGINT else STOPPED)
 
     try:
-        # None: a handler of a program that embeds Python, which could not be set again.
-        kept = dict.fromkeys(ENDING_SIGNALS, (signal.SIG_IGN, None))
-        if hasattr(signal, "SIGUSR1") and signal.getsignal(signal.SIGUSR1) != signal.SIG_DFL:
-            del kept[signal.SIGUSR1]
-        handled = [number for number, others in kept.items() if signal.getsignal(number) not in others]
-        previous = {number: signal.signal(number, on_signal) for number in handled}
+        previous = {number: signal.signal(number, on_signal) for number in ENDING_SIGNALS if _may_handle(number)}
     except ValueError:  # not the main thread: signals are the caller's business
         yield
         return

@@ -86,6 +86,8 @@ def test_what_the_steps_read_is_found_in_the_plan(tmp_path: Path, monkeypatch: p
     study = lower(plan, fingerprint=lambda spec: "digest", rounds=lambda arm, prune: 1)
     needs = needs_of(study, tmp_path, tmp_path / "proof", "cpu", code_allowed=False)
     assert needs.files == {tmp_path: None, weights: 5}
+    weights.write_bytes(b"1234567")  # before a second run of the same program
+    assert needs_of(study, tmp_path, tmp_path / "proof", "cpu", code_allowed=False).files[weights] == 7
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import platform
 from collections.abc import Iterator, Mapping
@@ -48,12 +47,14 @@ def needs_of(study: Study, data: Path, proof: Path, device: str, *, code_allowed
     """What nodes need to run the steps of a study; `data` is the folder of data sets, `proof` a file in the store."""
     files: dict[Path, int | None] = {data.absolute(): None} if data.is_dir() else {}
     code: dict[tuple[str, str], str] = {}
+    texts: set[str] = set()  # which most steps have in common
     for key in study.graph:
         args = study.step(key).args
-        files |= {path: size for text in _texts(args) for path, size in _file_here(text)}
+        texts.update(_texts(args))
         code |= {
             (kind, name): code_identity(kind, name) for _, kind, name in named_plugins(args) if is_plugin(kind, name)
         }
+    files |= {path: size for text in texts for path, size in _file_here(text)}
     return NodeNeeds(versions_here(), Path.cwd(), files, code, proof, device, code_allowed)
 
 
@@ -118,7 +119,6 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(item)
 
 
-@functools.cache
 def _file_here(text: str) -> tuple[tuple[Path, int | None], ...]:
     """The file or folder of this name, with its size; nothing if there is none."""
     path = Path(text)

@@ -122,9 +122,8 @@ class Nodes:
         Raises TickdslError if none can.
         """
         problems = self.look()
-        self._ray.wait([*self._checks.values()], num_returns=len(self._checks), timeout=_CHECK_SECONDS) if (
-            self._checks
-        ) else None
+        if self._checks:
+            self._ray.wait([*self._checks.values()], num_returns=len(self._checks), timeout=_CHECK_SECONDS)
         problems += self.look()
         if self.usable:
             return problems
