@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from live_runs import weight_bytes
 
 from tickdsl.cli import build_parser, main
-from tickdsl.cli.slurm import run_on_slurm, slurm_options
+from tickdsl.cli.slurm import _worker_command, run_on_slurm, slurm_options
 from tickdsl.engine.workers import slurm_jobs
 from tickdsl.engine.workers.slurm_jobs import SlurmOptions, parse_minutes
 from tickdsl.errors import TickdslError
@@ -172,12 +172,33 @@ def test_without_slurm_the_way_out_is_named(
         (["--workers", "slurm", "--gpus-per-step", "0.5"], "--gpus-per-step cannot be combined"),
         (["--workers", "slurm", "--tracker", "wandb"], "--tracker cannot be combined"),
         (["--workers", "slurm", "--json"], "--json cannot be combined"),
+        (
+            ["--workers", "slurm", "--gpus", "1", "--gpus-per-training", "2"],
+            "--gpus 1: a worker has too few GPUs for --gpus-per-training 2",
+        ),
     ],
 )
 def test_options_without_effect(words: list[str], message: str) -> None:
     arguments: argparse.Namespace = build_parser().parse_args(["run", "test.plan", *words])
     with pytest.raises(TickdslError, match=message):
         slurm_options(arguments)
+
+
+@pytest.mark.parametrize(
+    ("words", "gpus", "passed"),
+    [
+        (["--gpus-per-training", "2"], 2, True),
+        (["--gpus-per-training", "2", "--gpus", "4"], 4, True),
+        (["--gpus-per-training", "2", "--device", "cpu"], None, True),
+        ([], None, False),
+    ],
+)
+def test_jobs_have_the_gpus_of_a_training(words: list[str], gpus: int | None, passed: bool) -> None:
+    arguments = build_parser().parse_args(["run", "test.plan", "--workers", "slurm", *words])
+    options = slurm_options(arguments)
+    assert options is not None and options.gpus == gpus
+    command = _worker_command(arguments, RunPaths(Path("runs/one")))
+    assert (" --gpus-per-training 2" in " ".join(command)) == passed
 
 
 def test_workers_refuse_what_a_run_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -35,6 +35,7 @@ def run(
     workers: str = "local",
     gpus_per_step: float | None = None,
     cpus_per_step: float | None = None,
+    gpus_per_training: int = 1,
     stack: int | Literal["auto"] = "auto",
     device: str = "auto",
     deterministic: bool = False,
@@ -65,6 +66,8 @@ def run(
             new one) or "ray:HOST:PORT".
         gpus_per_step: With workers of Ray, the share of a GPU that each step gets (default: 1 on GPUs).
         cpus_per_step: With workers of Ray, the CPUs of a node that each step gets, and its threads (default: 1).
+        gpus_per_training: GPUs that share every batch of one training, with the same results up to rounding; without a
+            GPU, that many processes.
         stack: Train up to this number of networks of equal shape as one stacked network ("auto": on a GPU up to 8 if
             that is measured to be faster, on a CPU 1).
         device: "auto" (every GPU, else the CPU), "cpu", "cuda", "cuda:1" or "cuda:0,2".
@@ -90,11 +93,12 @@ def run(
     """
     stacked = None if stack == "auto" else stack
     require_compatible(deterministic=deterministic, stack=stacked)
-    for name, number in (("seeds", seeds), ("jobs", jobs), ("stack", stacked)):
+    counts = {"seeds": seeds, "jobs": jobs, "stack": stacked, "gpus_per_training": gpus_per_training}
+    for name, number in counts.items():
         if number is not None:
             require_whole(number, name, 1)
     store, out = require_path(store, "store"), require_path(out, "out")
-    cluster = _cluster(workers, gpus_per_step, cpus_per_step)
+    cluster = _cluster(workers, gpus_per_step, cpus_per_step, gpus_per_training)
     from tickdsl.checks.plan_selection import select_arms, with_seeds
 
     trackers = [tracker] if isinstance(tracker, str) else list(tracker or ())
@@ -119,6 +123,7 @@ def run(
             data=folder,
             jobs=jobs,
             workers=cluster,
+            gpus_per_training=gpus_per_training,
             stack=stacked,
             device=device,
             deterministic=deterministic,
@@ -150,7 +155,7 @@ def _ignore(message: str) -> None:
     """Say nothing."""
 
 
-def _cluster(workers: str, gpus: float | None, cpus: float | None) -> RayOptions | None:
+def _cluster(workers: str, gpus: float | None, cpus: float | None, gpus_per_training: int) -> RayOptions | None:
     """The workers of a cluster; None for processes of this machine. Raises TickdslError for what makes no sense."""
     from tickdsl.engine.workers.ray_options import parse_workers, ray_options, require_ray
 
@@ -163,7 +168,7 @@ def _cluster(workers: str, gpus: float | None, cpus: float | None) -> RayOptions
         raise TickdslError(str(error)) from None
     if chosen == "slurm":
         raise TickdslError("jobs of Slurm outlive this call", "submit them by `tickdsl run --workers slurm`")
-    cluster = ray_options(chosen, gpus, cpus)
+    cluster = ray_options(chosen, gpus, cpus, gpus_per_training)
     require_ray(cluster)
     return cluster
 

@@ -26,7 +26,15 @@ def add_jobs_option(verb: argparse.ArgumentParser, default: str) -> None:
 
 
 def add_device_options(verb: argparse.ArgumentParser) -> None:
-    """Add `--stack`, `--device` and `--deterministic`."""
+    """Add `--gpus-per-training`, `--stack`, `--device` and `--deterministic`."""
+    verb.add_argument(
+        "--gpus-per-training",
+        metavar="N",
+        type=positive_int,
+        default=1,
+        help="GPUs that share every batch of one training, with the same results up to rounding; without a GPU, that "
+        "many processes (default: 1)",
+    )
     verb.add_argument(
         "--stack",
         metavar="N|auto",
@@ -62,7 +70,7 @@ def add_checkpoint_option(verb: argparse.ArgumentParser) -> None:
 
 def chosen_ray_options(arguments: argparse.Namespace) -> RayOptions | None:
     """The workers of Ray that the options ask for; None for others."""
-    return ray_options(arguments.workers, arguments.gpus_per_step, arguments.cpus_per_step)
+    return ray_options(arguments.workers, arguments.gpus_per_step, arguments.cpus_per_step, arguments.gpus_per_training)
 
 
 def _recorded_arguments(arguments: Sequence[str]) -> tuple[str, ...]:
@@ -98,6 +106,7 @@ def run_in_process(arguments: argparse.Namespace, checked: CheckedPlan, worker: 
         data=arguments.data,
         jobs=arguments.jobs,
         workers=chosen_ray_options(arguments),
+        gpus_per_training=arguments.gpus_per_training,
         stack=arguments.stack,
         device=arguments.device,
         fresh=arguments.fresh > 0,

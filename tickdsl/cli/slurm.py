@@ -25,7 +25,12 @@ def add_slurm_options(run: argparse.ArgumentParser) -> None:
     """Add what is asked of Slurm."""
     group = run.add_argument_group("with --workers slurm")
     group.add_argument("--partition", metavar="NAME", help="partition of the jobs (default: the cluster's)")
-    group.add_argument("--gpus", metavar="N", type=positive_int, help="GPUs of each worker (default: none)")
+    group.add_argument(
+        "--gpus",
+        metavar="N",
+        type=positive_int,
+        help="GPUs of each worker (default: those of one training, if it has several, else none)",
+    )
     group.add_argument(
         "--time",
         metavar="TIME",
@@ -57,9 +62,16 @@ def slurm_options(arguments: argparse.Namespace) -> SlurmOptions | None:
     for name in ("--gpus-per-step", "--fresh", "--tracker", "--json"):
         if getattr(arguments, name.removeprefix("--").replace("-", "_")):
             raise TickdslError(f"{name} cannot be combined with --workers slurm", f"leave out {name}")
+    together, gpus = arguments.gpus_per_training, arguments.gpus
+    if gpus is not None and gpus < together:
+        raise TickdslError(
+            f"--gpus {gpus}: a worker has too few GPUs for --gpus-per-training {together}", f"use --gpus {together}"
+        )
+    if gpus is None and together > 1 and arguments.device != "cpu":
+        gpus = together
     return SlurmOptions(
         partition=arguments.partition,
-        gpus=arguments.gpus,
+        gpus=gpus,
         cpus=None if arguments.cpus_per_step is None else max(1, round(arguments.cpus_per_step)),
         minutes=arguments.time or SlurmOptions().minutes,
         max_jobs=arguments.max_jobs or SlurmOptions().max_jobs,
@@ -101,6 +113,8 @@ def _worker_command(arguments: argparse.Namespace, paths: RunPaths) -> list[str]
     words += ["--store", str(arguments.store.absolute()), "--out", str(arguments.out.absolute())]
     words += ["--data", str(arguments.data.absolute()), "--device", arguments.device]
     words += ["--checkpoint-every", str(arguments.checkpoint_every)]
+    if arguments.gpus_per_training > 1:
+        words += ["--gpus-per-training", str(arguments.gpus_per_training)]
     for name in ("jobs", "stack", "seeds"):
         if getattr(arguments, name) is not None:
             words += [f"--{name}", str(getattr(arguments, name))]

@@ -21,6 +21,12 @@ import torch
 from tickdsl import __version__
 from tickdsl.engine.graph_cache import DEFAULT_DATA_DIR
 from tickdsl.engine.layers import network_events
+from tickdsl.engine.machine.device_groups import (
+    default_groups,
+    device_groups,
+    notes_on_groups,
+    require_large_batches,
+)
 from tickdsl.engine.machine.heartbeat import heartbeat
 from tickdsl.engine.machine.job_limits import default_jobs, default_stack, threads_per_job
 from tickdsl.engine.machine.precision import require_precisions
@@ -31,8 +37,9 @@ from tickdsl.engine.scheduler.interpreter import Interpreter
 from tickdsl.engine.scheduler.step_cost import step_cost
 from tickdsl.engine.steps.measurements import require_equal_devices
 from tickdsl.engine.steps.settings import Settings
+from tickdsl.engine.workers.child_start import ENDING_SIGNALS
 from tickdsl.engine.workers.in_process import InProcessWorker
-from tickdsl.engine.workers.processes import ENDING_SIGNALS, WorkerPool
+from tickdsl.engine.workers.processes import WorkerPool
 from tickdsl.engine.workers.ray_options import RayOptions
 from tickdsl.engine.workers.ray_start import require_one_device, start_on_cluster
 from tickdsl.engine.workers.worker_group import WorkerGroup
@@ -64,7 +71,8 @@ class LaunchOptions:
     """How to run a plan; nothing here changes the key of a result.
 
     `jobs` None uses the default of the machine, or what fits on the cluster. `workers` None: processes of this machine.
-    `stack` None stacks as many trainings as is measured to be faster.
+    `gpus_per_training`: how many GPUs, or on a CPU processes, share the batches of one training. `stack` None stacks as
+    many trainings as is measured to be faster.
     `deterministic` gives a run on CUDA the same bits each time, one training at a time in each job, since stacked ones
     differ in their last bits from single ones. `fresh` runs every step again, even if its result is stored, except
     those that an unfinished fresh run of the same steps has made; `start_over` runs these again too. `folder` is the
@@ -79,6 +87,7 @@ class LaunchOptions:
     data: Path = DEFAULT_DATA_DIR
     jobs: int | None = None
     workers: RayOptions | None = None
+    gpus_per_training: int = 1
     stack: int | None = None
     device: str = "auto"
     fresh: bool = False
@@ -126,7 +135,14 @@ def _launch(
     for each in devices:
         require_precisions((study.step(key) for key in study.graph if key not in store), each)
     require_equal_devices(plan, devices)
-    if options.workers is None:
+    groups = device_groups(devices, options.gpus_per_training)
+    together = options.gpus_per_training > 1
+    if together:
+        missing = [study.step(key) for key in study.graph if key not in store]
+        require_large_batches(missing, options.gpus_per_training)
+        warnings += notes_on_groups(devices, groups, options.stack)
+        jobs = options.jobs or default_groups(device.type, study, len(groups), options.gpus_per_training)
+    elif options.workers is None:
         jobs = options.jobs or default_jobs(device.type, study, options.data, len(devices))
     else:
         require_one_device(options.workers, devices)
@@ -137,10 +153,10 @@ def _launch(
         store=options.store.resolve(),
         data=options.data,
         device=str(device),
-        threads=threads_per_job(plan, options.data, jobs),
+        threads=threads_per_job(plan, options.data, jobs * options.gpus_per_training),
         jobs=jobs,
         checkpoint_seconds=options.checkpoint_seconds,
-        stack=1 if options.deterministic else options.stack,
+        stack=1 if options.deterministic or together else options.stack,
         deterministic=options.deterministic,
         visibility_seconds=VISIBILITY_SECONDS if options.workers or options.worker else 0.0,
         allow_code=code_allowed(),
@@ -184,8 +200,9 @@ def _launch(
             if options.workers is not None:
                 return start_on_cluster(settings, options.workers, study, jobs, emit_phase)
             emit_phase(f"starting {plural(jobs, 'worker')}")
-            if jobs > 1:
-                return WorkerPool(settings, jobs, [str(each) for each in devices])
+            if jobs > 1 or together:  # several processes end together if one of them does
+                leaders = [group[0] for group in groups]
+                return WorkerPool(settings, jobs, leaders, dict(zip(leaders, groups, strict=True)))
             return InProcessWorker(settings, interpreter.poll_control, interpreter.handle_message)
 
         exit_code = STEP_FAILED

@@ -6,6 +6,7 @@ in /sys/class/powercap, which only root can read on many systems.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pynvml
@@ -22,6 +23,28 @@ def open_counter(device: torch.device) -> EnergyCounter | None:
         return NvmlCounter(device) if device.type == "cuda" else RaplCounter()
     except (OSError, ValueError, pynvml.NVMLError):
         return None
+
+
+def open_counters(devices: Sequence[torch.device]) -> EnergyCounter | None:
+    """Open the counter of devices that work together; None unless each has one that can be read."""
+    different = dict.fromkeys(devices)  # several processes on one CPU have one counter
+    counters = [counter for device in different if (counter := open_counter(device)) is not None]
+    if len(counters) < len(different):
+        return None
+    return counters[0] if len(counters) == 1 else SummedCounter(counters)
+
+
+class SummedCounter:
+    """Several counters of one kind as one."""
+
+    def __init__(self, counters: Sequence[EnergyCounter]) -> None:
+        self._counters, self.source = list(counters), counters[0].source
+
+    def read(self) -> float | None:
+        """The joules of all since the last reading; None if one of them cannot be read any more."""
+        readings = [counter.read() for counter in self._counters]
+        known = [joules for joules in readings if joules is not None]
+        return sum(known) if len(known) == len(readings) else None
 
 
 class RaplCounter:

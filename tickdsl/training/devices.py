@@ -53,6 +53,13 @@ def resolve_devices(text: str) -> tuple[torch.device, ...]:
     return devices
 
 
+def names_of_devices(names: Sequence[str]) -> str:
+    """Several devices as one name: `cuda:0,2`; processes that share a CPU are `cpu x 2`."""
+    if len(set(names)) < len(names):
+        return f"{names[0]} x {len(names)}"
+    return devices_in_words([torch.device(name) for name in names])
+
+
 def devices_in_words(devices: Sequence[torch.device]) -> str:
     """Devices as `resolve_devices` reads them: `cpu`, `cuda:1`, `cuda:0,2`."""
     return ",".join([str(devices[0]), *(str(device.index) for device in devices[1:])])

@@ -19,12 +19,19 @@ from tickdsl.training.async_evaluation import AsyncEvaluator, EpochSums, async_e
 class EpochTester:
     """Tests one network with `evaluate`, which returns the task's sums, float64 [m] or [m, K].
 
-    Wait for a test's sums before starting the next one.
+    Wait for a test's sums before starting the next one. at_once: whether tests always run at once.
     """
 
-    def __init__(self, network: nn.Module, evaluate: Callable[[nn.Module], Tensor], device: torch.device) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        evaluate: Callable[[nn.Module], Tensor],
+        device: torch.device,
+        *,
+        at_once: bool = False,
+    ) -> None:
         self._network, self._evaluate = network, evaluate
-        self._async_evaluator = async_evaluator(device)
+        self._async_evaluator = None if at_once else async_evaluator(device)
         self._snapshot: tuple[nn.Module, Tensor] | None = None
 
     def begin(self, loss_sum: Tensor) -> EpochSums:

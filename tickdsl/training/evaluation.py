@@ -12,8 +12,10 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from tickdsl.errors import TickdslError
 from tickdsl.training.data.preprocess import Preprocess
-from tickdsl.training.data.streaming.images import batches
-from tickdsl.training.tasks import CLASSIFY, Outputs, Task, as_float32
+from tickdsl.training.data.streaming.images import batches, take
+from tickdsl.training.parallel.ranks import Ranks
+from tickdsl.training.parallel.shares import cut
+from tickdsl.training.tasks import CLASSIFY, Outputs, Task, as_float32, is_builtin
 
 #: The seed of the numbers that networks draw in a test.
 _NOISE_SEED = 0
@@ -55,17 +57,19 @@ def evaluate(
     batch: int = 1000,
     autocast: torch.dtype | None = None,
     task: Task = CLASSIFY,
+    ranks: Ranks | None = None,
 ) -> EvaluationResult:
     """Evaluate `model` in eval mode, on `device`.
 
     inputs: [N, …], as the data set stores them; targets: [N, …]; preprocess: what the inputs go through before the
-    network, on `device`.
+    network, on `device`; ranks: the processes that evaluate it together.
     """
     device = torch.device(device)
     scores = score_buffer(task, len(inputs), device)
     sums = evaluation_sums(
-        model, inputs.to(device), targets.to(device), preprocess, batch, autocast, scores=scores, task=task
-    )
+        model, inputs.to(device), targets.to(device), preprocess, batch, autocast, scores=scores, task=task,
+        ranks=ranks,
+    )  # fmt: skip
     result = evaluation_from_sums(task, sums.tolist(), len(inputs))
     return result if scores is None else attrs.evolve(result, scores=scores.cpu())
 
@@ -85,16 +89,47 @@ def evaluation_sums(
     num_networks: int | None = None,
     scores: Tensor | None = None,
     task: Task = CLASSIFY,
+    ranks: Ranks | None = None,
 ) -> Tensor:
     """The task's sums over a set of inputs, float64 [m], on the device of `inputs`.
 
     The model is evaluated in eval mode and put back into the mode that it was in. num_networks: the number K of
     networks that the model stacks, with outputs [B, K, …]; the sums are then [m, K]. scores: [N] or [N, K], filled with
-    the score of each input.
+    the score of each input. ranks: processes that have the same network, and share the inputs; all of them get the sums
+    and scores. Each computes all of them if the task needs all outputs at once, if its networks draw in tests, or if it
+    is one's own, whose loss may depend on what is in a batch.
 
     batch: the number of inputs that the network takes at once; fewer if every pixel of them has outputs.
     Raises TickdslError if the task keeps outputs, and these take too much memory.
     """
+    together = is_builtin(task) and not task.keeps_outputs and not task.draws_in_tests
+    if ranks is None or not together or len(inputs) < ranks.size:
+        return _sums(model, inputs, targets, preprocess, batch, autocast, num_networks, scores, task)
+    parts = cut(len(inputs), ranks.size)
+    first, last = parts[ranks.rank]
+    own_scores = None if scores is None else scores[first:last]
+    sums = _sums(
+        model, take(inputs, slice(first, last)), targets[first:last], preprocess, batch, autocast, num_networks,
+        own_scores, task,
+    )  # fmt: skip
+    ranks.add_up([sums])
+    if scores is not None and own_scores is not None:
+        scores.copy_(ranks.gather_rows(own_scores, [stop - start for start, stop in parts]))
+    return sums
+
+
+def _sums(
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    preprocess: Preprocess,
+    batch: int,
+    autocast: torch.dtype | None,
+    num_networks: int | None,
+    scores: Tensor | None,
+    task: Task,
+) -> Tensor:
+    """`evaluation_sums` in this process alone."""
     was_training = model.training
     model.eval()
     batch = task.evaluation_batch(inputs, batch)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from tickdsl.training.checkpoints import Checkpointer
 from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.history import EpochReport
+from tickdsl.training.parallel.ranks import Ranks
 from tickdsl.training.recipes.recipe import Recipe
 from tickdsl.training.sparsifiers.protocol import Sparsifier
 from tickdsl.training.step.distillation import Distillation
@@ -39,6 +40,7 @@ class TrainingJob:
     compile: bool | None = None
     measure_every: int = 0
     usage: Usage = attrs.field(factory=Usage)
+    ranks: Ranks | None = None
 
     @property
     def should_compile(self) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, closing
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,8 @@ from tickdsl.training.data.device_dataset import DeviceDataset
 from tickdsl.training.history import EpochReport, TrainingHistory
 from tickdsl.training.job import StateDict, TrainingJob
 from tickdsl.training.measured_choices import InMemoryChoices, MeasuredChoices
+from tickdsl.training.parallel.ranks import Ranks
+from tickdsl.training.parallel.shares import batch_share
 from tickdsl.training.recipes.recipe import Recipe
 from tickdsl.training.rng import stream_seed
 from tickdsl.training.sparsifiers.protocol import Sparsifier
@@ -53,6 +56,7 @@ def train(
     compile: bool | None = None,
     measure_every: int = 0,
     usage: Usage | None = None,
+    ranks: Ranks | None = None,
 ) -> TrainingHistory:
     """Train `model` in place from step `start` to step `stop` (default: the recipe's end), on `device`.
 
@@ -77,6 +81,9 @@ def train(
     measure_every: how many steps apart the validation loss is measured too (0: after epochs only), at steps that are
     multiples of it and at the last one. It changes nothing in the training.
     usage: counts the time and the energy that the training uses.
+    ranks: the processes that share every batch; each of them calls this function with the same arguments, except
+    for the callbacks. The result is that of one process up to the order of sums, apart from dropout and other
+    draws of a network, of which each process has its own. Only process 0 has a checkpointer.
 
     A recipe with `patience` can end the training before `stop`. A resumed training keeps the sparse layers, the layout
     and the compilation that it began with.
@@ -88,6 +95,7 @@ def train(
         model=model, data=data, recipe=recipe, seed=seed, start=start, stop=stop, masks=masks or {},
         checkpoint=checkpoint, on_epoch=on_epoch, step_callbacks=step_callbacks or {}, distillation=distillation,
         sparsifier=sparsifier, layout=layout, compile=compile, measure_every=measure_every, usage=usage or Usage(),
+        ranks=ranks,
     )  # fmt: skip
     target_device = torch.device(device)
     run = TrainingRun(job, DeviceDataset(data, recipe, target_device), target_device)
@@ -117,7 +125,10 @@ def _take_steps(
     """Take the remaining steps."""
     job = run.job
     run.begin()
-    with closing(BatchStream(run.dataset, [job.seed], run.stop, run.count_wait)) as batch_stream:
+    share_of = None
+    if job.ranks is not None:
+        share_of = partial(batch_share, rank=job.ranks.rank, ranks=job.ranks.size, micro_batch=job.recipe.micro_batch)
+    with closing(BatchStream(run.dataset, [job.seed], run.stop, run.count_wait, share_of)) as batch_stream:
         while not run.finished:
             _take_step(run, batch_stream, optimiser_step, distiller, before_step)
             if job.checkpoint is not None and not run.finished:
@@ -133,15 +144,16 @@ def _take_step(
 ) -> None:
     if before_step is not None:
         before_step()
-    images, targets, indices = batch_stream.batch(run.step)
+    images, targets, indices, share = batch_stream.batch(run.step)
     soft_targets = None
     if distiller is not None and distiller.active_at(run.step):
         soft_targets = distiller.soft_targets(images, indices)
     seed = stream_seed(run.job.seed, "dropout", run.step)
     if run.replaces_step():
-        run.change_masks(run.step, optimiser_step.gradients(images, targets, soft_targets, seed=seed))
+        run.change_masks(run.step, optimiser_step.gradients(images, targets, soft_targets, seed=seed, share=share))
     else:
         run.before_step()
-        optimiser_step.take(images, targets, soft_targets, lr=run.lr, momentum=run.momentum, seed=seed)
+        optimiser_step.take(images, targets, soft_targets, lr=run.lr, momentum=run.momentum, seed=seed, share=share)
         run.change_masks_if_due(run.step + 1)
-    run.after_step(run.task.weight(targets))
+    weight = run.task.weight(targets) if share is None else run.task.weight(targets[:1]) * share.batch
+    run.after_step(weight)

@@ -30,6 +30,7 @@ from tickdsl.training.memory_layouts import (
     preferred_memory_format,
     set_memory_format,
 )
+from tickdsl.training.parallel.ranks import Ranks
 from tickdsl.training.sparsifiers.protocol import ActiveSparsifier, SparseNetwork
 from tickdsl.training.step.average import WeightAverage
 from tickdsl.training.step.distillation import Distiller
@@ -52,11 +53,12 @@ def evaluate_watched_set(
     autocast: torch.dtype | None,
     num_networks: int | None = None,
     scores: Tensor | None = None,
+    ranks: Ranks | None = None,
 ) -> Tensor:
     """`evaluation_sums` on the validation set, or on the test set if there is none. scores: filled in a test only."""
     return evaluation_sums(
         network, *dataset.watched_set, dataset.preprocess, _EVALUATION_BATCH, autocast, num_networks,
-        scores if dataset.validation_set is None else None, dataset.task,
+        scores if dataset.validation_set is None else None, dataset.task, ranks,
     )  # fmt: skip
 
 
@@ -153,8 +155,11 @@ class TrainingRun:
         #: [N]: the scores of the test images in the latest test, if they have any. Every test fills it; a training ends
         #: with a test, also if it was resumed.
         self.scores = score_buffer(self.task, len(dataset.test_set[1]), device)
-        evaluate = partial(evaluate_watched_set, dataset=dataset, autocast=self.autocast, scores=self.scores)
-        tester = EpochTester(self.model, evaluate, device)
+        evaluate = partial(
+            evaluate_watched_set, dataset=dataset, autocast=self.autocast, scores=self.scores, ranks=job.ranks
+        )
+        # Processes that train together test at once, so that all of them call each other in the same order.
+        tester = EpochTester(self.model, evaluate, device, at_once=job.ranks is not None)
         self.start_test: StartTest = lambda loss_sum, step: tester.begin(loss_sum)
         self.step = self.start
         self.terms_seen = 0  # in this epoch
@@ -173,7 +178,7 @@ class TrainingRun:
         Call this while the model still has its initial weights, since they identify the training.
         """
         job = self.job
-        if job.checkpoint is None:
+        if job.checkpoint is None and job.ranks is None:
             return None
         identities = [each.identity() for each in (job.distillation, job.sparsifier) if each is not None]
         identity = training_identity(
@@ -186,8 +191,13 @@ class TrainingRun:
             self.stop,
             *identities,
         )
-        job.checkpoint.attach(identity, self.capture)
-        checkpoint_state = job.checkpoint.load()
+        checkpoint_state: Mapping[str, Any] | None = None
+        if job.checkpoint is not None:
+            job.checkpoint.attach(identity, self.capture)
+            checkpoint_state = job.checkpoint.load()
+        if job.ranks is not None:
+            job.ranks.require_equal("what they train", identity)
+            checkpoint_state = job.ranks.of_first(checkpoint_state)
         if checkpoint_state is not None and checkpoint_state.get("sparse") and self.device.type != "cpu":
             return None  # the optimiser's state is that of sparse weights, which only a CPU trains
         return checkpoint_state
@@ -251,10 +261,12 @@ class TrainingRun:
     def _make_step(self, masks: Masks, distiller: Distiller | None) -> OptimiserStep:
         """The step of the task: all parameters by one loss, or parts of the network in turn."""
         if self.task.phases:
-            return PhasedStep(self.model, self.recipe, masks, self.device, self.autocast, self.compile, self.task)
+            return PhasedStep(
+                self.model, self.recipe, masks, self.device, self.autocast, self.compile, self.task, self.job.ranks
+            )
         return OptimiserStep(
             self.model, self.recipe, masks, distiller, self.device, self.autocast, self.compile, self.task,
-            self.class_weights,
+            self.class_weights, self.job.ranks,
         )  # fmt: skip
 
     def _masks_with_sparsified(self) -> dict[str, Tensor]:
@@ -272,7 +284,8 @@ class TrainingRun:
             return ()
         if self.recipe.has_own_optimiser:  # which may look at whole layers
             return ()
-        images = self.dataset.preprocess(self.dataset.inputs[: self.recipe.batch])
+        rows = self.recipe.batch // (1 if self.job.ranks is None else self.job.ranks.size)
+        images = self.dataset.preprocess(self.dataset.inputs[:rows])
         return choose_sparse_layers(self.model, self.masks, images, choices)
 
     def device_context(self) -> AbstractContextManager[object]:
@@ -330,6 +343,8 @@ class TrainingRun:
         self.step += 1
         if self.finished or self.step % self.steps_per_epoch == 0:
             self._report_epoch()
+            if self.job.ranks is not None:
+                self.job.ranks.require_equal_tensors("the weights", self.model.state_dict().values())
             with self._averaged():
                 test_sums = self.start_test(self.optimiser_step.loss_sum, self.step)
             self.finished_epoch = FinishedEpoch(self.step, self.terms_seen, test_sums)
@@ -371,7 +386,7 @@ class TrainingRun:
         """The results of the network on a set of inputs and targets. Waits for the device."""
         sums = evaluation_sums(
             self.model, *samples, self.dataset.preprocess, _EVALUATION_BATCH, self.autocast, scores=scores,
-            task=self.task,
+            task=self.task, ranks=self.job.ranks,
         )  # fmt: skip
         return evaluation_from_sums(self.task, sums.tolist(), len(samples[1]))
 

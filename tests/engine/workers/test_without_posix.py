@@ -28,8 +28,8 @@ import multiprocessing, os, signal
 pthread_sigmask = signal.pthread_sigmask
 del os.fork, os.sched_getaffinity, os.killpg, signal.pthread_sigmask
 multiprocessing.get_all_start_methods = lambda: ["spawn"]
-from tickdsl.engine.workers import processes
-assert processes.start_method() == "spawn" and not processes._HAS_SIGNAL_MASKS
+from tickdsl.engine.workers import child_start
+assert child_start.start_method() == "spawn" and not child_start.HAS_SIGNAL_MASKS
 signal.pthread_sigmask = pthread_sigmask  # spawning on Linux uses it
 from tickdsl.cli import main
 sys.exit(main(sys.argv[1:]))

@@ -28,6 +28,7 @@ from tickdsl.training.history import TrainingHistory
 from tickdsl.training.job import TrainingJob
 from tickdsl.training.loop import train
 from tickdsl.training.measured_choices import InMemoryChoices
+from tickdsl.training.parallel.shares import micro_batches
 from tickdsl.training.recipes.recipe import Recipe
 from tickdsl.training.sparsifiers.evolving import Evolution
 from tickdsl.training.sparsifiers.zeroing import SoftPruning
@@ -36,7 +37,6 @@ from tickdsl.training.step import optimiser_step
 from tickdsl.training.step.captured_step import should_capture
 from tickdsl.training.step.gradient_terms import NormClip
 from tickdsl.training.step.masks import Masks
-from tickdsl.training.step.optimiser_step import micro_batches
 from tickdsl.training.tasks import UNLABELLED
 
 RECIPE = Recipe(length="3ep", lr=0.05, batch=32, augment=("crop", "flip"))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from tickdsl.engine.dense_networks import DenseNetwork, dense_network
 from tickdsl.engine.hooks import Hooks
 from tickdsl.engine.machine.machine_choices import machine_choices
+from tickdsl.engine.machine.shared_choices import ChoicesOfFirst
 from tickdsl.engine.steps.dataset_cache import DatasetCache
 from tickdsl.engine.steps.result_files import STRUCTURE, load_weights, result_record
 from tickdsl.engine.steps.settings import Settings
@@ -29,6 +30,8 @@ from tickdsl.records.store import Result, Store
 from tickdsl.training.catalogue import architecture_options
 from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.data.streaming.decoder_pool import share_cores
+from tickdsl.training.measured_choices import MeasuredChoices
+from tickdsl.training.parallel.ranks import Ranks
 
 Metrics = dict[str, Any]
 
@@ -41,11 +44,28 @@ class Context:
         self.hooks = hooks or Hooks()
         self.store = Store(settings.store, lambda message: self.hooks.warn(message), settings.generation)
         self.device = torch.device(settings.device)
-        self.choices = machine_choices(self.store.root, lambda message: self.hooks.log(message))
+        #: The processes that run the current step together; None: this one alone.
+        self.ranks: Ranks | None = None
+        self._choices = machine_choices(self.store.root, lambda message: self.hooks.log(message))
         self.jobs_at_work = 1  # in the whole run
         self.paused_seconds = 0.0  # since the tasks that are running have started
         self._datasets = DatasetCache(settings.data)
-        share_cores(settings.jobs)
+        share_cores(settings.jobs * max(1, len(settings.group)))
+
+    @property
+    def choices(self) -> MeasuredChoices:
+        """The choices of this machine; of processes that run a step together, all follow the first one."""
+        return self._choices if self.ranks is None else ChoicesOfFirst(self._choices, self.ranks)
+
+    @property
+    def devices(self) -> list[torch.device]:
+        """The devices of all processes that run the current step."""
+        return [self.device] if self.ranks is None else [torch.device(name) for name in self.settings.group]
+
+    @property
+    def follows(self) -> bool:
+        """Whether another process stores the result of the current step, which this one only helps to compute."""
+        return self.ranks is not None and self.ranks.rank > 0
 
     # -- data sets and networks
 
@@ -123,8 +143,12 @@ class Context:
         with self.store.writing(step.key) as draft:
             metrics = write(draft.folder)
             seconds = (time.monotonic() - start_time - self.paused_seconds) / shared_by
-            draft.finish(result_record(step, metrics, seconds, self.settings))
+            draft.finish(self.record(step, metrics, seconds))
         return metrics
+
+    def record(self, step: Step, metrics: Metrics, seconds: float) -> dict[str, Any]:
+        """The record of a step's result, for result.json."""
+        return result_record(step, metrics, seconds, self.settings, 1 if self.ranks is None else self.ranks.size)
 
 
 @functools.lru_cache(maxsize=64)

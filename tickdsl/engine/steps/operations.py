@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -64,6 +65,13 @@ def run_step(step: Step, context: Context, prefixes: Mapping[str, Step]) -> Metr
     operation = _OPERATIONS[step.operation]
     with float32_format(precision_of(step), context.device):
         return context.store_result(step, lambda folder: operation(step, context, folder, prefixes), start_time)
+
+
+def follow_step(step: Step, context: Context) -> None:
+    """Run a step together with the process that stores its result; what this one would store is thrown away."""
+    verify_plugin_code(step.args)
+    with float32_format(precision_of(step), context.device), tempfile.TemporaryDirectory() as folder:
+        _OPERATIONS[step.operation](step, context, Path(folder), {})
 
 
 def _init(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Step]) -> Metrics:
@@ -280,7 +288,9 @@ def _evaluate(step: Step, context: Context, folder: Path, prefixes: Mapping[str,
     data = judging_features.judged_data(step, context)
     module = _masked_module(step, context)
     autocast = autocast_type(step.args.get("precision", "fp32"), context.device)
-    result, held_out = evaluate_on(module, data, context.device, autocast)
+    result, held_out = evaluate_on(module, data, context.device, autocast, context.ranks)
+    if context.follows:
+        return {}
     save_weights(folder, module.state_dict())
     save_data_description(folder, data)
     save_samples(folder, module, data, context.device)

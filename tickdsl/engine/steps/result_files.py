@@ -73,8 +73,10 @@ def _as_os_error(error: SafetensorError, path: Path) -> OSError:
     return OSError(code, os.strerror(code) if number else str(error), str(path))
 
 
-def result_record(step: Step, metrics: Mapping[str, Any], seconds: float, settings: Settings) -> dict[str, Any]:
-    """The record of a step that took `seconds`, for result.json."""
+def result_record(
+    step: Step, metrics: Mapping[str, Any], seconds: float, settings: Settings, processes: int = 1
+) -> dict[str, Any]:
+    """The record of a step that so many processes together took `seconds` for, for result.json."""
     return {
         "operation": step.operation,
         "parts": step.parts,
@@ -87,6 +89,7 @@ def result_record(step: Step, metrics: Mapping[str, Any], seconds: float, settin
             "host": host_name(),
             "device": str(torch.device(settings.device)),
             "threads": settings.threads,
+            **({"processes": processes} if processes > 1 else {}),
             **({"deterministic": True} if settings.deterministic else {}),
         },
     }

@@ -16,6 +16,8 @@ class Settings:
     store: Path
     data: Path
     device: str = "cpu"
+    #: The devices that one network is trained on, this one first; empty or one: this device alone.
+    group: tuple[str, ...] = ()
     threads: int = 1
     jobs: int = 1
     checkpoint_seconds: float = 30.0

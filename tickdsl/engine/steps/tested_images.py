@@ -11,6 +11,7 @@ from tickdsl.engine.steps.context import Metrics
 from tickdsl.records.image_flags import encode_flags
 from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.evaluation import EvaluationResult, evaluate
+from tickdsl.training.parallel.ranks import Ranks
 from tickdsl.training.tasks import CLASSIFY, Task
 
 #: No more names of tensors are stored.
@@ -18,12 +19,20 @@ _MAX_NAMES = 5
 
 
 def evaluate_on(
-    module: nn.Module, data: Dataset, device: torch.device, autocast: torch.dtype | None
+    module: nn.Module,
+    data: Dataset,
+    device: torch.device,
+    autocast: torch.dtype | None,
+    ranks: Ranks | None = None,
 ) -> tuple[EvaluationResult, EvaluationResult | None]:
-    """The results of a network on the test set, and on the validation set if there is one."""
+    """The results of a network on the test set, and on the validation set if there is one.
+
+    ranks: the processes that evaluate it together.
+    """
     test, validation = (
         held_out and evaluate(
-            module, *held_out, preprocess=data.preprocess(device), device=device, autocast=autocast, task=data.task
+            module, *held_out, preprocess=data.preprocess(device), device=device, autocast=autocast, task=data.task,
+            ranks=ranks,
         )
         for held_out in (data.test_set, data.validation_set)
     )  # fmt: skip

@@ -18,7 +18,7 @@ from tickdsl.engine.machine.speed_trial import SpeedTrial
 from tickdsl.engine.steps.context import Context, Metrics, required_seed
 from tickdsl.engine.steps.judging_features import judged_data
 from tickdsl.engine.steps.network_size import structure_metrics
-from tickdsl.engine.steps.result_files import STRUCTURE, result_record, save_data_description, save_weights
+from tickdsl.engine.steps.result_files import STRUCTURE, save_data_description, save_weights
 from tickdsl.engine.steps.samples import save_samples
 from tickdsl.engine.steps.sparsifiers import make_sparsifier
 from tickdsl.engine.steps.tested_images import judged_images, result_figures
@@ -46,7 +46,10 @@ from tickdsl.training.usage import Usage
 
 @attrs.frozen
 class PreparedTraining:
-    """A `train` step that is ready to run; `macs_share` is the share of the dense multiply-adds that is left."""
+    """A `train` step that is ready to run; `macs_share` is the share of the dense multiply-adds that is left.
+
+    checkpoint: None in a process that only helps another one.
+    """
 
     step: Step
     context: Context
@@ -55,7 +58,7 @@ class PreparedTraining:
     trial: SpeedTrial
     macs_share: float
     job: TrainingJob
-    checkpoint: Checkpointer
+    checkpoint: Checkpointer | None
 
     def run(self, folder: Path) -> Metrics:
         """Train, save the weights in `folder` and return the metrics."""
@@ -66,11 +69,12 @@ class PreparedTraining:
             self.count_usage()
 
         history = train(**self.job.as_kwargs(), device=context.device, before_step=before_step, choices=context.choices)
-        return self.save_result(folder, history)
+        return {} if context.follows else self.save_result(folder, history)
 
     def pause(self) -> None:
         """Save a checkpoint and stop counting time and energy, until `count_usage` is called."""
-        self.checkpoint.save_now()
+        if self.checkpoint is not None:
+            self.checkpoint.save_now()
         self.job.usage.pause()
 
     def count_usage(self) -> None:
@@ -138,12 +142,14 @@ def prepare_training(step: Step, context: Context, prefixes: Mapping[str, Step])
             f"nothing left to train: the training starts at {step.args.get('start')} of {recipe.length}",
             "rewind to an earlier moment",
         )
-    checkpoint = Checkpointer(
-        context.store.scratch(step.key),
-        context.settings.checkpoint_seconds,
-        warn=lambda message: context.hooks.step_warning(step.key, message),
-        on_saved=lambda done: context.hooks.checkpoint_saved(step.key, round(done / clock.per_epoch, 3)),
-    )
+    checkpoint = None
+    if not context.follows:
+        checkpoint = Checkpointer(
+            context.store.scratch(step.key),
+            context.settings.checkpoint_seconds,
+            warn=lambda message: context.hooks.step_warning(step.key, message),
+            on_saved=lambda done: context.hooks.checkpoint_saved(step.key, round(done / clock.per_epoch, 3)),
+        )
     trial = SpeedTrial(step, network, data, recipe)
     layout = choose_layout(trial, context.device, context.choices)
     dense_macs = cost(network.graph, Structure.dense(network.graph)).macs
@@ -176,7 +182,8 @@ def prepare_training(step: Step, context: Context, prefixes: Mapping[str, Step])
             hooks=context.hooks,
         ),
         measure_every=clock.length(step.args["measure_every"]) if "measure_every" in step.args else 0,
-        usage=Usage(energy_counters.open_counter(context.device)),
+        usage=Usage(energy_counters.open_counters(context.devices)),
+        ranks=context.ranks,
     )
     return PreparedTraining(step, context, network, structure, trial, macs_share, job, checkpoint)
 
@@ -240,7 +247,7 @@ def _rewind_point_writer(prefix: Step, context: Context) -> Callable[[Mapping[st
         if prefix.key not in context.store:
             with context.store.writing(prefix.key) as draft:
                 save_weights(draft.folder, state)
-                draft.finish(result_record(prefix, {}, 0.0, context.settings))
+                draft.finish(context.record(prefix, {}, 0.0))
         context.hooks.rewind_point_saved(prefix.key)
 
     return write

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
+import signal
 import sys
 import threading
 import types
 from collections.abc import Iterator
+from typing import Any
+
+#: Not on Windows.
+HAS_SIGNAL_MASKS = hasattr(signal, "pthread_sigmask")
+#: The signals at which a run ends, of which Windows has two; Slurm sends SIGUSR1 before it takes a machine away.
+ENDING_SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name)
+)
 
 _lock = threading.Lock()
 
@@ -32,3 +42,44 @@ def clean_start() -> Iterator[None]:
                 del os.environ["PYTHONSAFEPATH"]
             else:
                 os.environ["PYTHONSAFEPATH"] = safe_path
+
+
+def start_method() -> str:
+    """How worker processes start: forked from a server that has loaded torch; on Windows, each loads it anew."""
+    return "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+
+
+def child_processes() -> Any:
+    """The context of `multiprocessing` that worker processes are started in."""
+    context: Any = multiprocessing.get_context(start_method())
+    if start_method() == "forkserver":
+        context.set_forkserver_preload(["tickdsl.engine.steps.operations"])
+    return context
+
+
+@contextlib.contextmanager
+def signals_blocked() -> Iterator[None]:
+    """Start child processes with these signals blocked: the engine handles them for the whole process group."""
+    if not HAS_SIGNAL_MASKS:
+        yield
+        return
+    from multiprocessing import resource_tracker  # which Windows cannot import
+
+    resource_tracker.ensure_running()  # if it were started later, it would unblock them
+    previous_mask = _block_signals()
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous_mask)
+
+
+def ignore_ending_signals() -> None:
+    """Leave the signals at which a run ends to the engine; called by a child process."""
+    if HAS_SIGNAL_MASKS:
+        _block_signals()
+    else:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a Windows console
+
+
+def _block_signals() -> set[Any]:
+    return signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)

@@ -5,14 +5,11 @@ They are forked from a server process that has imported torch but has not used a
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
 import os
 import queue
-import signal
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -20,16 +17,11 @@ import attrs
 
 from tickdsl.engine.messages import AtWork, Message, Outcome, Task, WorkerLost
 from tickdsl.engine.steps.settings import Settings
-from tickdsl.engine.workers.child_start import clean_start
+from tickdsl.engine.workers.child_start import child_processes, clean_start, ignore_ending_signals, signals_blocked
 from tickdsl.engine.workers.worker import Worker
+from tickdsl.training.devices import names_of_devices
 
 _JOIN_SECONDS = 5.0
-#: Not on Windows.
-_HAS_SIGNAL_MASKS = hasattr(signal, "pthread_sigmask")
-#: The signals at which a run ends, of which Windows has two; Slurm sends SIGUSR1 before it takes a machine away.
-ENDING_SIGNALS = tuple(
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name)
-)
 
 
 @attrs.define(eq=False)
@@ -53,16 +45,22 @@ class _WorkerProcess:
 class WorkerPool:
     """Up to `jobs` worker processes, started when they are needed; see `WorkerGroup` for the methods.
 
-    devices: those that the workers share, each an equal number of them; default: the device of the settings.
+    devices: those that the workers share, each an equal number of them; default: the device of the settings. groups: by
+    device, the devices that its workers train one network on, if it is more than this one.
     """
 
-    def __init__(self, settings: Settings, jobs: int, devices: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        jobs: int,
+        devices: Sequence[str] = (),
+        groups: Mapping[str, tuple[str, ...]] | None = None,
+    ) -> None:
         self._jobs = jobs
         self._devices = tuple(devices) or (settings.device,)
+        self._groups = groups or {}
         self._settings = attrs.evolve(settings, jobs=-(-jobs // len(self._devices)))
-        self._mp: Any = multiprocessing.get_context(start_method())
-        if start_method() == "forkserver":
-            self._mp.set_forkserver_preload(["tickdsl.engine.steps.operations"])
+        self._mp = child_processes()
         self._workers: list[_WorkerProcess] = []
 
     @property
@@ -137,12 +135,14 @@ class WorkerPool:
 
     def _start_worker(self) -> _WorkerProcess:
         parent_pipe, child_pipe = self._mp.Pipe()
-        settings = attrs.evolve(self._settings, device=self._quietest_device(busy=False))
+        device = self._quietest_device(busy=False)
+        group = self._groups.get(device, (device,))
+        settings = attrs.evolve(self._settings, device=device, group=group)
         process = self._mp.Process(target=_worker_main, args=(settings, child_pipe))
-        with clean_start(), _signals_blocked():
+        with clean_start(), signals_blocked():
             process.start()
         child_pipe.close()
-        place = f" on {settings.device}" if len(self._devices) > 1 else ""
+        place = f" on {names_of_devices(group)}" if len(self._devices) > 1 or len(group) > 1 else ""
         worker = _WorkerProcess(f"process {process.pid}{place}", process, parent_pipe, settings.device)
         self._workers.append(worker)
         return worker
@@ -161,42 +161,17 @@ class WorkerPool:
         return f"its worker process {ending}"
 
 
-def start_method() -> str:
-    """How worker processes start: forked from a server that has loaded torch; on Windows, each loads it anew."""
-    return "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-
-
-@contextlib.contextmanager
-def _signals_blocked() -> Iterator[None]:
-    """Start child processes with these signals blocked: the engine handles them for the whole process group."""
-    if not _HAS_SIGNAL_MASKS:
-        yield
-        return
-    from multiprocessing import resource_tracker  # which Windows cannot import
-
-    resource_tracker.ensure_running()  # if it were started later, it would unblock them
-    previous_mask = _block_signals()
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, previous_mask)
-
-
-def _block_signals() -> set[Any]:
-    return signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
-
-
 def _worker_main(settings: Settings, pipe: Connection) -> None:
     """The main function of a worker process: runs the tasks from the pipe and exits when the pipe is closed."""
-    if _HAS_SIGNAL_MASKS:
-        _block_signals()
-    else:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a Windows console
+    ignore_ending_signals()
     task_queue: queue.SimpleQueue[Sequence[Task]] = queue.SimpleQueue()
+
+    sending = threading.Lock()  # a thread that watches other processes sends too
 
     def send(message: Message) -> None:
         try:
-            pipe.send(message)
+            with sending:
+                pipe.send(message)
         except OSError:
             os._exit(1)
 
@@ -220,3 +195,5 @@ def _worker_main(settings: Settings, pipe: Connection) -> None:
     while True:
         for outcome in worker.run_tasks(task_queue.get()):
             send(outcome)
+        if worker.is_spent:
+            os._exit(1)  # the run starts another one

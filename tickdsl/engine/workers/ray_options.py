@@ -40,16 +40,23 @@ def parse_workers(text: str) -> RayOptions | Literal["slurm"] | None:
     return RayOptions(address or None)
 
 
-def ray_options(workers: RayOptions | None, gpus: float | None, cpus: float | None) -> RayOptions | None:
+def ray_options(
+    workers: RayOptions | None, gpus: float | None, cpus: float | None, gpus_per_training: int = 1
+) -> RayOptions | None:
     """`--workers` together with `--gpus-per-step` and `--cpus-per-step`.
 
-    Raises TickdslError if these would have no effect, or if a step would get a part of a GPU beside a whole one.
+    Raises TickdslError if these would have no effect, or if a step would get another number of GPUs than one.
     """
     if workers is None:
         for name, value in (("--gpus-per-step", gpus), ("--cpus-per-step", cpus)):
             if value is not None:
                 raise TickdslError(f"{name} has no effect on the processes of this machine", "add --workers ray")
         return None
+    if gpus_per_training > 1:
+        raise TickdslError(
+            "--gpus-per-training cannot be combined with --workers ray: a step of Ray has one GPU",
+            "use --workers slurm, or start `tickdsl worker --gpus-per-training` on each node",
+        )
     if gpus is not None and gpus > 1:
         raise TickdslError(f"--gpus-per-step {gpus:g}: a step trains on one GPU", "use 1, or a part such as 0.5")
     return attrs.evolve(workers, gpus=gpus, cpus=1.0 if cpus is None else cpus)

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import time
 import traceback
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from pathlib import Path
-
-import torch
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 
 from tickdsl.engine.hooks import Hooks
-from tickdsl.engine.machine.job_limits import gpu_memory_share
 from tickdsl.engine.messages import (
     PAUSE,
     RUN,
@@ -33,11 +28,13 @@ from tickdsl.engine.messages import (
 from tickdsl.engine.steps.context import Context
 from tickdsl.engine.steps.operations import run_step
 from tickdsl.engine.steps.settings import Settings
+from tickdsl.engine.steps.sharing import can_be_shared
 from tickdsl.engine.steps.stacking import run_stacked_steps
+from tickdsl.engine.workers.follower import Followed
+from tickdsl.engine.workers.process_setup import failure_of, set_up_process
+from tickdsl.engine.workers.rank_group import RankGroup
 from tickdsl.errors import TickdslError, is_out_of_memory
-from tickdsl.plugins import allow_code
-from tickdsl.records.files import disk_error
-from tickdsl.training.devices import deterministic_algorithms, limit_memory, use_threads
+from tickdsl.training.devices import deterministic_algorithms
 
 #: How often a worker checks for a new command while it is paused.
 POLL_SECONDS = 0.2
@@ -53,19 +50,14 @@ class Worker:
     def __init__(
         self, settings: Settings, send: Callable[[Message], None], poll_control: Callable[[], None] = lambda: None
     ) -> None:
-        use_threads(settings.threads)
-        device = torch.device(settings.device)
-        if device.type == "cuda" and device.index is not None:
-            torch.cuda.set_device(device)  # what names no GPU means this one
-        share = gpu_memory_share(settings.jobs)
-        if share is not None:
-            limit_memory(device, share)
-        if settings.allow_code:
-            allow_code()
+        set_up_process(settings)
         self.command = RUN
         self._send = send
         self._poll_control = poll_control
         self._keys: list[str] = []
+        self._group: RankGroup | None = None
+        if len(settings.group) > 1:
+            self._group = RankGroup(settings, self._report_lost, self._report_failed)
         self._context = Context(
             settings,
             Hooks(
@@ -109,28 +101,54 @@ class Worker:
         try:
             with deterministic_algorithms() if deterministic else nullcontext():
                 if len(tasks) == 1:
-                    run_step(tasks[0].step, self._context, tasks[0].prefixes)
+                    with self._together(tasks[0]):
+                        run_step(tasks[0].step, self._context, tasks[0].prefixes)
                 else:
                     run_stacked_steps(tasks, self._context, on_leave)
         except Stopped:
             return outcomes_for_all("stopped")
-        except TickdslError as error:
-            return outcomes_for_all("failed", error.message, error.hint)
         except Exception as error:
-            if is_out_of_memory(error):
-                first_line = (str(error).splitlines() or [""])[0]
-                hint = "use a smaller batch or fewer --jobs" + ("" if len(tasks) == 1 else ", or --stack 1")
-                return outcomes_for_all("failed", f"out of memory: {first_line}".rstrip(": "), hint)
-            if isinstance(error, OSError) and error.filename is not None:
-                told = disk_error(error, Path(os.fsdecode(error.filename)), "read")
-                return outcomes_for_all("failed", told.message, told.hint, traceback.format_exc())
-            return outcomes_for_all("failed", f"{type(error).__name__}: {error}", None, traceback.format_exc())
+            message, hint = failure_of(error, "" if len(tasks) == 1 else ", or --stack 1")
+            expected = isinstance(error, TickdslError) or is_out_of_memory(error)
+            return outcomes_for_all("failed", message, hint, None if expected else traceback.format_exc())
         return outcomes_for_all("done")
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether this process cannot run further tasks: a process that it trained with does not answer."""
+        return self._group is not None and self._group.is_broken
+
+    @contextmanager
+    def _together(self, task: Task) -> Iterator[None]:
+        """Within it, the other processes of this worker's group run the task too, if it can be shared."""
+        context = self._context
+        if self._group is None or not can_be_shared(task.step, context):
+            yield
+            return
+        with self._group.running(task) as ranks:
+            context.ranks = ranks
+            try:
+                yield
+            finally:
+                context.ranks = None
+
+    def _report_lost(self, how: str) -> None:
+        for key in self._keys:
+            self._send(StepWarning(key, how))
+
+    def _report_failed(self, ending: Followed) -> None:
+        for key in self._keys:
+            self._send(Outcome(key, "failed", 0.0, ending.error, ending.hint, ending.trace))
 
     def _between_steps(self, save: Callable[[], None]) -> None:
         self._poll_control()
-        if self.command == RUN:
-            return
+        if self.command != RUN:
+            self._obey(save)
+        if self._group is not None and self._group.is_running:
+            self._group.next_step()
+
+    def _obey(self, save: Callable[[], None]) -> None:
+        """Save a checkpoint; then wait until a pause ends, or raise Stopped."""
         save()
         if self.command == PAUSE:
             for key in self._keys:

@@ -14,25 +14,33 @@ from tickdsl.training.data.mixing import BatchMixer
 from tickdsl.training.data.sampling import BalancedSampler
 from tickdsl.training.data.streaming.images import PendingBatch, PendingRows, StreamedImages
 from tickdsl.training.devices import to_device
+from tickdsl.training.parallel.shares import BatchShare, joined
 from tickdsl.training.rng import generator
 
 
 class Batch(NamedTuple):
     """Preprocessed inputs [B, …], such as images [B, C, H, W], their targets [B, …] and their training set indices [B].
 
-    For K stacked trainings, inputs [B, K, …], targets [B, K, …] and indices [B * K].
+    For K stacked trainings, inputs [B, K, …], targets [B, K, …] and indices [B * K]. share: if several processes share
+    every batch, what of it these rows are.
     """
 
     inputs: Tensor
     targets: Tensor
     indices: Tensor
+    share: BatchShare | None = None
+
+
+#: What a process computes of a batch of so many rows.
+ShareOf = Callable[[int], BatchShare]
 
 
 class BatchStream:
     """The batches of one training, or of several in lockstep, each in an order drawn from its own seed.
 
     The inputs of all trainings are gathered and augmented as one batch. Streamed inputs are decoded ahead, up to step
-    `stop`; on_wait: called with the seconds that one of them was waited for.
+    `stop`; on_wait: called with the seconds that one of them was waited for. share_of: for one of several processes,
+    which gets its rows of the batches that a single one would get.
     """
 
     def __init__(
@@ -41,7 +49,9 @@ class BatchStream:
         seeds: Sequence[int],
         stop: int | None = None,
         on_wait: Callable[[float], None] = lambda seconds: None,
+        share_of: ShareOf | None = None,
     ) -> None:
+        self._share_of = share_of
         self._dataset, self._seeds, self._stop, self._on_wait = dataset, tuple(seeds), stop, on_wait
         self._mixer: BatchMixer | None = None
         if dataset.recipe.mixes:
@@ -62,17 +72,18 @@ class BatchStream:
         epoch = step // dataset.steps_per_epoch
         if epoch != self._epoch:
             self._start_epoch(epoch)
-        start, stop = self._bounds(step)
-        indices = self._order[start:stop]
-        targets = dataset.batch_targets(indices, start)
-        if self._streamed is None:
-            inputs = dataset.augmented.batch(indices, start)
-        else:
-            inputs = dataset.augmented.gathered(self._decoded(self._streamed, step), start)
+        share, ranges = self._share(step), self._ranges(step)
+        parts = self._gathered(ranges, self._decoded(step))
+        own = len(ranges) if self._mixer is None or share is None else len(ranges) // 2
+        inputs, targets, indices = _joined(parts[:own])
         if self._mixer is not None:
-            inputs, targets = self._mixer.mix(inputs, targets, dataset.classes, step)
+            others = None
+            if share is not None:
+                mirrored = _joined([tuple(each.flip(0) for each in part) for part in parts[own:]])
+                others = mirrored[0], mirrored[1]
+            inputs, targets = self._mixer.mix(inputs, targets, dataset.classes, step, others)
         if num_trainings == 1:
-            return Batch(inputs, targets, indices)
+            return Batch(inputs, targets, indices, share)
         inputs = inputs.view(-1, num_trainings, *inputs.shape[1:])
         return Batch(inputs, targets.view(-1, num_trainings, *targets.shape[1:]), indices)
 
@@ -82,13 +93,45 @@ class BatchStream:
             pending.cancel()
         self._pending.clear()
 
-    def _bounds(self, step: int) -> tuple[int, int | None]:
+    def _bounds(self, step: int) -> tuple[int, int]:
         """The positions of a step's batch in the order of its epoch."""
-        dataset = self._dataset
+        dataset, trainings = self._dataset, len(self._seeds)
         batch_index = step % dataset.steps_per_epoch
-        stacked_batch_size = dataset.batch_size * len(self._seeds)
+        stacked_batch_size = dataset.batch_size * trainings
         start = batch_index * stacked_batch_size
-        return start, None if batch_index == dataset.steps_per_epoch - 1 else start + stacked_batch_size
+        is_last = batch_index == dataset.steps_per_epoch - 1
+        return start, len(dataset.targets) * trainings if is_last else start + stacked_batch_size
+
+    def _share(self, step: int) -> BatchShare | None:
+        """What this process computes of a step's batch; None if it is the only one."""
+        start, stop = self._bounds(step)
+        return None if self._share_of is None else self._share_of(stop - start)
+
+    def _ranges(self, step: int) -> list[tuple[int, int]]:
+        """The positions of the rows that a step needs here, then of those that each range of them is mixed with."""
+        start, stop = self._bounds(step)
+        share = self._share(step)
+        if share is None:
+            return [(start, stop)]
+        ranges = [(start + first, start + last) for first, last in joined(share.rows)]
+        if self._mixer is not None:
+            ranges += [(start + stop - last, start + stop - first) for first, last in ranges]
+        return ranges
+
+    def _gathered(self, ranges: Sequence[tuple[int, int]], decoded: Tensor | None) -> list[tuple[Tensor, ...]]:
+        """The inputs, targets and indices of ranges of positions. decoded: the inputs, if they are streamed."""
+        dataset, parts = self._dataset, []
+        offset = 0
+        for start, stop in ranges:
+            indices = self._order[start:stop]
+            targets = dataset.batch_targets(indices, start)
+            if decoded is None:
+                inputs = dataset.augmented.batch(indices, start)
+            else:
+                inputs = dataset.augmented.gathered(decoded[offset : offset + stop - start], start)
+                offset += stop - start
+            parts.append((inputs, targets, indices))
+        return parts
 
     def _start_epoch(self, epoch: int) -> None:
         self._epoch = epoch
@@ -108,18 +151,26 @@ class BatchStream:
             self._orders[epoch] = orders[0] if len(orders) == 1 else torch.stack(orders, 1).flatten()
         return self._orders[epoch]
 
-    def _decoded(self, inputs: StreamedImages, step: int) -> Tensor:
-        """The images of a step, as they are stored; those of the next steps are decoded meanwhile."""
+    def _decoded(self, step: int) -> Tensor | None:
+        """The inputs of a step as they are stored, if they are streamed; the next ones are decoded meanwhile."""
+        inputs = self._streamed
+        if inputs is None:
+            return None
         for earlier in [known for known in self._pending if known < step]:
             self._pending.pop(earlier).cancel()
         last = step + inputs.ahead(self._dataset.batch_size * len(self._seeds))
         for later in range(step, last + 1 if self._stop is None else max(step + 1, min(last + 1, self._stop))):
             if later not in self._pending:
-                start, stop = self._bounds(later)
                 order = self._order_of(later // self._dataset.steps_per_epoch)
-                self._pending[later] = inputs.request(order[start:stop])
+                rows = [order[start:stop] for start, stop in self._ranges(later)]
+                self._pending[later] = inputs.request(rows[0] if len(rows) == 1 else torch.cat(rows))
         pending = self._pending.pop(step)
         started = time.monotonic()
         images = pending.wait()
         self._on_wait(time.monotonic() - started)
         return to_device(images, inputs.device)
+
+
+def _joined(parts: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    """Several parts of inputs, targets and indices as one."""
+    return parts[0] if len(parts) == 1 else tuple(torch.cat(each) for each in zip(*parts, strict=True))

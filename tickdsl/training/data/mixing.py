@@ -46,10 +46,18 @@ class BatchMixer:
         both = torch.full((self._steps, 2), alpha, dtype=torch.float64)
         return torch._sample_dirichlet(both, generator=generator(self._seed, name, self._epoch))[:, 0]
 
-    def mix(self, images: Tensor, targets: Tensor, classes: int, step: int) -> tuple[Tensor, Tensor]:
+    def mix(
+        self,
+        images: Tensor,
+        targets: Tensor,
+        classes: int,
+        step: int,
+        others: tuple[Tensor, Tensor] | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """The mixed images of a step, [B, …], and the probabilities of their classes, float [B, classes].
 
-        images: preprocessed, [B, …]; targets: int64 [B]; step: counted from the recipe's start.
+        images: preprocessed, [B, …]; targets: int64 [B]; step: counted from the recipe's start; others: the images that
+        these are mixed with, and their targets, unless the images are a whole batch.
         Raises TickdslError if the inputs cannot be mixed.
         """
         if step // self._steps != self._epoch:
@@ -58,16 +66,19 @@ class BatchMixer:
         name = "cutmix" if self._by_cutmix[position] else "mixup"
         share = float(self._shares[name][position])
         _require_mixable(images, name)
+        other_images, other_targets = (images.flip(0), targets.flip(0)) if others is None else others
         if name == "mixup":
-            mixed = images * share + images.flip(0) * (1 - share)
+            mixed = images * share + other_images * (1 - share)
         else:
             rows, columns = _rectangle(images.shape[2:], 1 - share, self._centres[position].tolist())
             mixed = images.clone()
-            mixed[:, :, rows, columns] = images.flip(0)[:, :, rows, columns]
+            mixed[:, :, rows, columns] = other_images[:, :, rows, columns]
             area = (rows.stop - rows.start) * (columns.stop - columns.start)
             share = 1 - area / (images.shape[2] * images.shape[3])
-        probabilities = F.one_hot(targets.long(), classes).float()
-        return mixed, probabilities * share + probabilities.flip(0) * (1 - share)
+        probabilities, other_probabilities = (
+            F.one_hot(each.long(), classes).float() for each in (targets, other_targets)
+        )
+        return mixed, probabilities * share + other_probabilities * (1 - share)
 
 
 def _require_mixable(images: Tensor, name: str) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tickdsl.training.parallel.ranks import Ranks
+from tickdsl.training.parallel.shares import BatchShare, micro_batches
 from tickdsl.training.recipes.recipe import Recipe
 from tickdsl.training.step import optimisers
 from tickdsl.training.step.average import WeightAverage
@@ -20,6 +22,7 @@ from tickdsl.training.step.distillation import Distiller
 from tickdsl.training.step.gradient_terms import BatchNormL1, GradientTerm, NormClip
 from tickdsl.training.step.losses import TrainingLoss, training_loss
 from tickdsl.training.step.masks import Masks
+from tickdsl.training.step.shared_backward import SharedBackward
 from tickdsl.training.tasks import CLASSIFY, Task
 
 
@@ -27,7 +30,8 @@ class OptimiserStep:
     """Takes the optimiser steps of one training; on CUDA, they are captured as a graph.
 
     `optimizer`, `loss_sum` and, if the recipe has one, `average` are its only state. loss_sum: float64, the training
-    loss summed over all terms (for most tasks: images) since the caller last reset it.
+    loss summed over all terms (for most tasks: images) since the caller last reset it. ranks: the processes that share
+    every batch, which all have the same state; their steps are not captured.
     """
 
     def __init__(
@@ -41,6 +45,7 @@ class OptimiserStep:
         compile: bool = False,
         task: Task = CLASSIFY,
         class_weights: Tensor | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         self._model, self._recipe, self._masks, self._distiller = model, recipe, masks, distiller
         self._device, self._autocast = device, autocast
@@ -56,6 +61,10 @@ class OptimiserStep:
         self._loss_gradient: Tensor | None = None  # the loss's gradient in `backward`; None for a scalar loss
         # The last, smaller batch of an epoch, and smaller micro-batches, run uncompiled.
         self._forward: Callable[[Tensor], Tensor] = compile_model(model) if compile else model
+        self._share = BatchShare(0, (), ())
+        self._shared: SharedBackward | None = None
+        if ranks is not None:
+            self._shared = SharedBackward(ranks, task, recipe, loss, distiller, compiled=compile)
         # Dropout draws from torch's own generators.
         self._generators, self._seed = [torch.default_generator], 0
         if device.type == "cuda":
@@ -63,7 +72,7 @@ class OptimiserStep:
             self._generators.append(torch.cuda.default_generators[index])
         self._captured: CapturedStep | None = None
         self._lr_tensor: Tensor | None = None  # a graph fixes a number when recorded, but reads a tensor at each replay
-        if should_capture(device, recipe):
+        if ranks is None and should_capture(device, recipe):
             self._lr_tensor = torch.zeros((), device=device)
             self._captured = CapturedStep(
                 self._compute, batch=recipe.batch, mutated=self._mutated_tensors, reseed=self._seed_dropout,
@@ -83,17 +92,18 @@ class OptimiserStep:
         lr: float,
         momentum: float | None,
         seed: int,
+        share: BatchShare | None = None,
     ) -> None:
         """Train on a batch.
 
         images: normalised, [B, C, H, W]; targets: [B, …]; soft_targets: what is learnt from the teacher, [B, …], if
-        any; lr, momentum (None: the recipe's): those of this step; seed: for this step's dropout.
+        any; lr, momentum (None: the recipe's): those of this step; seed: for this step's dropout; share: what of the
+        batch these rows are, if several processes share it.
         """
         optimisers.set_rate(self.optimizer, lr if self._lr_tensor is None else self._lr_tensor.fill_(lr))
         if momentum is not None:
             optimisers.set_momentum(self.optimizer, momentum)
-        self._seed = seed
-        self._seed_dropout()
+        self._begin(seed, share)
         inputs = [images, targets] if soft_targets is None else [images, targets, soft_targets]
         if self._captured is None:
             self._compute(*inputs)
@@ -105,23 +115,37 @@ class OptimiserStep:
         self._captured = None
 
     def gradients(
-        self, images: Tensor, targets: Tensor, soft_targets: Tensor | None, *, seed: int
+        self,
+        images: Tensor,
+        targets: Tensor,
+        soft_targets: Tensor | None,
+        *,
+        seed: int,
+        share: BatchShare | None = None,
     ) -> dict[str, Tensor]:
         """The gradients of a batch by parameter, those of pruned weights too; its loss counts, and no weight changes.
 
         The arguments are those of `take`.
         """
-        self._seed = seed
-        self._seed_dropout()
+        self._begin(seed, share)
         self._backward(images, targets, soft_targets)
         gradients = {name: p.grad for name, p in self._model.named_parameters() if p.grad is not None}
         for parameter in self._parameters:
             parameter.grad = None
         return gradients
 
+    def _begin(self, seed: int, share: BatchShare | None) -> None:
+        self._seed = self._step_seed = seed
+        if self._shared is not None and share is not None:
+            self._share, self._seed = share, self._shared.own_seed(seed)
+        self._seed_dropout()
+
     def _compute(self, images: Tensor, targets: Tensor, soft_targets: Tensor | None = None) -> None:
         self._backward(images, targets, soft_targets)
         self._apply_terms()
+        if self._shared is not None and self._recipe.has_own_optimiser:  # which may draw, in all processes alike
+            self._seed = self._step_seed
+            self._seed_dropout()
         optimisers.update(self.optimizer)
         self._masks.apply()
         self._update_average()
@@ -141,6 +165,9 @@ class OptimiserStep:
         """Compute the gradients of a batch, and add its loss to `loss_sum`."""
         for parameter in self._parameters:
             parameter.grad = None
+        if self._shared is not None:
+            self._backward_together(self._shared, images, targets, soft_targets)
+            return
         if self._recipe.accumulate == 1:
             self._add_gradients(images, targets, soft_targets, self._recipe.batch)
             return
@@ -154,6 +181,18 @@ class OptimiserStep:
         ):
             share = self._counted(some_targets) / total
             self._add_gradients(some_images, some_targets, some_soft, self._recipe.micro_batch, share)
+
+    def _backward_together(
+        self, shared: SharedBackward, images: Tensor, targets: Tensor, soft_targets: Tensor | None
+    ) -> None:
+        """Compute the gradients of a batch together with other processes, and add its loss to `loss_sum`."""
+
+        def run(some: Tensor) -> Any:
+            return (self._forward if len(some) == shared.usual_rows else self._model)(some)
+
+        loss = shared.backward(self._share, images, targets, soft_targets, run, self._autocast_context)
+        shared.add_up(self._parameters, loss)
+        self.loss_sum.add_(loss)
 
     def _add_gradients(
         self, images: Tensor, targets: Tensor, soft_targets: Tensor | None, full: int, share: Any = None
@@ -201,12 +240,3 @@ class OptimiserStep:
     def _seed_dropout(self) -> None:
         for generator in self._generators:
             generator.manual_seed(self._seed)
-
-
-def micro_batches(images: int, micro_batch: int) -> int:
-    """How many micro-batches a batch is computed in: as few as hold at most `micro_batch` images each.
-
-    They differ by at most one image. None is of a single image, with which batch norm cannot train, unless all are.
-    """
-    count = -(-images // micro_batch)
-    return count - 1 if count > 1 and images // count == 1 < micro_batch else count

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tickdsl.errors import TickdslError
+from tickdsl.training.parallel.ranks import Ranks
 from tickdsl.training.recipes.recipe import Recipe
 from tickdsl.training.step import optimisers
 from tickdsl.training.step.masks import Masks
@@ -67,6 +68,7 @@ class PhasedStep(OptimiserStep):
         autocast: torch.dtype | None,
         compile: bool,
         task: Task,
+        ranks: Ranks | None = None,
     ) -> None:
         if compile:
             raise TickdslError(
@@ -81,7 +83,7 @@ class PhasedStep(OptimiserStep):
             )
         self._phases: list[tuple[Phase, list[nn.Parameter], Any]] = []
         _require_phases_train(model, masks, task)
-        super().__init__(model, recipe, masks, None, device, autocast, task=task)
+        super().__init__(model, recipe, masks, None, device, autocast, task=task, ranks=ranks)
 
     def _build_optimizer(self, recipe: Recipe, task: Task) -> Any:
         for phase in task.phases:
@@ -110,16 +112,23 @@ class PhasedStep(OptimiserStep):
     ) -> Tensor:
         """Compute the gradients of a phase for its own part; returns its loss."""
         with self._autocast_context():
-            loss = phase.loss(self._model, images, targets)
+            if self._shared is None:
+                loss = phase.loss(self._model, images, targets)
+            else:
+                loss = self._shared.phase_loss(phase, self._share, self._model, images, targets)
         for parameter, gradient in zip(parameters, _gradients(phase, loss, parameters), strict=True):
             parameter.grad = gradient
-        return loss.detach()
+        detached = loss.detach()
+        if self._shared is not None:
+            self._shared.add_up(parameters, detached)
+        return detached
 
     def _add_losses(self, losses: Sequence[Tensor], targets: Tensor) -> None:
         total = losses[0]
         for loss in losses[1:]:
             total = total + loss
-        self.loss_sum.add_(total, alpha=self._weight(targets))
+        weight = self._weight(targets) if self._shared is None else self._weight(targets[:1]) * self._share.batch
+        self.loss_sum.add_(total, alpha=weight)
 
 
 def _gradients(phase: Phase, loss: Tensor, parameters: Sequence[nn.Parameter]) -> tuple[Tensor | None, ...]:

@@ -6,7 +6,7 @@ from tickdsl.training.tasks.language import Language
 from tickdsl.training.tasks.phases import Phase, joint_loss
 from tickdsl.training.tasks.protocol import UNLABELLED, BadTargets, Loss, Outputs, Task, TaskMetric, as_float32
 from tickdsl.training.tasks.reconstruct import Reconstruct
-from tickdsl.training.tasks.registry import TASKS, find_task
+from tickdsl.training.tasks.registry import TASKS, find_task, is_builtin
 from tickdsl.training.tasks.regress import Regress
 from tickdsl.training.tasks.segment import Segment
 from tickdsl.training.tasks.tag import Tag
@@ -33,5 +33,6 @@ __all__ = [
     "Vae",
     "as_float32",
     "find_task",
+    "is_builtin",
     "joint_loss",
 ]

@@ -25,6 +25,11 @@ TASKS: Mapping[str, Task] = {
 }
 
 
+def is_builtin(task: Task) -> bool:
+    """Whether a task is one of these, and not one's own, of which only its interface is known."""
+    return any(type(task) is type(known) for known in TASKS.values())
+
+
 def find_task(name: str) -> Task:
     """The task with this name.
 

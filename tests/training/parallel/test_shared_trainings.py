@@ -1,0 +1,271 @@
+"""Trainings by several processes end where one process ends, up to the order of sums.
+
+Networks compute in float64, so that nothing but the order of sums can hide a difference.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+import torch
+from rank_processes import run_on_ranks
+from torch import Tensor, nn
+from torch.nn import functional as F
+from vision_data import SEGMENT, TAG
+
+from tickdsl.training import models
+from tickdsl.training.checkpoints import Checkpointer
+from tickdsl.training.data import datasets
+from tickdsl.training.data.datasets import Dataset
+from tickdsl.training.job import TrainingJob
+from tickdsl.training.loop import train
+from tickdsl.training.parallel.ranks import OutOfStepError, Ranks
+from tickdsl.training.recipes.recipe import Recipe
+from tickdsl.training.sparsifiers.evolving import Evolution
+from tickdsl.training.sparsifiers.gradual import GradualPruning
+from tickdsl.training.step.distillation import Distillation
+from tickdsl.training.tasks.classify import Classify
+
+pytestmark = pytest.mark.slow
+
+#: 4 batches, of 12, 12, 12 and 2 images: of the last, not every process has one.
+RECIPE = Recipe(length="1ep", lr=0.05, batch=12, decay=5e-4, schedule="cosine")
+
+
+class Precise(nn.Module):
+    """A network that computes in float64. rounded: its outputs are float32, as weights of classes are."""
+
+    def __init__(self, network: nn.Module, *, rounded: bool = False) -> None:
+        super().__init__()
+        self.network, self.rounded = network.double(), rounded
+
+    def forward(self, inputs: Tensor) -> Any:
+        outputs = self.network(inputs.double() if inputs.is_floating_point() else inputs)
+        return outputs.float() if self.rounded else outputs
+
+
+class Contrasting(Classify):
+    """A loss that is no mean over samples: it depends on what else is in the batch."""
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(outputs - outputs.mean(0) + outputs.var(0).log1p(), targets)
+
+
+@functools.cache
+def images() -> Dataset:
+    return datasets.load("synthetic", options={"size": 8, "channels": 1, "train": 38, "test": 15, "classes": 3})
+
+
+def small_cnn(seed: int = 0, *, rounded: bool = False) -> nn.Module:
+    network = models.create("small-cnn", classes=3, shape=(1, 8, 8), seed=seed, options={"width": 0.5})
+    return Precise(network, rounded=rounded)
+
+
+def half_of(model: nn.Module) -> dict[str, Tensor]:
+    return {name: p.detach() > 0 for name, p in model.named_parameters() if p.dim() > 1}
+
+
+def job(
+    recipe: Recipe = RECIPE, data: Dataset | None = None, model: nn.Module | None = None, **more: Any
+) -> TrainingJob:
+    return TrainingJob(
+        model=model or small_cnn(), data=data or images(), recipe=recipe, seed=3, layout="contiguous", **more
+    )
+
+
+def masked(recipe: Recipe = RECIPE, **more: Any) -> TrainingJob:
+    model = small_cnn()
+    return job(recipe, model=model, masks=half_of(model), **more)
+
+
+def with_validation() -> TrainingJob:
+    data = datasets.load(
+        "synthetic", options={"size": 8, "channels": 1, "train": 38, "test": 15, "classes": 3, "validation": 0.2}
+    )
+    return job(attrs.evolve(RECIPE, length="2ep", patience="1ep"), data, measure_every=3)
+
+
+def language(**more: Any) -> TrainingJob:
+    data = datasets.load("corpus", options={"length": 8, "train": 30, "test": 10})
+    model = models.create(
+        "gpt", classes=data.classes, shape=data.shape, seed=0, options={"layers": 1, "heads": 2, "dim": 8}
+    )
+    return job(attrs.evolve(RECIPE, optimizer="adam", lr=0.01, **more), data, Precise(model))
+
+
+def segmenting(**more: Any) -> TrainingJob:
+    network = Precise(SEGMENT.network(), rounded="class_weights" in more)
+    return job(attrs.evolve(RECIPE, augment=("crop",), **more), SEGMENT.dataset(train=26, test=6), network)
+
+
+#: Trainings by what they have in common with others; each in a process of its own makes its own.
+CASES: Mapping[str, Callable[[], TrainingJob]] = {
+    "batch norm and masks": masked,
+    "augmented, mixed, in micro-batches": lambda: job(
+        attrs.evolve(RECIPE, augment=("crop", "flip"), mixup=0.4, accumulate=3)
+    ),
+    "adam, clipped, averaged, weighted classes": lambda: job(
+        attrs.evolve(
+            RECIPE, optimizer="adam", lr=0.01, clip=0.5, ema=0.9, class_weights="balanced", label_smoothing=0.1,
+            bn_l1=1e-3, accumulate=2,
+        ),
+        model=small_cnn(rounded=True),
+    ),
+    "weights that leave and enter": lambda: masked(sparsifier=Evolution(0.3, 1, 4)),
+    "gradual pruning": lambda: job(
+        sparsifier=GradualPruning(("network.fc.weight",), {1: [20], 3: [10]}, by="movement")
+    ),
+    "a teacher": lambda: job(distillation=Distillation(small_cnn(5), 4.0, 0.7, until=2)),
+    "validation and patience": with_validation,
+    "masks of images": segmenting,
+    "masks of images, by overlap": lambda: segmenting(loss="dice"),
+    "masks of images, weighted, in micro-batches": lambda: segmenting(class_weights="balanced", accumulate=2),
+    "labels": lambda: job(RECIPE, TAG.dataset(train=26, test=6), Precise(TAG.network())),
+    "tokens": language,
+    "a loss of whole batches": lambda: job(data=attrs.evolve(images(), task=Contrasting())),
+    "a loss of whole batches with a teacher, in micro-batches": lambda: job(
+        attrs.evolve(RECIPE, accumulate=2), attrs.evolve(images(), task=Contrasting()),
+        distillation=Distillation(small_cnn(5), 4.0, 0.7),
+    ),
+}  # fmt: skip
+#: The loss of these is computed in float32.
+ROUNDED = ("weighted", "overlap")
+#: Trainings whose networks draw random numbers: each process has draws of its own.
+DRAWING = {"generate": ("dcgan", {"width": 0.25, "latent": 4}), "vae": ("conv-vae", {"width": 0.25, "latent": 4})}
+
+
+def outcome(training: TrainingJob, ranks: Ranks | None = None, **more: Any) -> dict[str, Any]:
+    """What a training ends with: its weights, and what it says of each epoch and of its masks."""
+    history = train(**{**training.as_kwargs(), "ranks": ranks}, **more)
+    epochs = [[e.train_loss, *e.watched.values()] for e in history.epochs]
+    curve = [list(row) for row in history.loss_curve]
+    return {
+        "weights": training.model.state_dict(), "epochs": epochs, "curve": curve, "stop": history.stop,
+        "scores": history.scores, "masks": history.masks, "changes": history.changes, "figures": dict(history.figures),
+    }  # fmt: skip
+
+
+def drawing(name: str) -> TrainingJob:
+    model, options = DRAWING[name]
+    data = datasets.load("digits", options={"samples": 40})
+    data = data.for_task(next(task for key, task in _tasks().items() if key == name))
+    recipe = attrs.evolve(RECIPE, optimizer="adam", lr=0.003)
+    return job(recipe, data, models.create(model, classes=data.classes, shape=data.shape, seed=0, options=options))
+
+
+def _tasks() -> Mapping[str, Any]:
+    from tickdsl.training.tasks import TASKS
+    from tickdsl.training.tasks.generate import Generate
+
+    return {**TASKS, "generate": Generate(lambda images: images.flatten(1)[:, ::97].double())}
+
+
+def all_cases(ranks: Ranks, folder: Path) -> dict[str, Any]:
+    """The outcomes of all cases in one of the processes, and of a training that goes on from a checkpoint of one."""
+    found: dict[str, Any] = {name: outcome(make(), ranks) for name, make in CASES.items()}
+    if ranks.size == 2:
+        found.update({name: [outcome(drawing(name), ranks) for _ in range(2)] for name in DRAWING})
+        interrupted(ranks, folder / "of two", 3)
+    found["resumed"] = outcome(masked(**saved_by_first(ranks, folder / "of one")), ranks)
+    return found
+
+
+def saved_by_first(ranks: Ranks | None, folder: Path) -> dict[str, Checkpointer]:
+    """The checkpointer of a training, which process 0 alone has."""
+    return {} if ranks is not None and ranks.rank else {"checkpoint": Checkpointer(folder, every_seconds=1e9)}
+
+
+def interrupted(ranks: Ranks | None, folder: Path, after: int) -> None:
+    """Train up to a step, and leave a checkpoint there."""
+    training = masked(**saved_by_first(ranks, folder))
+    steps = itertools.count()
+
+    def before_step() -> None:
+        if next(steps) == after:
+            if training.checkpoint is not None:
+                training.checkpoint.save_now()
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        outcome(training, ranks, before_step=before_step)
+
+
+@pytest.fixture(scope="module", params=[2, 4])
+def together(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Any], Path]:
+    """What each of 2 and of 4 processes ends with."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    interrupted(None, folder / "of one", 2)
+    return run_on_ranks(request.param, all_cases, folder), folder
+
+
+@functools.cache
+def alone(name: str) -> dict[str, Any]:
+    return outcome(CASES[name]())
+
+
+@pytest.mark.parametrize("name", [*CASES, "resumed"])
+def test_several_processes_end_where_one_ends(together: tuple[list[Any], Path], name: str) -> None:
+    expected = alone("batch norm and masks" if name == "resumed" else name)
+    first, *others = [found[name] for found in together[0]]
+    for other in others:
+        assert_alike(other, first, 0.0)
+    assert_alike(first, expected, 1e-5 if any(word in name for word in ROUNDED) else 1e-9)
+
+
+def test_one_process_goes_on_from_a_checkpoint_of_two(together: tuple[list[Any], Path]) -> None:
+    if len(together[0]) != 2:
+        pytest.skip("needs two processes")
+    found = outcome(masked(checkpoint=Checkpointer(together[1] / "of two", every_seconds=1e9)))
+    assert_alike(found, alone("batch norm and masks"), 1e-9)
+
+
+@pytest.mark.parametrize("name", list(DRAWING))
+def test_draws_are_those_of_the_process_and_the_step(together: tuple[list[Any], Path], name: str) -> None:
+    if len(together[0]) != 2:
+        pytest.skip("needs two processes")
+    (first, again), (other, _) = (found[name] for found in together[0])
+    assert_alike(first, again, 0.0)
+    assert_alike(first, other, 0.0)
+    assert all(bool(tensor.isfinite().all()) for tensor in first["weights"].values())
+
+
+def assert_alike(found: Any, expected: Any, tolerance: float) -> None:
+    """Equal, but for numbers that differ by at most `tolerance`, relative to the largest of their tensor or list."""
+    if isinstance(expected, Mapping):
+        assert found.keys() == expected.keys()
+        for name in expected:
+            assert_alike(found[name], expected[name], tolerance)
+    elif isinstance(expected, list | tuple):
+        assert len(found) == len(expected)
+        for one, other in zip(found, expected, strict=True):
+            assert_alike(one, other, tolerance)
+    elif isinstance(expected, Tensor) and expected.is_floating_point():
+        loose = tolerance if expected.dtype == torch.float64 else 2e-5 * bool(tolerance)
+        bound = loose * max(1.0, float(expected.abs().max())) if expected.numel() else 0.0
+        assert float((found - expected).abs().max()) <= bound if expected.numel() else len(found) == 0
+    elif isinstance(expected, Tensor):
+        assert torch.equal(found, expected)
+    elif isinstance(expected, float):
+        assert found == pytest.approx(expected, rel=2e-5 * bool(tolerance), abs=1e-6 * bool(tolerance))
+    else:
+        assert found == expected
+
+
+def differ(ranks: Ranks) -> str:
+    """Processes with other weights than the first find that out."""
+    model = small_cnn(seed=ranks.rank)
+    try:
+        outcome(job(model=model), ranks)
+    except OutOfStepError as error:
+        return str(error).partition(":")[0]
+    return ""
+
+
+def test_processes_that_differ_stop() -> None:
+    assert set(run_on_ranks(2, differ)) == {"the 2 processes of this training differ in what they train"}
