@@ -73,11 +73,12 @@ def _puts_back(group: Rounds) -> bool:
 
 def _check_epochs(arm: Arm) -> Iterator[Diagnostic]:
     rounds = sum(group.prune.times or 1 for group in arm.rounds if group.tail)
-    rounds += sum(cycle.times for group in arm.rounds for cycle in group.cycles)
+    cycles = [*arm.cycles, *(cycle for group in arm.rounds for cycle in group.cycles)]
+    rounds += sum(cycle.times for cycle in cycles)
     length = retraining_length(arm)
     if length is None or length.unit != "ep" or rounds * length.amount <= MAX_EPOCHS:
         return
-    widest = max(arm.rounds, key=lambda group: group.prune.times or 1).prune
+    widest = max([*(group.prune for group in arm.rounds), *arm.cycles], key=lambda each: each.times or 1)
     yield Diagnostic(
         "TD208",
         f"{plural(rounds, 'round')} × {length.brief} = {float(rounds * length.amount):,.0f} epochs per seed",

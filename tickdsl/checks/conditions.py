@@ -94,7 +94,7 @@ def _metric_ranges(arm: Arm, graph: ModelGraph) -> ArmRanges:
     anything = {"sparsity": Range(0, 1), "loss": Range(*bounds("loss", task))}
     prunes = [group.prune for group in arm.distinct_rounds.values()]
     levels = sum(1 if group.joined or is_one_level(group) else _rounds(arm, group.prune, graph) for group in arm.rounds)
-    levels += sum(cycle.times for group in arm.rounds for cycle in group.cycles)
+    levels += sum(cycle.times for cycles in (arm.cycles, *(group.cycles for group in arm.rounds)) for cycle in cycles)
     if is_ticket(arm.model):  # what its masks leave is not counted here
         left = cost(graph, base_structure(arm.model, graph))
         most = left.macs // TRACE_BATCH_SIZE
@@ -189,6 +189,8 @@ def _smallest(arm: Arm, prunes: Sequence[Prune], graph: ModelGraph) -> Structure
 
 def _removable_weights(arm: Arm, prunes: Sequence[Prune], graph: ModelGraph) -> int:
     """The most weights that the rounds of an arm of `prune weights` can remove."""
+    if not prunes:
+        return 0
     scopes = [TracedPrune(arm, prune, graph, is_first=True, is_only=True).scope() for prune in prunes]
     free = {pool.name: pool.original - pool.minimum for scope in scopes for pool in scope.pools}
     most = sum(free.values())
@@ -204,6 +206,8 @@ def _removable_weights(arm: Arm, prunes: Sequence[Prune], graph: ModelGraph) -> 
 
 def _weights_of_first_level(arm: Arm, graph: ModelGraph) -> int | None:
     """How many weights are gone at the first level; None if only the run can tell."""
+    if arm.cycles:
+        return 0
     group = arm.rounds[0]
     apart = arm.split is not None or any(isinstance(tail, Overlap | Union) for tail in group.tail)
     if apart or group.joined or isinstance(group.prune.amount, Matching):

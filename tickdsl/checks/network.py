@@ -174,7 +174,7 @@ def stops(plan: Plan, data: Path | None) -> Iterator[Diagnostic]:
         return
     try:
         # What a ticket has as another network is not counted here.
-        pruned = [arm for arm in plan.arms if arm.rounds and arm.elastic is None]
+        pruned = [arm for arm in plan.arms if arm.has_levels and arm.elastic is None]
         ranges = [conditions.metric_ranges(arm, dense_graph(arm, data)) for arm in pruned]
     except TickdslError:
         return  # an arm has a finding of its own

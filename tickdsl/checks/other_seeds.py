@@ -26,14 +26,17 @@ from tickdsl.plan.model import (
 
 def diagnostics(arm: Arm) -> Iterator[Diagnostic]:
     """Yield findings about the statements of an arm that change weights or take something from another seed."""
-    for index, group in arm.distinct_rounds.items():
+    rounds = arm.distinct_rounds.items()
+    for cycles, tails in [(arm.cycles, []), *((group.cycles, [group.tail]) for _, group in rounds)]:
+        for tail in (tail for each in (*tails, *(cycle.tail for cycle in cycles)) for tail in each):
+            yield from _check_parts(arm, tail)
+        if cycles and arm.split is not None:
+            yield _of_parts("a `cycle` without a prune", arm, cycles[0].span)
+    for index, group in rounds:
         for tails in (group.tail, *(cycle.tail for cycle in group.cycles)):
             for number, tail in enumerate(tails):
-                yield from _check_parts(arm, tail)
                 if isinstance(tail, Rewind | MaskOf) and tail.of:
                     yield from _check_units(arm, index, tail, tails[number + 1 :])
-        if group.cycles and arm.split is not None:
-            yield _of_parts("a `cycle` without a prune", arm, group.cycles[0].span)
 
 
 def _check_parts(arm: Arm, tail: Tail) -> Iterator[Diagnostic]:

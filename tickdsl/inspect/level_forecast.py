@@ -64,7 +64,7 @@ def _forecast_structures(study: Study, arm: Arm, data: Path) -> list[Structure]:
     network = _network(arm, arm.model, data)
     structure = base_structure(arm.model, network.graph)
     dense_state = network.module.state_dict()
-    rows = [structure]
+    rows = [structure] * (1 + sum(cycle.times for cycle in arm.cycles))
     levels = [level for level in study.levels if level.arm == arm.id and level.seed == study.plan.seeds[0]]
     for group in arm.rounds:
         matched = _matched_structures(study, arm, group.prune, data)

@@ -138,21 +138,21 @@ class StepBuilder:
         """Add the initial weights of the network that the plan starts from."""
         return self.add("init", self.network_args(part), step_parents(structure=self.base()), "init", seeded=True)
 
-    def random_init(self, part: int | None, structure: str) -> str:
-        """Add fresh weights of a pruned network."""
+    def random_init(self, part: int | None, structure: str | None) -> str:
+        """Add fresh weights of a pruned network, or of one that was not pruned yet."""
         return self._pruned_init(part, structure, "random-init", "random init")
 
     def sliced_init(self, structure: str) -> str:
         """Add the initial weights at the units of a random structure, scaled to the fan-in left if they are random."""
         return self._pruned_init(None, structure, "random-structure", "initial weights of the random structure")
 
-    def new_head(self, structure: str) -> str:
+    def new_head(self, structure: str | None) -> str:
         """Add initial weights whose classifier is drawn for the inputs that a pruned network leaves to it."""
         return self._pruned_init(None, structure, "head", "new head")
 
-    def _pruned_init(self, part: int | None, structure: str, role: str, label: str) -> str:
+    def _pruned_init(self, part: int | None, structure: str | None, role: str, label: str) -> str:
         args = {**self.network_args(part), "role": role}
-        return self.add("init", args, {"structure": structure}, label, seeded=True)
+        return self.add("init", args, step_parents(structure=structure), label, seeded=True)
 
     def dense_at(self, moment: Moment, part: int | None, training: TrainingSpec | None = None) -> str:
         """Add the dense network's weights at a moment of its training (default: by the arm's recipe)."""
