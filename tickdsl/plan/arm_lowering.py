@@ -60,6 +60,7 @@ from tickdsl.plan.step_builder import (
     DistillationSpec,
     Fingerprint,
     IsTicket,
+    MaskOfRun,
     StepBuilder,
     TaskOf,
     TrainingSpec,
@@ -92,6 +93,7 @@ class PlanContext(Protocol):
     rounds: Callable[[Arm, Prune], int]
     is_ticket: IsTicket
     dense_cost: DenseCost
+    mask_of_run: MaskOfRun
     context: MeasurementContext
     measured_arms: frozenset[str]
     graph: nx.DiGraph[str]
@@ -521,6 +523,11 @@ class ArmLowering:
                 if what != "weights":
                     weights = self._mixed(state, what, weights)
                 return attrs.evolve(state, weights=weights, pending=pending, rewound=to, fresh=False, trained=False)
+            case MaskOf():
+                level = len(self._results.tickets) + 1
+                run = dict(self._context.mask_of_run(tail, self._seed, level))
+                key = self._steps.add("mask", {**self._steps.network_args(None), "run": run}, {}, "mask of a run")
+                return attrs.evolve(state, structure=key, trained=False)
             case Perturb(share):
                 return self._perturbed(state, share)
             case Retrain(_, retraining, fresh):

@@ -334,10 +334,18 @@ class Rewind:
 
 @attrs.frozen
 class MaskOf:
-    """Take the structure that the network of another seed has at this point; `of` and `align` as in `Rewind`."""
+    """Take the structure that the network of another seed has at this point; `of` and `align` as in `Rewind`.
+
+    `run`: or that of a ticket of a stored run, with `of` empty: of its `arm` (by id or name; empty: the only one), at
+    its `level` (None: the same level, or its last one), under its `seed` (None: the same, or its only one).
+    """
 
     of: str
     align: str = ""
+    run: str = ""
+    arm: str = ""
+    level: int | None = None
+    seed: int | None = None
     span: Any = _source_location()
 
 
@@ -395,7 +403,7 @@ class Evolve:
     span: Any = _source_location()
 
 
-#: The statements that take something from another seed, if their `of` is not empty.
+#: The statements that take something from another seed, if their `of` is not empty, or from a run.
 FromSeed = Rewind | MaskOf
 Tail = Overlap | Union | Refill | Regroup | Recalibrate | Grow | Rewind | MaskOf | Perturb | Retrain | Distill | Evolve
 
@@ -555,6 +563,12 @@ class Arm:
         """All statements of its rounds, in order."""
         before = (tail for cycle in self.cycles for tail in cycle.tail)
         return (*before, *(tail for group in self.rounds for tail in group.tails))
+
+    @property
+    def distinct_tails(self) -> tuple[Tail, ...]:
+        """All statements of its rounds; those that a `cycle` repeats only once."""
+        before = (tail for cycle in self.cycles for tail in cycle.tail)
+        return (*before, *(tail for group in self.distinct_rounds.values() for tail in group.tails))
 
     @property
     def distinct_rounds(self) -> dict[int, Rounds]:

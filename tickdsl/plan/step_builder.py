@@ -9,13 +9,15 @@ import attrs
 import networkx as nx
 
 from tickdsl.moments import INIT, Moment
-from tickdsl.plan.model import Arm, Data, Model, Options, as_json
+from tickdsl.plan.model import Arm, Data, MaskOf, Model, Options, as_json
 from tickdsl.plan.plugin_code import plugin_identities
 from tickdsl.plan.steps import JUDGING_OPERATIONS, TASKS_WITH_FEATURES, Step
 from tickdsl.plan.study import LoweringError
 
 Fingerprint = Callable[[Data | Model], str]
 IsTicket = Callable[[Model], bool]
+#: The argument of the step that takes a mask from a stored run: by the statement, and the seed and level of the plan.
+MaskOfRun = Callable[[MaskOf, int, int], Mapping[str, Any]]
 #: The name of the task of a model on a data set.
 TaskOf = Callable[[Model, Data], str]
 #: The `params` and the `flops` per image of an arm's dense network.
@@ -27,6 +29,11 @@ DEFAULT_TASK = "classify"
 def no_ticket(model: Model) -> bool:
     """The answer for plans whose networks start dense."""
     return False
+
+
+def unread_mask(tail: MaskOf, seed: int, level: int) -> Mapping[str, Any]:
+    """The answer where no runs are read."""
+    return {"fingerprint": f"{tail.run} {tail.arm} {tail.level or level} {tail.seed or seed}", "options": {}}
 
 
 def default_task(model: Model, data: Data) -> str:

@@ -21,7 +21,10 @@ def trains_only(statement: syntax.Cycle) -> bool:
 
 
 def resolve(statement: syntax.Cycle, context: ArmContext, *, is_dense: bool = False) -> model.TrainingCycle:
-    """Resolve a cycle of training; `is_dense`: nothing was pruned before it. Raises InvalidValueError, after reporting it, if it is wrong."""
+    """Resolve a cycle of training; `is_dense`: nothing was pruned before it.
+
+    Raises InvalidValueError, after reporting it, if it is wrong.
+    """
     reader = context.reader
     times = prune_clauses.times(statement.times, reader)
     tails: list[model.Tail] = []

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from tickdsl.training.rng import generator
 from tickdsl.training.sparsifiers.protocol import ActiveSparsifier, SparseNetwork
-from tickdsl.training.step.masks import as_numbers
 from tickdsl.training.sparsifiers.selection import is_below, lowest, number_of, out_of_reach
+from tickdsl.training.step.masks import as_numbers
 
 Growth = Literal["gradient", "random", "momentum"]
 FanIn = Literal["free", "constant"]
