@@ -66,7 +66,7 @@ class BatchMixer:
         name = "cutmix" if self._by_cutmix[position] else "mixup"
         share = float(self._shares[name][position])
         _require_mixable(images, name)
-        other_images, other_targets = (images.flip(0), targets.flip(0)) if others is None else others
+        other_images = images.flip(0) if others is None else others[0]
         if name == "mixup":
             mixed = images * share + other_images * (1 - share)
         else:
@@ -75,9 +75,8 @@ class BatchMixer:
             mixed[:, :, rows, columns] = other_images[:, :, rows, columns]
             area = (rows.stop - rows.start) * (columns.stop - columns.start)
             share = 1 - area / (images.shape[2] * images.shape[3])
-        probabilities, other_probabilities = (
-            F.one_hot(each.long(), classes).float() for each in (targets, other_targets)
-        )
+        probabilities = F.one_hot(targets.long(), classes).float()
+        other_probabilities = probabilities.flip(0) if others is None else F.one_hot(others[1].long(), classes).float()
         return mixed, probabilities * share + other_probabilities * (1 - share)
 
 

@@ -85,15 +85,15 @@ class SharedBackward:
         the batch, [].
         """
         lengths = [len(rows) for rows in share.rows]
-        targets_by_part = self._whole(targets.split(lengths), share)
+        targets_by_part = self._whole(torch.split(targets, lengths), share)
         soft_parts: Sequence[Tensor | None] = [None] * len(lengths)
         if soft_targets is not None:
-            soft_parts = self._whole(soft_targets.split(lengths), share)
+            soft_parts = self._whole(torch.split(soft_targets, lengths), share)
         counts = self._counts(targets_by_part, share)
         total = sum(counts)
         loss_sum = torch.zeros((), device=images.device)
         for part, some_images, some_targets, some_soft in zip(
-            range(len(lengths)), images.split(lengths), targets_by_part, soft_parts, strict=True
+            range(len(lengths)), torch.split(images, lengths), targets_by_part, soft_parts, strict=True
         ):
             rows = share.rows[part]
             self._batch_norm.counted = rows.counted
@@ -106,12 +106,17 @@ class SharedBackward:
             by_terms: Any = 1.0
             by_rows = 1.0
             if self._adds_up:
-                by_terms = self._loss.counted(some_targets) / counts[part] if rows.counted else 0.0
+                by_terms = self._loss.counted(some_targets) * rows.counted
+                if isinstance(by_terms, Tensor):
+                    loss = torch.where(by_terms > 0, loss, torch.zeros_like(loss))  # the mean of no terms is no number
+                    by_terms = (by_terms / counts[part].double().clamp(min=1e-12)).to(loss.dtype)
+                else:
+                    by_terms = by_terms / counts[part]
                 by_rows = len(rows) / sum(share.sizes[part]) if rows.counted else 0.0
             loss = loss * by_terms
             if self._distiller is not None and some_soft is not None:
                 loss = self._distiller.loss(outputs, some_soft, loss / (by_rows or 1.0)) * by_rows
-            torch.autograd.backward(loss * (counts[part] / total))
+            torch.autograd.backward(loss if len(counts) == 1 else loss * (counts[part] / total))
             if self._adds_up or self._ranks.rank == 0:
                 loss_sum += loss.detach() * self._task.weight(targets[:1]) * sum(share.sizes[part])
         return loss_sum
