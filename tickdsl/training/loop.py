@@ -144,7 +144,8 @@ def _take_step(
 ) -> None:
     if before_step is not None:
         before_step()
-    images, targets, indices, share = batch_stream.batch(run.step)
+    images, targets, indices = batch_stream.batch(run.step)
+    share = batch_stream.share(run.step)
     soft_targets = None
     if distiller is not None and distiller.active_at(run.step):
         soft_targets = distiller.soft_targets(images, indices)

@@ -95,7 +95,7 @@ def language(*, ignored: bool = False) -> TrainingJob:
     data = datasets.load("corpus", options={"length": 8, "train": 30, "test": 10})
     if ignored:  # all of most samples, so that some process has none that counts
         targets = data.train_targets.long()
-        targets[torch.arange(len(targets)) % 4 > 0] = -100
+        targets[torch.arange(len(targets)) % 2 > 0] = -100
         data = attrs.evolve(data, train_targets=targets)
     model = models.create(
         "gpt", classes=data.classes, shape=data.shape, seed=0, options={"layers": 1, "heads": 2, "dim": 8}

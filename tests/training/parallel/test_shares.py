@@ -65,13 +65,14 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 
 
-def _batches(data: Dataset, recipe: Recipe, ranks: int) -> list[list[Batch]]:
-    """The batches of two epochs, by process."""
+def _batches(data: Dataset, recipe: Recipe, ranks: int) -> list[list[tuple[Batch, BatchShare | None]]]:
+    """The batches of two epochs with their shares, by process."""
     streams = []
     for rank in range(ranks):
         share_of = partial(batch_share, rank=rank, ranks=ranks, micro_batch=recipe.micro_batch) if ranks > 1 else None
         stream = BatchStream(DeviceDataset(data, recipe, CPU), [7], share_of=share_of)
-        streams.append([stream.batch(step) for step in range(2 * stream._dataset.steps_per_epoch)])
+        steps = range(2 * stream._dataset.steps_per_epoch)
+        streams.append([(stream.batch(step), stream.share(step)) for step in steps])
     return streams
 
 
@@ -83,9 +84,9 @@ def _put_together(parts: list[Batch], shares: list[BatchShare], field: int) -> t
         for each in share.rows:
             for row in range(each.first, each.last):
                 if each.counted:
-                    rows[row] = part[field][position]  # type: ignore[index]
+                    rows[row] = part[field][position]
                 position += 1
-        assert position == len(part[field])  # type: ignore[arg-type]
+        assert position == len(part[field])
     return torch.stack([rows[row] for row in sorted(rows)])
 
 
@@ -110,9 +111,9 @@ def test_streamed_inputs_are_shared_too(tmp_path: Path) -> None:
 
 def _require_equal_batches(data: Dataset, recipe: Recipe, ranks: int) -> None:
     (whole,) = _batches(data, recipe, 1)
-    for expected, *parts in zip(whole, *_batches(data, recipe, ranks), strict=True):
-        shares = [part.share for part in parts]
-        assert all(share is not None and share.batch == len(expected.inputs) for share in shares)
+    for (expected, none), *parts in zip(whole, *_batches(data, recipe, ranks), strict=True):
+        shares = [share for _, share in parts if share is not None]
+        assert none is None and [share.batch for share in shares] == [len(expected.inputs)] * ranks
         for field in range(3):
-            found = _put_together(parts, shares, field)  # type: ignore[arg-type]
-            assert torch.equal(found, expected[field]), field  # type: ignore[arg-type]
+            found = _put_together([batch for batch, _ in parts], shares, field)
+            assert torch.equal(found, expected[field]), field

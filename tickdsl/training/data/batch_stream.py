@@ -21,14 +21,12 @@ from tickdsl.training.rng import generator
 class Batch(NamedTuple):
     """Preprocessed inputs [B, …], such as images [B, C, H, W], their targets [B, …] and their training set indices [B].
 
-    For K stacked trainings, inputs [B, K, …], targets [B, K, …] and indices [B * K]. share: if several processes share
-    every batch, what of it these rows are.
+    For K stacked trainings, inputs [B, K, …], targets [B, K, …] and indices [B * K].
     """
 
     inputs: Tensor
     targets: Tensor
     indices: Tensor
-    share: BatchShare | None = None
 
 
 #: What a process computes of a batch of so many rows.
@@ -67,12 +65,12 @@ class BatchStream:
         self._pending: dict[int, PendingBatch | PendingRows] = {}  # by step
 
     def batch(self, step: int) -> Batch:
-        """The batch of an optimiser step, counted from the recipe's start."""
+        """The batch of an optimiser step, counted from the recipe's start, or this process's rows of it."""
         dataset, num_trainings = self._dataset, len(self._seeds)
         epoch = step // dataset.steps_per_epoch
         if epoch != self._epoch:
             self._start_epoch(epoch)
-        share, ranges = self._share(step), self._ranges(step)
+        share, ranges = self.share(step), self._ranges(step)
         parts = self._gathered(ranges, self._decoded(step))
         own = len(ranges) if self._mixer is None or share is None else len(ranges) // 2
         inputs, targets, indices = _joined(parts[:own])
@@ -83,9 +81,14 @@ class BatchStream:
                 others = mirrored[0], mirrored[1]
             inputs, targets = self._mixer.mix(inputs, targets, dataset.classes, step, others)
         if num_trainings == 1:
-            return Batch(inputs, targets, indices, share)
+            return Batch(inputs, targets, indices)
         inputs = inputs.view(-1, num_trainings, *inputs.shape[1:])
         return Batch(inputs, targets.view(-1, num_trainings, *targets.shape[1:]), indices)
+
+    def share(self, step: int) -> BatchShare | None:
+        """What the rows of `batch` are of a step's batch; None if they are all of it."""
+        start, stop = self._bounds(step)
+        return None if self._share_of is None else self._share_of(stop - start)
 
     def close(self) -> None:
         """Give up the batches that are decoded ahead."""
@@ -102,15 +105,10 @@ class BatchStream:
         is_last = batch_index == dataset.steps_per_epoch - 1
         return start, len(dataset.targets) * trainings if is_last else start + stacked_batch_size
 
-    def _share(self, step: int) -> BatchShare | None:
-        """What this process computes of a step's batch; None if it is the only one."""
-        start, stop = self._bounds(step)
-        return None if self._share_of is None else self._share_of(stop - start)
-
     def _ranges(self, step: int) -> list[tuple[int, int]]:
         """The positions of the rows that a step needs here, then of those that each range of them is mixed with."""
         start, stop = self._bounds(step)
-        share = self._share(step)
+        share = self.share(step)
         if share is None:
             return [(start, stop)]
         ranges = [(start + first, start + last) for first, last in joined(share.rows)]
@@ -120,8 +118,8 @@ class BatchStream:
 
     def _gathered(self, ranges: Sequence[tuple[int, int]], decoded: Tensor | None) -> list[tuple[Tensor, ...]]:
         """The inputs, targets and indices of ranges of positions. decoded: the inputs, if they are streamed."""
-        dataset, parts = self._dataset, []
-        offset = 0
+        dataset, offset = self._dataset, 0
+        parts: list[tuple[Tensor, ...]] = []
         for start, stop in ranges:
             indices = self._order[start:stop]
             targets = dataset.batch_targets(indices, start)

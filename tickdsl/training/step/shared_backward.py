@@ -151,11 +151,8 @@ class SharedBackward:
 
     def _whole_outputs(self, outputs: Outputs, sizes: tuple[int, ...]) -> Outputs:
         """The outputs for the rows of all processes."""
-        return tree_map_only(
-            Tensor,
-            lambda tensor: _GatherRows.apply(tensor, self._ranks, sizes),
-            outputs,  # type: ignore[no-untyped-call]
-        )
+        gather: Any = _GatherRows.apply
+        return tree_map_only(Tensor, lambda tensor: gather(tensor, self._ranks, sizes), outputs)
 
     def _counts(self, targets: Sequence[Tensor], share: BatchShare) -> list[Any]:
         """By micro-batch, how many terms the loss of the rows of all processes averages."""
