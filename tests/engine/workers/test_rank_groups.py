@@ -32,7 +32,7 @@ rewind lr
 """
 RUN = (sys.executable, "-P", "-m", "tickdsl.cli", "run", "test.plan", "--plain", "--device", "cpu", "--no-tensorboard")
 TOGETHER = ("--gpus-per-training", "2", "--checkpoint-every", "0")
-PATIENCE = 500.0
+PATIENCE = 300.0
 
 
 def write_plan(folder: Path, epochs: int) -> None:
