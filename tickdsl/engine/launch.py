@@ -123,8 +123,13 @@ def _launch(
     warnings: list[str] = []
     generation = join_generation(options.store, study.graph, options.start_over) if options.fresh else None
     store = Store(options.store, warnings.append, generation)
+    possible = store.possible(study.graph)
+
+    def is_stored(key: str) -> bool:
+        return key in possible and key in store
+
     for each in devices:
-        require_precisions((study.step(key) for key in study.graph if key not in store), each)
+        require_precisions((study.step(key) for key in study.graph if not is_stored(key)), each)
     require_equal_devices(plan, devices)
     if options.workers is None:
         jobs = options.jobs or default_jobs(device.type, study, options.data, len(devices))
@@ -194,7 +199,7 @@ def _launch(
             emit(_run_start(plan, paths, options, jobs, devices_in_words(devices)))
             register = RunRegister(options.store)
             with register.taking_part(own.folder, study.graph, lambda told: emit(events.Log(message=told))):
-                emit(plan_resolved_event(study, store.__contains__, notes, store.metrics))
+                emit(plan_resolved_event(study, is_stored, notes, store.metrics))
                 if generation is not None and (number := generation.number_made):
                     emit(events.Log(message=f"continuing a --fresh run that has made {plural(number, 'step')} anew"))
                 emit(events.Phase(doing=f"tracing {_names(arm.model.name for arm in plan.arms)}"))

@@ -48,9 +48,13 @@ def walk(
     running: list[str] = []
     measured = list(scheduler.pop_measured())
     while scheduler.pending:
-        while len(running) < jobs and (key := scheduler.take()) is not None:
-            lonely = [each for each in (key, *running) if study.step(each).operation == "latency"]
-            assert not lonely or not running, "a step that measures times does not run alone"
+        while len(running) < jobs and not any(study.step(each).operation == "latency" for each in running):
+            key = scheduler.take(quiet=not running)
+            if key is None:
+                break
+            assert study.step(key).operation != "latency" or not running, (
+                "a step that measures times does not run alone"
+            )
             assert all(parent in done for parent in study.graph.predecessors(key))
             started.append(key)
             running.append(key)

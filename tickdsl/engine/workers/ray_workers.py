@@ -35,6 +35,7 @@ class _Actor:
     known: int = 0  # how many messages have arrived
     greeted: bool = False  # whether it has answered: it is running
     keys: set[str] = attrs.field(factory=set)  # the steps that it is running
+    alone: bool = False  # whether these must run alone on their node
     at_work: int = 1
     died: float | None = None  # when its death was noticed
     reason: str = ""
@@ -83,14 +84,18 @@ class RayWorkers:
         return self._idle() is not None
 
     @property
+    def has_quiet_machine(self) -> bool:
+        return self._idle(alone=True) is not None
+
+    @property
     def may_grow(self) -> bool:
         return True  # nodes may join a cluster at any time
 
     def submit(self, tasks: Sequence[Task]) -> str:
-        actor = self._idle()
+        actor = self._idle(alone=tasks[0].runs_alone)
         if actor is None:
             raise RuntimeError("no worker is idle")
-        actor.keys = {task.step.key for task in tasks}
+        actor.keys, actor.alone = {task.step.key for task in tasks}, tasks[0].runs_alone
         actor.handle.submit.remote(tasks)
         self._announce_work()
         return actor.name
@@ -120,10 +125,15 @@ class RayWorkers:
         self._actors.clear()
         self._disconnect()
 
-    def _idle(self) -> _Actor | None:
-        """An idle worker on the node where the smallest share of the slots is busy."""
+    def _idle(self, alone: bool = False) -> _Actor | None:
+        """An idle worker on the node where the smallest share of the slots is busy; `alone`: where none is."""
         busy = Counter(actor.node.id for actor in self._actors if actor.keys)
-        idle = [actor for actor in self._actors if actor.greeted and not actor.keys and actor.died is None]
+        closed = {actor.node.id for actor in self._actors if actor.keys and (alone or actor.alone)}
+        idle = [
+            actor
+            for actor in self._actors
+            if actor.greeted and not actor.keys and actor.died is None and actor.node.id not in closed
+        ]
         return min(idle, key=lambda actor: busy[actor.node.id] / actor.node.slots, default=None)
 
     def _announce_work(self) -> None:
