@@ -10,7 +10,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -33,8 +33,9 @@ from tickdsl.engine.steps.measurements import require_equal_devices
 from tickdsl.engine.steps.settings import Settings
 from tickdsl.engine.workers.in_process import InProcessWorker
 from tickdsl.engine.workers.processes import ENDING_SIGNALS, WorkerPool
+from tickdsl.engine.workers.ray_cluster import disconnect
 from tickdsl.engine.workers.ray_options import RayOptions
-from tickdsl.engine.workers.ray_start import require_one_device, start_on_cluster
+from tickdsl.engine.workers.ray_start import cluster_device, start_on_cluster
 from tickdsl.engine.workers.worker_group import WorkerGroup
 from tickdsl.errors import TickdslError
 from tickdsl.patient_reads import VISIBILITY_SECONDS
@@ -52,7 +53,7 @@ from tickdsl.records.paths import RunPaths, new_run
 from tickdsl.records.process import Process
 from tickdsl.records.run_register import RunRegister
 from tickdsl.records.store import Store
-from tickdsl.training.devices import devices_in_words, resolve_devices
+from tickdsl.training.devices import AnyDevice, devices_in_words, resolve_devices
 
 _STATUS = {OK: "ok", STOPPED: "stopped", INTERRUPTED: "interrupted"}  # with all other codes, it failed
 #: Threads that launch runs in one process take turns: torch's random state, threads and layouts are the process's.
@@ -110,13 +111,21 @@ def launch(
     Raises TickdslError before the first step if the data, the device, the store or the output folder cannot be used.
     """
     with _TURN:
-        return _launch(plan, text, options, listen, notes)
+        try:
+            return _launch(plan, text, options, listen, notes)
+        finally:
+            if options.workers is not None:
+                disconnect()
 
 
 def _launch(
     plan: Plan, text: str, options: LaunchOptions, listen: Callable[[EventRecord], None], notes: tuple[str, ...]
 ) -> FinishedRun:
-    devices = resolve_devices(options.device)
+    devices: Sequence[AnyDevice]
+    if options.workers is None:
+        devices = resolve_devices(options.device)
+    else:
+        devices = (cluster_device(options.workers, options.device, options.announce),)
     device = devices[0]
     options.announce(f"reading {_names(arm.data.name for arm in plan.arms)}")
     study = prepare_study(plan, options.data, device)
@@ -134,7 +143,6 @@ def _launch(
     if options.workers is None:
         jobs = options.jobs or default_jobs(device.type, study, options.data, len(devices))
     else:
-        require_one_device(options.workers, devices)
         jobs = options.jobs or max(1, study.trainings)
     if options.deterministic:
         warnings += _undetermined_results(study, store)
@@ -187,7 +195,7 @@ def _launch(
         def start_workers() -> WorkerGroup:
             store.prepare_writing()
             if options.workers is not None:
-                return start_on_cluster(settings, options.workers, study, jobs, emit_phase)
+                return start_on_cluster(settings, options.workers, study, device, jobs, emit_phase)
             emit_phase(f"starting {plural(jobs, 'worker')}")
             if jobs > 1:
                 return WorkerPool(settings, jobs, [str(each) for each in devices])
@@ -196,7 +204,7 @@ def _launch(
         exit_code = STEP_FAILED
         message: str | None = None
         try:
-            emit(_run_start(plan, paths, options, jobs, devices_in_words(devices)))
+            emit(_run_start(plan, paths, options, jobs, devices))
             register = RunRegister(options.store)
             with register.taking_part(own.folder, study.graph, lambda told: emit(events.Log(message=told))):
                 emit(plan_resolved_event(study, is_stored, notes, store.metrics))
@@ -262,7 +270,9 @@ def _plan_json(plan: Plan, study: Study) -> bytes:
     return json.dumps({"v": 1, "plan": as_json(plan), "steps": steps}, indent=1).encode()
 
 
-def _run_start(plan: Plan, paths: RunPaths, options: LaunchOptions, jobs: int, device: str) -> events.RunStart:
+def _run_start(
+    plan: Plan, paths: RunPaths, options: LaunchOptions, jobs: int, devices: Sequence[AnyDevice]
+) -> events.RunStart:
     process = Process.current()
     return events.RunStart(
         run=paths.folder.name,
@@ -275,9 +285,19 @@ def _run_start(plan: Plan, paths: RunPaths, options: LaunchOptions, jobs: int, d
         versions={"tickdsl": __version__, "torch": torch.__version__, "python": platform.python_version()},
         jobs=jobs,
         workers="" if options.workers is None else "ray",
-        device=device,
+        device=devices_in_words(devices),
+        device_share=_device_share(options, jobs, devices),
         store=str(options.store),
     )
+
+
+def _device_share(options: LaunchOptions, jobs: int, devices: Sequence[AnyDevice]) -> float:
+    """The part of a device that each job has."""
+    if devices[0].type == "cpu":
+        return 1.0
+    if options.workers is not None:
+        return options.workers.gpus or 1.0
+    return min(1.0, len(devices) / jobs)
 
 
 def _repeatable(argv: tuple[str, ...], plan: str, saved_plan: Path) -> tuple[str, ...]:

@@ -64,6 +64,7 @@ class RayWorkers:
         self._actors: list[_Actor] = []
         self._started: Counter[str] = Counter()  # workers, by node
         self._last_look = time.monotonic()
+        self._head_answers = True
         self._alone = False  # whether no node was left at the last look
         try:
             self._nodes = Nodes(options, needs)
@@ -120,7 +121,7 @@ class RayWorkers:
             actor.handle.set_command.remote(command)
 
     def close(self) -> None:
-        for actor in self._actors:
+        for actor in self._actors if self._head_answers else ():
             self._ray.kill(actor.handle)
         self._actors.clear()
         self._disconnect()
@@ -174,6 +175,9 @@ class RayWorkers:
         if time.monotonic() - self._last_look < LOOK_SECONDS:
             return
         self._last_look = time.monotonic()
+        self._head_answers = self._nodes.head_answers()
+        if not self._head_answers:
+            return
         self._told += [StepWarning("", problem) for problem in self._nodes.look()]
         if not self._nodes.usable and not self._alone:
             self._told.append(LogMessage("no node of the Ray cluster is left: waiting for one to join it"))
@@ -204,6 +208,8 @@ class RayWorkers:
 
     def _bury(self, actor: _Actor) -> list[Message]:
         """Once it is known whether a dead worker's node is lost too: what is to become of its steps."""
+        if not self._head_answers:
+            return []
         node_lost = not self._nodes.is_alive(actor.node.id)
         if not node_lost and actor.keys and time.monotonic() - (actor.died or 0.0) < _PATIENCE_SECONDS:
             return []
