@@ -52,6 +52,7 @@ from tickdsl.records.generations import join_generation
 from tickdsl.records.paths import RunPaths, new_run
 from tickdsl.records.process import Process
 from tickdsl.records.run_register import RunRegister
+from tickdsl.records.shared_clock import clock_of
 from tickdsl.records.store import Store
 from tickdsl.training.devices import AnyDevice, devices_in_words, resolve_devices
 
@@ -168,7 +169,8 @@ def _launch(
     # Requests that were made while this engine started count; those to an earlier engine of the same run do not.
     # A worker that joins others obeys what they obey.
     control = ControlReader(paths.control, skip_old=options.worker is None and _was_started(paths))
-    with EventWriter(own.events) as writer:
+    clock = time.time if options.worker is None else clock_of(own.folder)
+    with EventWriter(own.events, clock) as writer:
         emit_lock = threading.Lock()
 
         def emit(event: events.Event) -> None:

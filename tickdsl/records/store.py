@@ -157,15 +157,12 @@ class Store:
             raise KeyError(key)
         return Result(key, self._result_folder(key), data)
 
-    def find(self, key: str) -> Result | None:
-        """The result of `key` if it is in the store; None if it is missing or damaged."""
-        data = self._load_checked(key, hashes=False) if self._counts(key) else None
-        return None if data is None else Result(key, self._result_folder(key), data)
-
     def metrics(self, key: str) -> Mapping[str, Any] | None:
         """The metrics of a result; None if it is missing or damaged."""
-        result = self.find(key)
-        return None if result is None else result.metrics
+        try:
+            return self.get(key).metrics if key in self else None
+        except KeyError:
+            return None
 
     def possible(self, keys: Iterable[str]) -> set[str]:
         """Those of many keys that may be in the store, in few requests: the folders of the others do not exist."""

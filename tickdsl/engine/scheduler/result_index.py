@@ -42,10 +42,10 @@ class ResultIndex:
 
     def load(self, key: str) -> bool:
         """Add the result of a step if the store has it; returns whether it does."""
-        result = self.store.find(key)
-        if result is not None:
-            self._add_record(key, result.data, "stored", 0.0)
-        return result is not None
+        record = self.record(key) if key in self.store else None
+        if record is not None:
+            self._add_record(key, record, "stored", 0.0)
+        return record is not None
 
     def skip_absent(self, keys: Iterable[str]) -> None:
         """Look once which of many keys have no result, so that they need not be looked up one by one."""
