@@ -202,7 +202,7 @@ def encode(record: EventRecord) -> bytes:
 
 def _fields(value: Any) -> dict[str, Any]:
     """The fields of an event or of a part of one; most events are flat, which `attrs.asdict` makes little use of."""
-    return {name: getattr(value, name) for name in _names(type(value))}
+    return {name: getattr(value, name) for name in _names(value.__class__)}
 
 
 @functools.cache

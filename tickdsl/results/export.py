@@ -82,10 +82,10 @@ def results_dict(state: RunState) -> dict[str, Any]:
 def _device_hours(state: RunState) -> dict[str, Any]:
     """The cost of the run, and what its workers did."""
     time = device_time(state)
-    arms = {
-        arm.id: {"used": time.used_by_arm.get(arm.id, 0.0), "stored": time.stored_by_arm.get(arm.id, 0.0)}
+    arms = [
+        {"id": arm.id, "used": time.used_by_arm.get(arm.id, 0.0), "stored": time.stored_by_arm.get(arm.id, 0.0)}
         for arm in state.arms
-    }
+    ]
     workers = [
         {
             "name": name,
