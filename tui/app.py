@@ -65,7 +65,7 @@ class Monitor(ReportActionsApp):
         Binding("space", "freeze", "Freeze the view; the run continues", id="freeze"),
         Binding("p", "pause", "Pause or resume the run", id="pause"),
         Binding("x", "stop", "Stop the run; it can be resumed later", id="stop"),
-        Binding("w", "workers", "Workers: what runs where, idle shares, device hours", id="workers"),
+        Binding("w", "workers", "Workers, idle shares and device hours", id="workers"),
         Binding("o", "open_report", "Open the report, or show its path over ssh", id="report"),
         Binding("e", "export_ticket", "Export the best ticket", id="export"),
         Binding("s", "screenshot_here", "Save an SVG screenshot", id="screenshot"),

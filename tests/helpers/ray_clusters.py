@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,10 @@ from tickdsl.plan.model import Plan
 from tickdsl.records.event_decode import EventRecord
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+# A busy machine takes its time: nodes that start slowly, or answer late, are not lost.
+os.environ["RAY_agent_register_timeout_ms"] = "300000"  # noqa: SIM112
+os.environ["RAY_health_check_timeout_ms"] = "60000"  # noqa: SIM112
+_START_SECONDS = 300.0
 
 
 def plan(text: str) -> Plan:
@@ -25,12 +31,31 @@ def plan(text: str) -> Plan:
     return resolved
 
 
+def patient(look: Callable[..., Any]) -> Callable[..., Any]:
+    """`look`, which raises RuntimeError while a node has not started: Ray itself gives up after 30 s."""
+
+    @functools.wraps(look)
+    def wait(*args: Any) -> Any:
+        deadline = time.monotonic() + _START_SECONDS
+        while True:
+            try:
+                return look(*args)
+            except RuntimeError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)
+
+    return wait
+
+
 class Nodes:
     """A cluster whose nodes can be killed. Nodes are added by the main thread only: Ray wants it so."""
 
     def __init__(self) -> None:
+        from ray._private import services
         from ray.cluster_utils import Cluster
 
+        services.get_node = patient(services.get_node)
         self._cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
         self.address: str = self._cluster.address
         self.nodes: list[Any] = []
