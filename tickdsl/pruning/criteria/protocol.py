@@ -29,13 +29,6 @@ class Sample:
     batch: int = 256
 
 
-def run_network(module: nn.Module, inputs: Any) -> Any:
-    """Run a network on a batch's inputs: a tensor, a tuple of positional arguments, or a dictionary of keywords."""
-    if isinstance(inputs, tuple):
-        return module(*inputs)
-    return module(**inputs) if isinstance(inputs, Mapping) else module(inputs)
-
-
 def _no_network(structure: Structure) -> nn.Module:
     raise ValueError("this criterion needs a network, but the context has none")
 
