@@ -122,12 +122,15 @@ class NamedPreprocessing:
     def parts(self) -> dict[str, Preprocessing | ArrayPreprocessing]:
         """What each input goes through."""
         means, stds = self.shape.split(self.mean), self.shape.split(self.std)
-        return {
-            known.name: Preprocessing(*known.sizes, means[known.name], stds[known.name])
-            if known.kind == IMAGE
-            else ArrayPreprocessing(known, tuple(means[known.name]), tuple(stds[known.name]))
-            for known in self.shape.inputs
-        }
+        parts: dict[str, Preprocessing | ArrayPreprocessing] = {}
+        for known in self.shape.inputs:
+            mean, std = tuple(means[known.name]), tuple(stds[known.name])
+            if known.kind == IMAGE:
+                channels, height, width = known.sizes
+                parts[known.name] = Preprocessing(channels, height, width, mean, std)
+            else:
+                parts[known.name] = ArrayPreprocessing(known, mean, std)
+        return parts
 
     @property
     def in_words(self) -> str:

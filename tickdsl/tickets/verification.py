@@ -27,6 +27,7 @@ from tickdsl.tickets.export_format import ExportOptions, Subject, TestConditions
 from tickdsl.tickets.outputs import joined, leaves, like, test_figures
 from tickdsl.tickets.preprocessing import InputPreprocessing
 from tickdsl.tickets.ticket_file import open_ticket
+from tickdsl.training.data.preprocess import Preprocess
 from tickdsl.training.data.streaming.images import batches
 from tickdsl.training.devices import autocast_type, float32_format, resolve_device
 from tickdsl.training.evaluation import same_noise
@@ -70,14 +71,15 @@ def verify_ticket(path: Path, subject: Subject, options: ExportOptions) -> Verif
 def network_outputs(
     network: nn.Module,
     preprocessing: InputPreprocessing,
-    inputs: Tensor,
+    inputs: Any,
     conditions: TestConditions,
     task: Task = CLASSIFY,
 ) -> Outputs:
     """The outputs of a network in eval mode, as `evaluate` computes them under these conditions: float32 [N, …].
 
-    inputs: [N, …] as a data set stores them, such as uint8 [N, C, H, W].
+    inputs: [N, …] as a data set stores them, such as uint8 [N, C, H, W], or several by name.
     """
+    prepare: Preprocess = preprocessing
     device = resolve_device(conditions.device)
     module = copy.deepcopy(network).to(device).eval()
     set_memory_format(module, LAYOUTS[conditions.layout])
@@ -91,7 +93,7 @@ def network_outputs(
             float32_format(conditions.precision, device),
             torch.autocast(device.type, dtype=autocast, enabled=autocast is not None),
         ):
-            parts = [joined([run_network(module, preprocessing(part.to(device)))]) for part in batches(inputs, _BATCH)]
+            parts = [joined([run_network(module, prepare(part.to(device)))]) for part in batches(inputs, _BATCH)]
     finally:
         torch.set_num_threads(threads)
     return joined(parts)

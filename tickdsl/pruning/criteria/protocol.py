@@ -14,6 +14,7 @@ from tickdsl.errors import TickdslError
 from tickdsl.graph.model import Block, ChannelGroup, ModelGraph
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import compact_masks
+from tickdsl.training.catalogue.input_shapes import InputShape
 from tickdsl.training.tasks import Phase
 
 #: Normalised images [N, C, H, W] and their targets: labels [N], or what else the task takes.
@@ -56,7 +57,7 @@ class ScoringContext:
     structure: Structure
     state: Mapping[str, Tensor]
     generator: torch.Generator | None = None
-    shape: tuple[int, ...] = (1, 1, 1)
+    shape: InputShape = (1, 1, 1)
     network: Callable[[Structure], nn.Module] = _no_network
     batches: Callable[[Sample], Sequence[Batch]] = _no_batches
     loss: Callable[[Any, Any], Tensor] = F.cross_entropy

@@ -17,7 +17,7 @@ from tickdsl.tickets.preprocessing import Preprocessing
 from tickdsl.tickets.rebuilding import run_probe
 from tickdsl.tickets.ticket import Ticket
 from tickdsl.tickets.token_preprocessing import TokenPreprocessing
-from tickdsl.training.catalogue.input_shapes import FLAGS, IMAGE, INTEGERS, NUMBERS
+from tickdsl.training.catalogue.input_shapes import FLAGS, IMAGE, INTEGERS, NUMBERS, one_shape
 from tickdsl.training.tasks import Generate, find_task
 
 #: What an input of noise holds.
@@ -77,7 +77,9 @@ def interface_of(ticket: Ticket, network: nn.Module, *, raw: bool = False) -> Fi
     if isinstance(task, Generate):
         noise = InputInfo(generators.NOISE, "float32", (generators.latent_of(network),), NOISE_MEANING, is_noise=True)
         meaning = f"the images that are generated, with values from {-1 if raw else 0} to 1"
-        return FileInterface((noise,), (OutputInfo(generators.IMAGES, preprocessing.shape, meaning),), generators.PART)
+        return FileInterface(
+            (noise,), (OutputInfo(generators.IMAGES, one_shape(preprocessing.shape), meaning),), generators.PART
+        )
     outputs = ticket.outputs or describe_outputs(run_probe(network, preprocessing), task)
     shapes = drawn_shapes(network, preprocessing)
     names = ["z"] if len(shapes) == 1 else [f"z{index + 1}" for index in range(len(shapes))]

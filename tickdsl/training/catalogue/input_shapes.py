@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -16,6 +16,10 @@ OneShape = tuple[int, ...]
 IMAGE, NUMBERS, INTEGERS, FLAGS = KINDS = ("image", "numbers", "integers", "flags")
 
 
+def _sizes(sizes: Iterable[int]) -> OneShape:
+    return tuple(map(int, sizes))
+
+
 @attrs.frozen
 class NamedInput:
     """One of several inputs, which a network takes by keyword.
@@ -26,7 +30,7 @@ class NamedInput:
 
     name: str
     kind: str
-    sizes: tuple[int, ...] = attrs.field(converter=tuple)
+    sizes: tuple[int, ...] = attrs.field(converter=_sizes)
     values: int = 0
 
     @property

@@ -110,7 +110,7 @@ def _foreign_network(
         if not hf_zoo.has_replaceable_head(classes, shape, name, options):
             return module
     else:
-        module = torchvision_zoo.build(info.name, shape, seed)
+        module = torchvision_zoo.build(info.name, one_shape(shape), seed)
     return replace_classifier(module, classes=classes, seed=seed, name=name)
 
 
@@ -128,7 +128,7 @@ def create_on_meta(
     with WithoutMemory():
         if info.is_builtin:
             return _builtin_architecture(info, classes, shape, options or {})
-        module = torchvision_zoo.build(info.name, shape, seed=0)
+        module = torchvision_zoo.build(info.name, one_shape(shape), seed=0)
         path = classifier_path(module)
         parent_path, _, leaf = path.rpartition(".")
         setattr(module.get_submodule(parent_path), leaf, classifier_like(module.get_submodule(path), classes))

@@ -156,6 +156,7 @@ def _validated_names(name: str, raw: RawDataset) -> RawDataset:
     except TickdslError as error:
         raise PluginError(f"`{name}`: {error.message}", error.hint) from error
     # Targets and names are validated with one input that stands for all of them.
-    stand_in = {f"{part}_inputs": np.zeros((len(inputs), 1), np.float32) for part, inputs in parts.items()}
+    stand_in: dict[str, Any] = {f"{part}_inputs": np.zeros((len(each), 1), np.float32) for part, each in parts.items()}
     checked = _validated(name, attrs.evolve(raw, **stand_in))
-    return described(attrs.evolve(checked, train_inputs=parts["train"], test_inputs=parts["test"]))
+    named: dict[str, Any] = {f"{part}_inputs": inputs for part, inputs in parts.items()}
+    return described(attrs.evolve(checked, **named))
