@@ -77,9 +77,8 @@ def interface_of(ticket: Ticket, network: nn.Module, *, raw: bool = False) -> Fi
     if isinstance(task, Generate):
         noise = InputInfo(generators.NOISE, "float32", (generators.latent_of(network),), NOISE_MEANING, is_noise=True)
         meaning = f"the images that are generated, with values from {-1 if raw else 0} to 1"
-        return FileInterface(
-            (noise,), (OutputInfo(generators.IMAGES, one_shape(preprocessing.shape), meaning),), generators.PART
-        )
+        images = OutputInfo(generators.IMAGES, one_shape(preprocessing.shape), meaning)
+        return FileInterface((noise,), (images,), generators.PART)
     outputs = ticket.outputs or describe_outputs(run_probe(network, preprocessing), task)
     shapes = drawn_shapes(network, preprocessing)
     names = ["z"] if len(shapes) == 1 else [f"z{index + 1}" for index in range(len(shapes))]
