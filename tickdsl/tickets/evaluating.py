@@ -25,7 +25,6 @@ from tickdsl.tickets.preprocessing import InputPreprocessing, Preprocessing, pre
 from tickdsl.tickets.ticket_file import open_ticket
 from tickdsl.training.catalogue.input_shapes import NamedShapes, is_tokens, shape_in_words
 from tickdsl.training.data.datasets import Dataset
-from tickdsl.training.data.preprocess import Preprocess
 from tickdsl.training.data.streaming.images import in_memory
 from tickdsl.training.evaluation import EvaluationResult, evaluate
 from tickdsl.training.named_tensors import NamedTensors, run_network
@@ -177,7 +176,7 @@ def _for_task(path: Path, opened: _Runnable, data: Dataset, name: str) -> Datase
 def _evaluated(path: Path, opened: _Runnable, data: Dataset, name: str) -> EvaluationResult:
     """The figures of a file on the test set. Raises TicketError if it does not run on it, or its outputs do not fit."""
     module = opened.network or _Called(opened.run)
-    preprocess: Preprocess = lambda stored: _file_inputs(stored, data)  # noqa: E731
+    preprocess: Any = lambda stored: _file_inputs(stored, data)  # noqa: E731
     if opened.network is not None and opened.preprocessing is not None:
         preprocess = opened.preprocessing
     task = data.task

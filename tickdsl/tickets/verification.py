@@ -27,7 +27,6 @@ from tickdsl.tickets.export_format import ExportOptions, Subject, TestConditions
 from tickdsl.tickets.outputs import joined, leaves, like, test_figures
 from tickdsl.tickets.preprocessing import InputPreprocessing
 from tickdsl.tickets.ticket_file import open_ticket
-from tickdsl.training.data.preprocess import Preprocess
 from tickdsl.training.data.streaming.images import batches
 from tickdsl.training.devices import autocast_type, float32_format, resolve_device
 from tickdsl.training.evaluation import same_noise
@@ -79,7 +78,7 @@ def network_outputs(
 
     inputs: [N, …] as a data set stores them, such as uint8 [N, C, H, W], or several by name.
     """
-    prepare: Preprocess = preprocessing
+    prepare: Any = preprocessing
     device = resolve_device(conditions.device)
     module = copy.deepcopy(network).to(device).eval()
     set_memory_format(module, LAYOUTS[conditions.layout])

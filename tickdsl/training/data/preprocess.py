@@ -20,7 +20,7 @@ from tickdsl.training.catalogue.input_shapes import (
 from tickdsl.training.named_tensors import NamedTensors
 
 #: Converts a batch of inputs as they are stored, on the device, to what networks take: tensors, or `NamedTensors`.
-Preprocess = Callable[[Any], Any]
+Preprocess = Callable[[Any], Tensor]
 
 
 class Normalise:
@@ -99,7 +99,8 @@ def make_preprocess(
     floats: whether inputs are stored as floats, with mean and std of the values as they are.
     """
     if isinstance(shape, NamedShapes):
-        return NamedPreprocess(shape, mean, std, torch.device(device))
+        named: Any = NamedPreprocess(shape, mean, std, torch.device(device))
+        return named  # type: ignore[no-any-return]
     if is_tokens(shape):
         return as_token_ids
     return (Standardise if floats else Normalise)(mean, std, torch.device(device))
