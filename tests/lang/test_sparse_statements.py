@@ -137,6 +137,17 @@ def test_its_findings_have_pages_and_plans_that_cause_them(case: Case) -> None:
         assert [*INVALID.glob(f"{code}-*.plan")], code
 
 
+@pytest.mark.parametrize(
+    "ending",
+    ["", "\nprune weights 10%; rewind lr\ntransfer to synthetic size=8 channels=1", 
+     "\nprune weights 10%; retrain recipe 2ep", "\ncycle 2 { rewind lr; evolve weights 10% }"],
+)  # fmt: skip
+def test_a_wrong_recipe_is_the_only_finding_about_it(case: Case, ending: str) -> None:
+    text = HEAD.replace("10ep", "10ep patience=7it").replace("digits", "digits; data digits validation=20%")
+    found = check(load_source(Source("test.plan", text.replace(" on digits;", ";") + case.pipeline + ending)))
+    assert {"TD305"} <= {d.code for d in found.diagnostics} and "TD017" not in {d.code for d in found.diagnostics}
+
+
 @pytest.mark.parametrize("name", ["gradual", "rigl", "noise", "cyclic-dense"])
 def test_it_can_be_swept(name: str) -> None:
     pipeline = CASES[name].pipeline
@@ -148,3 +159,9 @@ def test_it_can_be_swept(name: str) -> None:
             assert len(arms) == 2 and len({str(arm.rounds) + str(arm.cycles) for arm in arms}) == 2
             return
     raise AssertionError(name)
+
+
+def test_a_wrong_recipe_is_found_where_nothing_but_a_retraining_is_left() -> None:
+    text = HEAD.replace("10ep", "10ep milestones=[7ep, 3ep]") + "cycle 2 { retrain linear }"
+    found = check(load_source(Source("test.plan", text)))
+    assert found.plan is None and {d.code for d in found.diagnostics if d.severity == "error"} == {"TD305"}
