@@ -139,7 +139,7 @@ def test_its_findings_have_pages_and_plans_that_cause_them(case: Case) -> None:
 
 @pytest.mark.parametrize(
     "ending",
-    ["", "\nprune weights 10%; rewind lr\ntransfer to synthetic size=8 channels=1", 
+    ["", "\nprune weights 10%; rewind lr\ntransfer to synthetic size=8 channels=1",
      "\nprune weights 10%; retrain recipe 2ep", "\ncycle 2 { rewind lr; evolve weights 10% }"],
 )  # fmt: skip
 def test_a_wrong_recipe_is_the_only_finding_about_it(case: Case, ending: str) -> None:
