@@ -11,7 +11,7 @@ from tickdsl.cli.newest_run import newest_run
 from tickdsl.cli.output import OK, PLAN_ERRORS, echo
 from tickdsl.errors import TickdslError
 from tickdsl.plurals import plural
-from tickdsl.records.bucket import is_bucket
+from tickdsl.records.bucket_location import is_bucket
 from tickdsl.records.store_contents import require_store
 from tickdsl.records.store_transfer import open_place, transfer
 from tickdsl.records.store_users import keys_of_run
