@@ -137,6 +137,7 @@ def _launch(
     generation = join_generation(options.store, study.graph, options.start_over) if options.fresh else None
     store = open_store(options.store, warnings.append, generation)
     store.look_up(study.graph)
+    store.be_patient()
     for each in devices:
         require_precisions((study.step(key) for key in study.graph if key not in store), each)
     require_equal_devices(plan, devices)

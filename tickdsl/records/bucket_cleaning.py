@@ -44,8 +44,7 @@ def _await_cleaning(bucket: Bucket, tell: Callable[[str], None]) -> None:
             return
         if not told:
             process = Process.from_token(working[0])
-            tell(
-                f"waiting for `tickdsl store gc` ({f'process {process.pid} on {process.host}' if process else working[0]})"
-            )
+            who = f"process {process.pid} on {process.host}" if process else working[0]
+            tell(f"waiting for `tickdsl store gc` ({who})")
             told = True
         time.sleep(_POLL_SECONDS)

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from tickdsl.errors import TickdslError
 from tickdsl.records.bucket import Bucket, BucketObject
-from tickdsl.records.bucket_location import cached_bucket
+from tickdsl.records.bucket_location import CachedBucket, cached_bucket
 from tickdsl.records.files import disk_error, write_atomically
 from tickdsl.records.folders import subfolders
 from tickdsl.records.paths import RunPaths
@@ -229,6 +229,11 @@ def share_run(store: Path, paths: RunPaths, warn: Callable[[str], None]) -> None
             warn(f"the files in {paths.folder} were not sent: {error}")
 
 
+def runs_here(cached: CachedBucket) -> Path:
+    """The folder on this machine for the runs in a bucket, as `fetch_runs` has seen them last."""
+    return cached.root / "run-folders"
+
+
 def fetch_runs(store: Path, names: Callable[[str], bool] = lambda name: True) -> Path:
     """The folder with the runs in the bucket of a store whose names are asked for, as they are now.
 
@@ -237,7 +242,7 @@ def fetch_runs(store: Path, names: Callable[[str], bool] = lambda name: True) ->
     cached = cached_bucket(store)
     if cached is None:
         raise ValueError(f"{store} is not the cache of a bucket")
-    out, bucket = cached.root / "run-folders", Bucket(cached.url)
+    out, bucket = runs_here(cached), Bucket(cached.url)
     there = bucket.folders(FOLDER)
     found = [name for name in there if _is_plain(name) and names(name)]
     try:

@@ -15,6 +15,7 @@ import contextlib
 import functools
 import json
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -148,6 +149,15 @@ class BucketStore(Store):
 
     def reading(self) -> contextlib.AbstractContextManager[None]:
         return self._cache.reading()
+
+    def damage(self, key: str) -> str | None:
+        """What is wrong with a result in the bucket, whatever is cached here; None if it is intact or was removed."""
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                self._remote.download(key, Path(folder))
+            except Damaged as damage:
+                return str(damage)
+        return None
 
     # -- what is where
 
