@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import random
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -111,5 +110,3 @@ def test_many_machines_on_a_bucket(folder: Path) -> None:
         except BaseException as error:
             error.add_note(f"seed {seed}")
             raise
-
-
