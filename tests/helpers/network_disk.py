@@ -74,9 +74,11 @@ class NetworkDisk:
             return list(names)
 
         def mkdir(path: Any, *more: Any, **options: Any) -> None:
-            real_mkdir(path, *more, **options)
-            if self._is_mine(path, options):
-                self._wrote(path)
+            try:
+                real_mkdir(path, *more, **options)
+            finally:  # the server has answered, that it exists too
+                if self._is_mine(path, options):
+                    self._wrote(path)
 
         def renaming(real: Callable[..., None]) -> Callable[..., None]:
             def rename(source: Any, target: Any, **options: Any) -> None:
@@ -119,10 +121,12 @@ class NetworkDisk:
             raise
 
     def _wrote(self, path: Any) -> None:
-        """A machine sees at once what it has changed itself, and what is within."""
+        """A machine sees at once what it has changed itself, what is within, and what is beside it."""
         machine, text = self.machine(), os.fspath(path)
-        for key in [key for key in self._missing if key[0] == machine and key[1].startswith(text)]:
-            del self._missing[key]
+        beside = f"{Path(text).parent}{os.sep}"
+        for key in [key for key in self._missing if key[0] == machine]:
+            if key[1].startswith(text) or (key[1].startswith(beside) and os.sep not in key[1][len(beside) :]):
+                del self._missing[key]
         for key in [key for key in self._listed if key[0] == machine]:
             if key[1].startswith(text) or key[1] == str(Path(text).parent):
                 del self._listed[key]

@@ -102,6 +102,7 @@ def test_what_was_missing_is_looked_for_again_once_it_is_claimed(tmp_path: Path,
     put(writer)
     assert KEYS[0] not in other  # for a few seconds
     assert other.claims.acquire(KEYS[0]) is None
+    other.refresh(KEYS[0])
     assert KEYS[0] in other
 
 

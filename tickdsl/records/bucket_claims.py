@@ -13,7 +13,6 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Callable
 
 import attrs
 
@@ -63,15 +62,14 @@ class _Held:
 
 
 class BucketClaims:
-    """The claims in a bucket; see `StepClaims` for the methods. `on_acquired` is called with the key of each new one.
+    """The claims in a bucket; see `StepClaims` for the methods.
 
     Claims are renewed and released without the patience of `bucket`: a later renewal may get through.
     """
 
-    def __init__(self, bucket: Bucket, on_acquired: Callable[[str], None] = lambda key: None) -> None:
+    def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
         self._hasty = Bucket(bucket.url)
-        self._on_acquired = on_acquired
         self._held: dict[str, _Held] = {}
         self._lock = threading.Lock()  # the claims are renewed in a thread of their own
         self._changed: dict[str, tuple[str, float]] = {}  # by key: the version last seen, and since when, on our clock
@@ -104,7 +102,6 @@ class BucketClaims:
                     break
             self._held[key] = _Held(etag, mine, time.monotonic())
             self._looked.pop(key, None)
-        self._on_acquired(key)
         return None
 
     def release(self, key: str) -> None:

@@ -64,7 +64,7 @@ class BucketStore(Store):
         super().__init__(cached.root, warn)
         self.bucket = Bucket(cached.url, lambda message: self._warn(message))
         self._remote = BucketResults(self.bucket)
-        self.claims = BucketClaims(self.bucket, self._forget_absence)
+        self.claims = BucketClaims(self.bucket)
         self._cache = ResultCache(cached.root, cached.limit)
         self._checkpoints = BucketCheckpoints(self.bucket, lambda message: self._warn(message))
         self._records = cached.root / "records"
@@ -97,6 +97,9 @@ class BucketStore(Store):
         stored = [key for key in keys if key in versions and key not in self._versions]
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             list(pool.map(lambda key: self._learn(key, versions[key]), stored))
+
+    def refresh(self, key: str) -> None:
+        self._absent.pop(key, None)
 
     def __contains__(self, key: str) -> bool:
         self._result_folder(key)
@@ -205,9 +208,6 @@ class BucketStore(Store):
     def _record_path(self, key: str) -> Path:
         return self._records / key[:2] / f"{key}.json"
 
-    def _forget_absence(self, key: str) -> None:
-        self._absent.pop(key, None)
-
     # -- files
 
     def _locate(self, key: str) -> Path:
@@ -301,7 +301,7 @@ class BucketStore(Store):
             self._throw_away(parcel)
             return
         etag = self._remote.upload(key, parcel)
-        self._forget_absence(key)
+        self.refresh(key)
         if etag is None:  # another machine was first; equal keys mean equal results
             self._throw_away(parcel)
             return

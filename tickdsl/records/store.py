@@ -143,6 +143,19 @@ class Store:
         Raises TickdslError if the store cannot be read.
         """
 
+    def refresh(self, key: str) -> None:
+        """Forget what is remembered of a result that was missing: whoever has claimed its step asks for the truth.
+
+        Network file systems remember for up to a minute that a folder was missing, but not beyond a change that this
+        machine makes beside it.
+        """
+        place = self._result_folder(key)
+        probe = place.with_name(f".{self._unique_name()}")
+        with self._disk_errors():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            probe.mkdir()
+            probe.rmdir()
+
     def __contains__(self, key: str) -> bool:
         return self._counts(key) and self.check(key, hashes=False)
 
