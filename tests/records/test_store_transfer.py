@@ -115,7 +115,7 @@ def test_a_result_is_in_the_bucket_once_its_record_is(tmp_path: Path, bucket: st
     assert not results_in(bucket).versions()
     assert results_in(bucket).upload(KEYS[0], folder)
     assert not results_in(bucket).versions().keys() ^ {KEYS[0]}
-    names = [found.path for found in Bucket(bucket).list("results") if found.path.endswith("weights.safetensors")]
+    names = [found.path for found in Bucket(bucket).objects("results") if found.path.endswith("weights.safetensors")]
     for name in names:
         Bucket(bucket).put(name, b"overwritten")
     done = transfer(open_place(bucket), open_place(str(tmp_path / "b")))
@@ -134,7 +134,7 @@ def test_the_first_of_two_uploads_counts_unless_it_is_damaged(tmp_path: Path, bu
     assert results_in(bucket).upload(KEYS[0], a)
     assert results_in(bucket).upload(KEYS[0], b) is None
     assert results_in(bucket).download(KEYS[0], tmp_path / "c") and (tmp_path / "c" / "w").read_bytes() == b"of a"
-    Bucket(bucket).delete([found.path for found in Bucket(bucket).list("results") if found.size == len(b"of a")])
+    Bucket(bucket).delete([found.path for found in Bucket(bucket).objects("results") if found.size == len(b"of a")])
     assert results_in(bucket).upload(KEYS[0], b)
     assert results_in(bucket).download(KEYS[0], tmp_path / "d") and (tmp_path / "d" / "w").read_bytes() == b"of b's"
 

@@ -67,7 +67,8 @@ class Bucket:
         self._tell = tell
         self._obstore: Any = obstore
         try:
-            self._store: Any = from_url(self.url, retry_config=_RETRIES)
+            connect: Any = from_url  # its overloads are by the scheme of the URL
+            self._store: Any = connect(self.url, retry_config=_RETRIES)
         except Exception as error:  # obstore's own errors share no public base
             raise self._error("opened", error) from error
 
@@ -120,7 +121,7 @@ class Bucket:
                     for path in paths:
                         self.delete([path])
 
-    def list(self, folder: str) -> list[BucketObject]:
+    def objects(self, folder: str) -> list[BucketObject]:
         """The objects in a folder, and in those within, sorted by path."""
 
         def request() -> list[BucketObject]:

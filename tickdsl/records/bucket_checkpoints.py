@@ -41,7 +41,7 @@ class BucketCheckpoints:
     def fetch(self, key: str, folder: Path) -> None:
         """Write the checkpoint of `key` that has come furthest into `folder`, unless there is one as good already."""
         self._sent.setdefault(key, time.monotonic())
-        found = [(int(parts[2]), parts[3], each.path) for each in self._bucket.list(f"{_FOLDER}/{key}")
+        found = [(int(parts[2]), parts[3], each.path) for each in self._bucket.objects(f"{_FOLDER}/{key}")
                  if len(parts := each.path.split("/")) == 4 and parts[2].isdigit()]  # fmt: skip
         if not found:
             return
@@ -75,7 +75,7 @@ class BucketCheckpoints:
             sending.result()
         if self._sent.pop(key, None) is not None:
             with contextlib.suppress(TickdslError):  # `gc` deletes it
-                self._bucket.delete([found.path for found in self._bucket.list(f"{_FOLDER}/{key}")])
+                self._bucket.delete([found.path for found in self._bucket.objects(f"{_FOLDER}/{key}")])
 
     def _try_send(self, key: str) -> None:
         try:
@@ -94,7 +94,7 @@ class BucketCheckpoints:
         for path in folder.iterdir():
             if path.is_file() and path.name != _PROGRESS and not path.name.startswith("."):
                 self._bucket.put(f"{_FOLDER}/{key}/{progress}/{path.name}", path)
-        earlier = [each.path for each in self._bucket.list(f"{_FOLDER}/{key}") if _comes_before(each.path, progress)]
+        earlier = [each.path for each in self._bucket.objects(f"{_FOLDER}/{key}") if _comes_before(each.path, progress)]
         self._bucket.delete(earlier)
 
 

@@ -156,7 +156,7 @@ class BucketClaims:
 
     def _watch(self) -> None:
         """Note which claims have changed since the last look."""
-        found = {claim.path.rpartition("/")[2]: claim.etag for claim in self._bucket.list(_FOLDER)}
+        found = {claim.path.rpartition("/")[2]: claim.etag for claim in self._bucket.objects(_FOLDER)}
         for key, etag in found.items():
             self._note(key, etag)
         for key in self._changed.keys() - found.keys():

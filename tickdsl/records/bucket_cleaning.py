@@ -38,7 +38,7 @@ def taking_part(store: Path, folder: Path, keys: Iterable[str], tell: Callable[[
 def _await_cleaning(bucket: Bucket, tell: Callable[[str], None]) -> None:
     told, deadline = False, time.monotonic() + _ABANDONED_SECONDS
     while time.monotonic() < deadline:
-        names = [found.path.rpartition("/")[2] for found in bucket.list(CLEANING)]
+        names = [found.path.rpartition("/")[2] for found in bucket.objects(CLEANING)]
         working = [name for name in names if not owner_is_dead(name)]
         if not working:
             return

@@ -54,7 +54,7 @@ class BucketContents:
 
 def bucket_contents(store: BucketStore) -> BucketContents:
     """What is in the bucket of a store. Raises TickdslError if it cannot be read."""
-    found = store.bucket.list("")
+    found = store.bucket.objects("")
     items: dict[Path, list[BucketObject]] = defaultdict(list)
     folders = dict.fromkeys(FOLDERS, 0)
     old: list[str] = []

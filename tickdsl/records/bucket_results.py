@@ -33,7 +33,7 @@ class BucketResults:
 
     def versions(self) -> dict[str, str]:
         """The versions of the records of all results, by key."""
-        return {key_of(found): found.etag for found in self.bucket.list(_FOLDER) if is_record(found)}
+        return {key_of(found): found.etag for found in self.bucket.objects(_FOLDER) if is_record(found)}
 
     def record(self, key: str) -> tuple[bytes, str] | None:
         """The text of a result's record, and its version; None if there is no such result, or a damaged one."""

@@ -74,7 +74,7 @@ class RunMirror:
         Raises TickdslError if the bucket cannot be read.
         """
         pieces: dict[str, list[BucketObject]] = defaultdict(list)
-        for found in self._bucket.list(self._place):
+        for found in self._bucket.objects(self._place):
             match found.path.removeprefix(f"{self._place}/").split("/"):
                 case ["files", name] if files and _is_plain(name):
                     self._pull_file(name, found)
@@ -87,7 +87,7 @@ class RunMirror:
 
     def forget_requests(self) -> None:
         """Delete all requests there: they were meant for workers that have ended."""
-        self._bucket.delete([found.path for found in self._bucket.list(f"{self._place}/control")])
+        self._bucket.delete([found.path for found in self._bucket.objects(f"{self._place}/control")])
 
     def _is_mine(self, who: str) -> bool:
         return not self._watching and who in (self._worker, _ENGINE)
@@ -121,7 +121,7 @@ class RunMirror:
     def _push_events(self, who: str, path: Path) -> None:
         """Send the complete lines that were added to a file."""
         if who not in self._sent_events:
-            parts = self._bucket.list(f"{self._place}/events/{who}")
+            parts = self._bucket.objects(f"{self._place}/events/{who}")
             self._sent_events[who] = max((int(Path(part.path).name) for part in parts), default=0)
         start = self._sent_events[who]
         try:
