@@ -26,10 +26,14 @@ _PROGRESS = "progress"
 
 
 class BucketCheckpoints:
-    """The checkpoints in a bucket, sent in the background; `warn` is told once if that does not work."""
+    """The checkpoints in a bucket, sent in the background; `warn` is told once if that does not work.
+
+    They are sent without the patience of `bucket`: one that is sent later is as good, and who is stopped has no time.
+    """
 
     def __init__(self, bucket: Bucket, warn: Callable[[str], None]) -> None:
         self._bucket = bucket
+        self._hasty = Bucket(bucket.url)
         self._warn = warn
         self._warned = False
         self._sender = ThreadPoolExecutor(1, "checkpoints")
@@ -75,7 +79,7 @@ class BucketCheckpoints:
             sending.result()
         if self._sent.pop(key, None) is not None:
             with contextlib.suppress(TickdslError):  # `gc` deletes it
-                self._bucket.delete([found.path for found in self._bucket.objects(f"{_FOLDER}/{key}")])
+                self._hasty.delete([found.path for found in self._hasty.objects(f"{_FOLDER}/{key}")])
 
     def _try_send(self, key: str) -> None:
         try:
@@ -93,9 +97,9 @@ class BucketCheckpoints:
         self._sent[key] = time.monotonic()
         for path in folder.iterdir():
             if path.is_file() and path.name != _PROGRESS and not path.name.startswith("."):
-                self._bucket.put(f"{_FOLDER}/{key}/{progress}/{path.name}", path)
-        earlier = [each.path for each in self._bucket.objects(f"{_FOLDER}/{key}") if _comes_before(each.path, progress)]
-        self._bucket.delete(earlier)
+                self._hasty.put(f"{_FOLDER}/{key}/{progress}/{path.name}", path)
+        earlier = [each.path for each in self._hasty.objects(f"{_FOLDER}/{key}") if _comes_before(each.path, progress)]
+        self._hasty.delete(earlier)
 
 
 def _progress(folder: Path) -> int:
