@@ -40,7 +40,7 @@ _TRACES = ("claims", "probes", CLEANING)
 class BucketContents:
     """The results, checkpoints and leftovers in a bucket, and the bytes of each of its folders.
 
-    Leftovers are files without a record, and results that are known to be damaged. `objects` are the paths of what
+    Leftovers are files without a record, also of results that were found damaged. `objects` are the paths of what
     belongs to an item, by its path; `traces` are claims and the like that nobody has renewed for a day.
     """
 

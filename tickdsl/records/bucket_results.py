@@ -4,8 +4,8 @@
     URL/results/AB/KEY/HASH/NAME       a file of it, in a folder named by its content
 
 The record is written once, on the condition that there is none: who finds it finds the whole result. Files are named by
-their content, so that two machines that finish the same step in the same moment do not mix theirs. A record whose files
-are damaged is replaced by a note that says so, and then counts as none.
+their content, so that two machines that finish the same step in the same moment do not mix theirs. The record of a
+result that was found damaged is emptied, and then counts as none.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from tickdsl.records.result_record import Damaged, check_record, read_record
 from tickdsl.records.store import is_key
 
 _FOLDER = "results"
-_DAMAGED = "damaged"
 
 
 class BucketResults:
@@ -38,7 +37,7 @@ class BucketResults:
     def record(self, key: str) -> tuple[bytes, str] | None:
         """The text of a result's record, and its version; None if there is no such result, or a damaged one."""
         found = self.bucket.get(_record_path(key))
-        return None if found is None or _is_note(found[0]) else found
+        return found if found is not None and found[0] else None
 
     def download(self, key: str, folder: Path) -> str | None:
         """Write the files of a result, and its record, into `folder`; returns the version, None if it is not there.
@@ -78,13 +77,13 @@ class BucketResults:
                 etag = self.bucket.replace(_record_path(key), text, found[1])
         return etag
 
-    def set_aside(self, key: str, etag: str, reason: str) -> None:
-        """Note that the result with this version of its record is damaged, unless it was replaced meanwhile."""
-        self.bucket.replace(_record_path(key), json.dumps({_DAMAGED: reason, "key": key}).encode(), etag)
+    def set_aside(self, key: str, etag: str) -> None:
+        """Have the damaged result with this version of its record count as none, unless it was replaced meanwhile."""
+        self.bucket.replace(_record_path(key), b"", etag)
 
     def _is_intact(self, key: str, text: bytes, same_files: Mapping[str, Any]) -> bool:
         """Whether the result with this record is whole; files like those that were just uploaded are."""
-        if _is_note(text):
+        if not text:
             return False
         try:
             if check_record(text, key)["files"] == same_files:
@@ -96,9 +95,9 @@ class BucketResults:
 
 
 def is_record(found: BucketObject) -> bool:
-    """Whether an object is the record of a result."""
+    """Whether an object is the record of a result, which is not known to be damaged."""
     parts = found.path.split("/")
-    return len(parts) == 4 and parts[0] == _FOLDER and parts[3] == RECORD and is_key(parts[2])
+    return found.size > 0 and len(parts) == 4 and parts[0] == _FOLDER and parts[3] == RECORD and is_key(parts[2])
 
 
 def key_of(found: BucketObject) -> str:
@@ -117,11 +116,3 @@ def _record_path(key: str) -> str:
 
 def _file_path(key: str, name: str, file: Mapping[str, Any]) -> str:
     return f"{result_path(key)}/{file['sha256'][:16]}/{name}"
-
-
-def _is_note(text: bytes) -> bool:
-    try:
-        content = json.loads(text)
-    except ValueError:
-        return False
-    return isinstance(content, dict) and _DAMAGED in content

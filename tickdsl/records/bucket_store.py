@@ -260,7 +260,7 @@ class BucketStore(Store):
 
     def _set_damaged(self, key: str, etag: str, reason: str) -> None:
         with contextlib.suppress(TickdslError):  # it cannot be written: then only this process knows
-            self._remote.set_aside(key, etag, reason)
+            self._remote.set_aside(key, etag)
         self._warn(f"a result in {self.bucket.url} is damaged ({reason}); {key[:12]} will be computed again")
 
     def _forget(self, key: str) -> None:

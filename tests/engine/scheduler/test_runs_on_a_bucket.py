@@ -82,7 +82,7 @@ class BucketWorld(World):
         paths = set(self.bucket.paths(URL, "results"))
         whole = set()
         for path in paths:
-            if path.endswith("/result.json"):
+            if path.endswith("/result.json") and self.bucket.read(URL, path):
                 with contextlib.suppress(ValueError, KeyError):
                     files = json.loads(self.bucket.read(URL, path))["files"]
                     place = path.removesuffix("/result.json")
