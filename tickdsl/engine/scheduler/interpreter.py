@@ -169,6 +169,7 @@ class Interpreter:
         """The task of a step; None if its result is stored, another run claims it, or a result it reads is damaged."""
         if self._peers.hold(key):
             return None
+        self.store.refresh(key)
         if self._results.load(key):  # another run with this store was first
             self.store.claims.release(key)
             self._scheduler.finish(key)
