@@ -50,6 +50,11 @@ SYSTEM_CASES = (
         "lr=0.01",
     ),
     SystemCase(
+        "dual-square", "power", _IMAGES,
+        "prune weights local $share by random at init except conv1, fc via penalty step=0.1 every=1it to=0.5 power=2 "
+        "hold=4it lr=0.01",
+    ),
+    SystemCase(
         "refill", "refill", _IMAGES,
         "prune weights $share x 2 except conv1, fc; refill filters by saliency; rewind weights to 1ep",
         ("random-init", "random-structure"),

@@ -71,7 +71,7 @@ def unit_maps(
     """The maps of all parameters of a network of linear layers that has another width; those of equal shape have none.
 
     ours, theirs: the shapes of source and target. origins: the parameter of the source for each of the target. rule:
-    `order` of a stretch, or `drop` of a squeeze. The inputs of the first layer and the outputs of the last one are fixed.
+    `order` of a stretch, or `drop` of a squeeze. Inputs of the first layer and outputs of the last one are fixed.
     """
     found: dict[str, UnitMaps] = {}
     for name, shape in theirs.items():

@@ -166,7 +166,7 @@ def full_state_dict(graph: ModelGraph, state: Mapping[str, Tensor], structure: S
         shape = graph.shape(canonical_name)
         whole = tensor.new_zeros(shape)
         places = np.ix_(*(np.arange(n) if k is None else k for n, k in zip(shape, indices, strict=True)))
-        whole[tuple(map(torch.from_numpy, places))] = tensor
+        whole[tuple(torch.from_numpy(place.copy()) for place in places)] = tensor
         result[name] = whole
     return result
 
