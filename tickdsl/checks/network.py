@@ -14,6 +14,7 @@ from tickdsl.checks import (
     cost_targets,
     data_sets,
     elastic,
+    masks_of_runs,
     network_size,
     phases,
     plugins,
@@ -31,6 +32,7 @@ from tickdsl.checks.traced_prune import TracedPrune
 from tickdsl.engine.graph_cache import DEFAULT_DATA_DIR, dense_graph, image_shape_and_classes
 from tickdsl.engine.plan_tickets import is_ticket
 from tickdsl.errors import (
+    InputsMismatchError,
     NetworkTooLargeError,
     PartMapError,
     TickdslError,
@@ -43,11 +45,11 @@ from tickdsl.graph.model import ModelGraph
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.lang.findings.suggestions import join_or
 from tickdsl.lang.syntax import Span
-from tickdsl.plan.model import Arm, Data, Grow, Plan, Recalibrate, Refill, Regroup
+from tickdsl.plan.model import Arm, Data, Grow, MaskOf, Plan, Recalibrate, Refill, Regroup
 from tickdsl.plugins import PluginError
 from tickdsl.plurals import agreeing
 from tickdsl.training import catalogue, weights_files
-from tickdsl.training.catalogue.input_shapes import is_tokens, shape_in_words
+from tickdsl.training.catalogue.input_shapes import NamedShapes, inputs_in_words, is_tokens, shape_in_words
 from tickdsl.training.part_map import PartMap
 from tickdsl.training.weights_fit import require_fit
 
@@ -103,6 +105,9 @@ def diagnostics(arm: Arm, data: Path | None, *, has_random_structure: bool = Fal
     except TooFewSamplesError as error:
         yield Diagnostic("TD533", f"`validation=`: {error.message}", span, help=error.hint)
         return
+    except InputsMismatchError as error:
+        yield Diagnostic("TD443", error.message, span, secondary=(Label(arm.data.span, "the data"),), help=error.hint)
+        return
     except UnreadableDataError as error:
         yield Diagnostic("TD130", error.message, span, help=_way_out(error, span))
         return
@@ -152,11 +157,14 @@ def diagnostics(arm: Arm, data: Path | None, *, has_random_structure: bool = Fal
             if any(d.severity == "error" for d in result):
                 break  # later findings would only follow from this one
     yield from cost_targets.check_rounds(arm, graph)
-    replaces = any(isinstance(tail, Grow | Refill | Regroup) for tail in arm.tails)
+    replaces = any(
+        isinstance(tail, Grow | Refill | Regroup) or (isinstance(tail, MaskOf) and tail.run) for tail in arm.tails
+    )
     if len(arm.rounds) > 1 and not replaces:
         yield from successive_prunes.diagnostics(arm, graph)
     yield from sparse_training.network_diagnostics(arm, graph)
     yield from coarsening.network_diagnostics(arm, graph)
+    yield from masks_of_runs.network_diagnostics(arm, graph)
 
 
 def _way_out(error: TickdslError, span: Span) -> str | None:
@@ -177,7 +185,7 @@ def stops(plan: Plan, data: Path | None) -> Iterator[Diagnostic]:
         ranges = [
             conditions.metric_ranges(arm, dense_graph(arm, data), judged_graph(arm, data))
             for arm in plan.arms
-            if arm.rounds
+            if arm.has_levels
         ]
     except TickdslError:
         return  # an arm has a finding of its own
@@ -267,16 +275,16 @@ def _check_transfer(arm: Arm, root: Path) -> Iterator[Diagnostic]:
     shape, classes = image_shape_and_classes(arm.data, root)
     new_shape, new_classes = image_shape_and_classes(transfer.data, root)
     if shape != new_shape:
-        inputs = "" if is_tokens(shape) else "images of "
-        options = (
-            f"e.g. `size={shape[1]} channels={shape[0]}`"
-            if not is_tokens(shape)
-            else "as many tokens of one vocabulary"
-        )
+        if isinstance(shape, NamedShapes):
+            options = "with inputs of the same names"
+        elif is_tokens(shape):
+            options = "as many tokens of one vocabulary"
+        else:
+            options = f"e.g. `size={shape[1]} channels={shape[0]}`"
+        needed = shape_in_words(shape) if is_tokens(shape) else inputs_in_words(shape).replace("x", "×")
         yield Diagnostic(
             "TD413",
-            f"the ticket needs {inputs}{shape_in_words(shape)}, but {transfer.data.name} has "
-            f"{shape_in_words(new_shape)}",
+            f"the ticket needs {needed}, but {transfer.data.name} has {shape_in_words(new_shape)}",
             transfer.data.span,
             secondary=(Label(arm.data.span, "the ticket is found on this data"),),
             help=f"give both data sets the same shape, {options}",
