@@ -91,7 +91,7 @@ def test_what_pruning_leaves_is_in_the_ranges(pipeline: str) -> None:
     assert plan is not None
     arm, graph = plan.arms[0], dense_graph(plan.arms[0], None)
     state = dense_network("resnet20", b"{}", 10, (1, 8, 8)).module.state_dict()
-    ranges, structure, rows = metric_ranges(arm, graph), Structure.dense(graph), []
+    ranges, structure, rows = metric_ranges(arm, graph, graph), Structure.dense(graph), []
     node = arm.rounds[0].prune
     for index in range(node.times or 1):
         left = slice_state_dict(graph, state, Structure.dense(graph), structure)
