@@ -11,11 +11,11 @@ from tickdsl.errors import TickdslError
 from tickdsl.plan.steps import Step
 from tickdsl.plan.study import Study
 from tickdsl.plurals import agreeing, plural
-from tickdsl.training.devices import names_of_devices
+from tickdsl.training.devices import AnyDevice, names_of_devices
 from tickdsl.training.recipes.recipe import Recipe
 
 
-def device_groups(devices: Sequence[torch.device], size: int) -> list[tuple[str, ...]]:
+def device_groups(devices: Sequence[AnyDevice], size: int) -> list[tuple[str, ...]]:
     """The devices in groups of `size`; on a CPU, each member of a group is a process on it.
 
     Raises TickdslError if there are fewer GPUs.
@@ -51,7 +51,7 @@ def require_large_batches(steps: Iterable[Step], size: int) -> None:
             )
 
 
-def notes_on_groups(devices: Sequence[torch.device], groups: Sequence[tuple[str, ...]], stack: int | None) -> list[str]:
+def notes_on_groups(devices: Sequence[AnyDevice], groups: Sequence[tuple[str, ...]], stack: int | None) -> list[str]:
     """What of the machine, or of the command, is not used if several devices train one network."""
     notes = []
     used = {name for group in groups for name in group}

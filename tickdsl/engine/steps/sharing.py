@@ -9,17 +9,14 @@ from tickdsl.training.tasks import is_builtin
 
 def can_be_shared(step: Step, context: Context) -> bool:
     """Whether the processes of a group run a step together; all others are steps of one process."""
-    if step.operation == "evaluate":
-        return True
-    return step.operation == "train" and not _has_own_phases(step, context)
-
-
-def _has_own_phases(step: Step, context: Context) -> bool:
-    """Whether parts of the network are trained in turn by losses of one's own, which may look at whole batches."""
-    task = context.dataset(step.args["data"], step.seed).task
-    if not task.phases or is_builtin(task):
+    if step.operation not in ("train", "evaluate"):
         return False
-    context.hooks.step_warning(
-        step.key, f"the task `{task.name}` has phases of its own, so one process trains it: nothing is known of them"
-    )
-    return True
+    data = context.dataset(step.args["data"], step.seed)
+    if not isinstance(data.shape, tuple):
+        reason = "the data has several inputs"
+    elif step.operation == "train" and data.task.phases and not is_builtin(data.task):
+        reason = f"the task `{data.task.name}` has phases of its own, of which nothing is known"
+    else:
+        return True
+    context.hooks.step_warning(step.key, f"one process runs this step alone: {reason}")
+    return False

@@ -99,13 +99,14 @@ class Worker:
 
         deterministic = self._context.settings.deterministic
         try:
-            with deterministic_algorithms() if deterministic else nullcontext():
+            with deterministic_algorithms() if deterministic else nullcontext(), self._context.store.reading():
                 if len(tasks) == 1:
                     with self._together(tasks[0]):
                         run_step(tasks[0].step, self._context, tasks[0].prefixes)
                 else:
                     run_stacked_steps(tasks, self._context, on_leave)
         except Stopped:
+            self._context.store.share_checkpoints(self._keys)
             return outcomes_for_all("stopped")
         except Exception as error:
             message, hint = failure_of(error, "" if len(tasks) == 1 else ", or --stack 1")

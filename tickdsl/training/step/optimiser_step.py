@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tickdsl.training.named_tensors import run_network
 from tickdsl.training.parallel.ranks import Ranks
 from tickdsl.training.parallel.shares import BatchShare, micro_batches
 from tickdsl.training.recipes.recipe import Recipe
@@ -60,7 +61,7 @@ class OptimiserStep:
         self.average = WeightAverage(model, recipe.ema) if recipe.ema else None
         self._loss_gradient: Tensor | None = None  # the loss's gradient in `backward`; None for a scalar loss
         # The last, smaller batch of an epoch, and smaller micro-batches, run uncompiled.
-        self._forward: Callable[[Tensor], Tensor] = compile_model(model) if compile else model
+        self._forward: Callable[..., Any] = compile_model(model) if compile else model
         self._share = BatchShare(0, (), ())
         self._shared: SharedBackward | None = None
         if ranks is not None:
@@ -188,7 +189,7 @@ class OptimiserStep:
         """Compute the gradients of a batch together with other processes, and add its loss to `loss_sum`."""
 
         def run(some: Tensor) -> Any:
-            return (self._forward if len(some) == shared.usual_rows else self._model)(some)
+            return run_network(self._forward if len(some) == shared.usual_rows else self._model, some)
 
         loss = shared.backward(self._share, images, targets, soft_targets, run, self._autocast_context)
         shared.add_up(self._parameters, loss)
@@ -199,7 +200,7 @@ class OptimiserStep:
     ) -> None:
         """Add the gradients of a batch, or of a micro-batch, a `share` of it. full: how many images it usually has."""
         with self._autocast_context():
-            outputs = (self._forward if len(images) == full else self._model)(images)
+            outputs = run_network(self._forward if len(images) == full else self._model, images)
             loss = self._loss(outputs, targets)
         if self._distiller is not None and soft_targets is not None:
             loss = self._distiller.loss(outputs, soft_targets, loss)
