@@ -168,7 +168,7 @@ def _launch(
     groups = device_groups(devices, options.gpus_per_training)
     together = options.gpus_per_training > 1
     if together:
-        missing = [study.step(key) for key in study.graph if key not in store]
+        missing = [study.step(key) for key in study.graph if not is_stored(key)]
         require_large_batches(missing, options.gpus_per_training)
         warnings += notes_on_groups(devices, groups, options.stack)
         jobs = options.jobs or default_groups(device.type, study, len(groups), options.gpus_per_training)
