@@ -94,7 +94,9 @@ class BatchStream:
         self._epoch = epoch
         order = self._order_of(epoch)
         self._orders = {later: kept for later, kept in self._orders.items() if later >= epoch}
-        self._dataset.augmented.start_epoch(*(generator(seed, "augment", epoch) for seed in self._seeds))
+        eighths = self._dataset.recipe.image_eighths(epoch, self._dataset.steps_per_epoch)
+        generators = (generator(seed, "augment", epoch) for seed in self._seeds)
+        self._dataset.augmented.start_epoch(*generators, eighths=eighths)
         self._order = to_device(order, self._dataset.targets.device)
 
     def _order_of(self, epoch: int) -> Tensor:

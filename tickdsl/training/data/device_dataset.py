@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tickdsl.errors import TickdslError
 from tickdsl.training.data.augment import AugmentedBatches
 from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.data.streaming.images import StreamedImages
@@ -21,6 +22,8 @@ class DeviceDataset:
         self.preprocess = data.preprocess(device)
         self.inputs = data.train_inputs.to(device)  # as they are stored: images are uint8 [N, C, H, W]
         self.targets = data.train_targets.to(device)
+        if recipe.resize_from and (data.task.spatial_targets or len(self.inputs.shape) != 4):
+            raise TickdslError("`resize-from=` resizes images, whose targets stay as they are", "leave it out")
         self._masks_move = data.task.spatial_targets and bool(recipe.augment)
         masks = self.targets if self._masks_move else None
         self.augmented = AugmentedBatches(self.inputs, self.preprocess, recipe.augment, masks)
