@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from named_data import write_pairs
 
 from tickdsl.checks import CheckReport, check_file
 from tickdsl.cli import main
@@ -29,7 +30,18 @@ def checked(example: explain.Example, folder: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.syspath_prepend(folder)
     if 'weights="ticket.safetensors"' in example.plan:
         _write_ticket(folder, example)
+    if 'path="pairs.npz"' in example.plan:
+        write_pairs(folder / "pairs.npz")
+    _write_runs(folder, example)
     return check_file(folder / "example.plan", dict(example.overrides))
+
+
+def _write_runs(folder: Path, example: explain.Example) -> None:
+    """Write the runs that an example names by their paths."""
+    from stored_runs import written_run
+
+    for name in re.findall(r'"runs/(.+?)"', example.plan):
+        written_run(folder, name, arms=("a", "b") if name == "two-arms" else ("a",), stored=name != "cleaned")
 
 
 def _write_ticket(folder: Path, example: explain.Example) -> None:

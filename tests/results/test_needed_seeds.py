@@ -1,6 +1,7 @@
 """How many seeds would decide."""
 
 import random
+import statistics
 
 import attrs
 import pytest
@@ -8,7 +9,14 @@ from finished_runs import finished_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tickdsl.results.needed_seeds import MAX_SEEDS, POWER, needed_seeds, seeds_to_decide
+from tickdsl.results.needed_seeds import (
+    MAX_SEEDS,
+    POWER,
+    detectable_difference,
+    needed_seeds,
+    seeds_to_decide,
+    spread_of_interval,
+)
 from tickdsl.results.paired_tests import THRESHOLD, PairedLevel, paired_tests
 
 
@@ -34,6 +42,25 @@ def test_so_many_seeds_decide_in_four_of_five_cases() -> None:
         (test,) = paired_tests([PairedLevel(differences, 1e-9)])
         decided += (test.p_above(-0.005) or 0.0) <= THRESHOLD
     assert decided / 400 == pytest.approx(POWER, abs=0.06)
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_the_detectable_difference_is_found_in_four_of_five_cases(seeds: int) -> None:
+    draw, difference = random.Random(seeds), detectable_difference(0.005, seeds, 1)
+    decided = 0
+    for _ in range(400):
+        differences = {seed: draw.gauss(difference, 0.005) for seed in range(seeds)}
+        (test,) = paired_tests([PairedLevel(differences, 1e-9)])
+        decided += (test.p_above(0.0) or 0.0) <= THRESHOLD
+    assert decided / 400 == pytest.approx(POWER, abs=0.07)
+
+
+def test_the_spread_of_an_interval_is_that_of_its_seeds() -> None:
+    differences = {1: 0.011, 2: -0.004, 3: 0.002, 4: 0.007}
+    (test,) = paired_tests([PairedLevel(differences, 1e-9)])
+    half_width = test.estimate.half_width
+    assert half_width is not None
+    assert spread_of_interval(half_width, 4, 1) == pytest.approx(statistics.stdev(differences.values()))
 
 
 def test_every_arm_with_two_seeds_gets_a_sentence() -> None:

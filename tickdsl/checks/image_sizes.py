@@ -10,17 +10,17 @@ from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.lang.syntax import Span
 from tickdsl.plan.model import Arm, Retrain
 from tickdsl.training import catalogue
-from tickdsl.training.catalogue.input_shapes import is_tokens
+from tickdsl.training.catalogue.input_shapes import InputShape, NamedShapes, is_tokens
 from tickdsl.training.recipes.recipe import Recipe, resized_side
 
 
-def diagnostics(arm: Arm, shape: tuple[int, ...]) -> Iterator[Diagnostic]:
+def diagnostics(arm: Arm, shape: InputShape) -> Iterator[Diagnostic]:
     """Yield findings (TD495) about the recipes of an arm whose first images do not fit its network.
 
     shape: of the arm's inputs.
     """
-    if is_tokens(shape):
-        return  # which has a finding of its own
+    if is_tokens(shape) or isinstance(shape, NamedShapes):
+        return  # which have findings of their own
     place = arm.recipe_places.get("resize_from")
     yield from _check(arm, arm.recipe, shape, arm.recipe_span if place is None else place.span)
     for group in arm.distinct_rounds.values():

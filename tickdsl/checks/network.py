@@ -15,6 +15,7 @@ from tickdsl.checks import (
     data_sets,
     elastic,
     image_sizes,
+    masks_of_runs,
     network_size,
     phases,
     plugins,
@@ -32,6 +33,7 @@ from tickdsl.checks.traced_prune import TracedPrune
 from tickdsl.engine.graph_cache import DEFAULT_DATA_DIR, dense_graph, image_shape_and_classes
 from tickdsl.engine.plan_tickets import is_ticket
 from tickdsl.errors import (
+    InputsMismatchError,
     NetworkTooLargeError,
     PartMapError,
     TickdslError,
@@ -44,11 +46,11 @@ from tickdsl.graph.model import ModelGraph
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.lang.findings.suggestions import join_or
 from tickdsl.lang.syntax import Span
-from tickdsl.plan.model import Arm, Data, Grow, Plan, Recalibrate, Refill, Regroup
+from tickdsl.plan.model import Arm, Data, Grow, MaskOf, Plan, Recalibrate, Refill, Regroup
 from tickdsl.plugins import PluginError
 from tickdsl.plurals import agreeing
 from tickdsl.training import catalogue, weights_files
-from tickdsl.training.catalogue.input_shapes import is_tokens, shape_in_words
+from tickdsl.training.catalogue.input_shapes import NamedShapes, inputs_in_words, is_tokens, shape_in_words
 from tickdsl.training.part_map import PartMap
 from tickdsl.training.weights_fit import require_fit
 
@@ -104,6 +106,9 @@ def diagnostics(arm: Arm, data: Path | None, *, has_random_structure: bool = Fal
     except TooFewSamplesError as error:
         yield Diagnostic("TD533", f"`validation=`: {error.message}", span, help=error.hint)
         return
+    except InputsMismatchError as error:
+        yield Diagnostic("TD443", error.message, span, secondary=(Label(arm.data.span, "the data"),), help=error.hint)
+        return
     except UnreadableDataError as error:
         yield Diagnostic("TD130", error.message, span, help=_way_out(error, span))
         return
@@ -130,11 +135,12 @@ def diagnostics(arm: Arm, data: Path | None, *, has_random_structure: bool = Fal
     yield from transfer_diagnostics
     elastic_findings = list(elastic.diagnostics(arm, graph, data))
     yield from elastic_findings
-    if arm.elastic is not None and not any(found.severity == "error" for found in elastic_findings):
-        judged = attrs.evolve(arm, model=arm.judged_model)
-        shape, _ = image_shape_and_classes(arm.data, root)
-        yield from network_size.diagnostics(judged, dense_graph(judged, data), shape)
-    yield from conditions.check_until(arm, graph)
+    if not any(found.severity == "error" for found in elastic_findings):
+        judged = judged_graph(arm, data)
+        if arm.elastic is not None:
+            shape, _ = image_shape_and_classes(arm.data, root)
+            yield from network_size.diagnostics(attrs.evolve(arm, model=arm.judged_model), judged, shape)
+        yield from conditions.check_until(arm, graph, judged)
     yield from plugins.diagnostics(arm, arm_steps_per_epoch(arm), root)
     yield from _check_recalibration(arm, graph)
     yield from phases.diagnostics(arm)
@@ -153,11 +159,14 @@ def diagnostics(arm: Arm, data: Path | None, *, has_random_structure: bool = Fal
             if any(d.severity == "error" for d in result):
                 break  # later findings would only follow from this one
     yield from cost_targets.check_rounds(arm, graph)
-    replaces = any(isinstance(tail, Grow | Refill | Regroup) for tail in arm.tails)
+    replaces = any(
+        isinstance(tail, Grow | Refill | Regroup) or (isinstance(tail, MaskOf) and tail.run) for tail in arm.tails
+    )
     if len(arm.rounds) > 1 and not replaces:
         yield from successive_prunes.diagnostics(arm, graph)
     yield from sparse_training.network_diagnostics(arm, graph)
     yield from coarsening.network_diagnostics(arm, graph)
+    yield from masks_of_runs.network_diagnostics(arm, graph)
 
 
 def _way_out(error: TickdslError, span: Span) -> str | None:
@@ -175,13 +184,20 @@ def stops(plan: Plan, data: Path | None) -> Iterator[Diagnostic]:
     if not plan.stops:
         return
     try:
-        # What a ticket has as another network is not counted here.
-        pruned = [arm for arm in plan.arms if arm.rounds and arm.elastic is None]
-        ranges = [conditions.metric_ranges(arm, dense_graph(arm, data)) for arm in pruned]
+        ranges = [
+            conditions.metric_ranges(arm, dense_graph(arm, data), judged_graph(arm, data))
+            for arm in plan.arms
+            if arm.has_levels
+        ]
     except TickdslError:
         return  # an arm has a finding of its own
     for stop in plan.stops if ranges else ():
         yield from conditions.check_stop(stop, ranges)
+
+
+def judged_graph(arm: Arm, data: Path | None) -> ModelGraph:
+    """The network that the levels of an arm are measured as. Raises TickdslError if it cannot be built."""
+    return dense_graph(arm if arm.elastic is None else attrs.evolve(arm, model=arm.judged_model), data)
 
 
 def _check_recalibration(arm: Arm, graph: ModelGraph) -> Iterator[Diagnostic]:
@@ -261,16 +277,16 @@ def _check_transfer(arm: Arm, root: Path) -> Iterator[Diagnostic]:
     shape, classes = image_shape_and_classes(arm.data, root)
     new_shape, new_classes = image_shape_and_classes(transfer.data, root)
     if shape != new_shape:
-        inputs = "" if is_tokens(shape) else "images of "
-        options = (
-            f"e.g. `size={shape[1]} channels={shape[0]}`"
-            if not is_tokens(shape)
-            else "as many tokens of one vocabulary"
-        )
+        if isinstance(shape, NamedShapes):
+            options = "with inputs of the same names"
+        elif is_tokens(shape):
+            options = "as many tokens of one vocabulary"
+        else:
+            options = f"e.g. `size={shape[1]} channels={shape[0]}`"
+        needed = shape_in_words(shape) if is_tokens(shape) else inputs_in_words(shape).replace("x", "×")
         yield Diagnostic(
             "TD413",
-            f"the ticket needs {inputs}{shape_in_words(shape)}, but {transfer.data.name} has "
-            f"{shape_in_words(new_shape)}",
+            f"the ticket needs {needed}, but {transfer.data.name} has {shape_in_words(new_shape)}",
             transfer.data.span,
             secondary=(Label(arm.data.span, "the ticket is found on this data"),),
             help=f"give both data sets the same shape, {options}",

@@ -15,6 +15,7 @@ from tickdsl.engine.graph_cache import DEFAULT_DATA_DIR, dense_graph, task_of
 from tickdsl.engine.judging_labels import require_labels
 from tickdsl.engine.machine.precision import resolve_precision
 from tickdsl.engine.plan_tickets import base_structure, is_ticket
+from tickdsl.engine.run_masks import find_mask
 from tickdsl.engine.steps.measurements import measurement_context
 from tickdsl.engine.task_fit import require_fit
 from tickdsl.graph.structure import Structure
@@ -36,8 +37,8 @@ from tickdsl.training.devices import resolve_device
 def prepare_study(plan: Plan, data: Path | None = None, device: torch.device | None = None) -> Study:
     """All steps of a plan, to run on `device` (default: the device of `--device auto`).
 
-    Raises TickdslError if a data set is missing, a target cannot be reached, or the plan asks for what the task of
-    its data does not have.
+    Raises TickdslError if a data set or a run is missing, a target cannot be reached, or the plan asks for what the
+    task of its data does not have.
     """
     root = data or DEFAULT_DATA_DIR
     device = device or resolve_device("auto")
@@ -65,7 +66,9 @@ def prepare_study(plan: Plan, data: Path | None = None, device: torch.device | N
         prunable = find_scope(graph, base, args(0))
         if prune.until is None:
             return max_rounds(prunable, args)
-        needed = rounds_until(prunable, args, float(prune.until))
+        # How much of another network a ticket is, after a stretch or squeeze, only the run tells.
+        is_open = arm.elastic is not None
+        needed = max_rounds(prunable, args) if is_open else rounds_until(prunable, args, float(prune.until))
         return min(needed, prune.times) if prune.times is not None else needed
 
     def task(model: Model, spec: Data) -> str:
@@ -86,6 +89,7 @@ def prepare_study(plan: Plan, data: Path | None = None, device: torch.device | N
         is_ticket=is_ticket,
         task_of=task,
         dense_cost=dense_cost,
+        mask_of_run=lambda tail, seed, level: find_mask(tail, level, seed).argument,
     )
 
 

@@ -19,10 +19,10 @@ class OptionType:
     """The type of an option: how its value is written and which values are allowed.
 
     kind: `int`, `float`, `share` (a percentage or a number in [0, 1]), `points` (a percentage), `moment`, `moments`,
-    `word` (one of `words`), `words` (a list of them), `blocks` (one of `words`, or a list of patterns), `schedule` (one
-    of `words`, or a plug-in), `loss` and `optimiser` (the same, with options: `"focal(gamma=1)"`), `augmentations` (a
-    list of such), `weights` (`balanced`, `none` or a list of numbers), `metric` (one of the task), `flag` (on/off) or
-    `text`.
+    `word` (one of `words`), `words` (a list of them), `names` (a list of any), `blocks` (one of `words`, or a list of
+    patterns), `schedule` (one of `words`, or a plug-in), `loss` and `optimiser` (the same, with options:
+    `"focal(gamma=1)"`), `augmentations` (a list of such), `weights` (`balanced`, `none` or a list of numbers), `metric`
+    (one of the task), `flag` (on/off) or `text`.
     least, most: the smallest and the largest allowed value. above, below: every allowed value is greater, or less, than
     this. among: the only allowed values (empty: all).
     idle: the combinations of other settings with which the option does nothing.
@@ -257,7 +257,10 @@ REPORT_OPTION_METRICS: dict[str, tuple[str, ...]] = {
 }
 #: How a gradual prune approaches its amount, and what can happen to units before they are removed.
 CURVES = ("cubic", "linear")
-VIAS = ("penalty", "zeroing")
+VIAS: dict[str, str] = {
+    "penalty": "train with an L2 penalty on what was chosen, which grows, then remove it",
+    "zeroing": "set what was chosen to zero from time to time in the training, and remove it at its end",
+}
 PRUNE_OPTIONS: dict[str, OptionType] = {
     "order": OptionType("word", "which units are removed: those with the lowest or the highest scores", ORDERS),
     "multiple": OptionType(
@@ -273,6 +276,9 @@ PRUNE_OPTIONS: dict[str, OptionType] = {
     "step": OptionType("float", "`via penalty`: how much the penalty's factor grows at a time", above=0),
     "every": OptionType("moment", "`via …`: how often the factor grows, or units are set to zero"),
     "to": OptionType("float", "`via penalty`: the factor at which the penalty stops growing", above=0),
+    "power": OptionType(
+        "int", "`via penalty`: the factor grows with this power of the steps taken: 1, 2 or 3", least=1, most=3
+    ),
     "hold": OptionType("moment", "`via penalty`: how long the network trains on with the full penalty"),
     "lr": OptionType("float", "`via penalty`: the learning rate of the training with the penalty", above=0),
     "batch": OptionType("int", "`via penalty`: its batch size", least=1),
@@ -280,7 +286,7 @@ PRUNE_OPTIONS: dict[str, OptionType] = {
 #: What a prune is carried out by -> the options that it takes: `gradual`, `penalty`, `zeroing`.
 PRUNE_OPTION_OWNERS: dict[str, tuple[str, ...]] = {
     "gradual": ("curve",),
-    "penalty": ("step", "every", "to", "hold", "lr", "batch"),
+    "penalty": ("step", "every", "to", "power", "hold", "lr", "batch"),
     "zeroing": ("every",),
 }
 #: What enters the network in an `evolve`.
@@ -312,6 +318,9 @@ REWIND_OPTIONS: dict[str, OptionType] = {
         "of their training or in the current ones",
         ("dense", "current"),
     ),
+    "arm": OptionType("text", "`of run`: the arm of that run, by its name or id (default: its only one)"),
+    "level": OptionType("int", "`of run`: the level of that arm (default: this one, or its last)", least=1),
+    "seed": OptionType("int", "`of run`: the seed of that run (default: this one, or its only one)", least=0),
 }
 DISTILL_OPTIONS: dict[str, OptionType] = {
     "temperature": OptionType("float", "softmax temperature of the distillation loss", above=0),
@@ -357,7 +366,7 @@ def retrain_options(schedule: str, names: Iterable[str]) -> dict[str, OptionType
 
 def option_schema(options: Any) -> dict[str, OptionType]:
     """Convert the options of a model or data set (`catalogue.Option` by name) to option types."""
-    kinds = {int: "int", float: "float", str: "text", bool: "flag"}
+    kinds = {int: "int", float: "float", str: "text", bool: "flag", list: "names"}
     return {
         name: OptionType("share", option.summary, above=0, below=1)
         if option.is_share

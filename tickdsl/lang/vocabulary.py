@@ -122,7 +122,7 @@ STATEMENTS: dict[str, StatementForm] = {
     ),
     "rewind": StatementForm(
         "pipeline",
-        "rewind lr|weights|signs|magnitudes|mask [of seed N|of next seed] [to MOMENT] [align=dense|current]",
+        "rewind lr|weights|signs|magnitudes|mask [of seed N|of next seed|of run NAME] [to MOMENT] [align=…]",
         "set where the training after a prune starts from, or take a mask",
     ),
     "perturb": StatementForm(
@@ -193,6 +193,7 @@ CLAUSE_WORDS: dict[str, str] = {
     "via": "what happens to the chosen units before they are removed: `penalty` or `zeroing`",
     "all": "every unit that was removed",
     "seed": "another seed of the same arm, by its number",
+    "run": "a stored run, by the name or the path of its folder, whose mask is taken",
     "next": "the seed after each seed of the plan; after the last one, the first",
     "when": "the condition that ends an arm",
 }
@@ -261,9 +262,17 @@ WORD_SUMMARIES: dict[str, str] = {
 #: Metrics of `report` that can be measured between the networks of two arms or seeds.
 LINE_METRICS = ("barrier",)
 #: How `grow` ranks the weights that were removed.
-GROWTH_CRITERIA = ("magnitude", "gradient", "random")
+GROWTH_CRITERIA: dict[str, str] = {
+    "magnitude": "the largest weights in the network that the last prune ranked come back",
+    "gradient": "the weights with the largest gradients of the loss come back",
+    "random": "weights come back at random",
+}
 #: How `refill` ranks filters.
-REFILL_CRITERIA = ("l1", "count", "saliency")
+REFILL_CRITERIA: dict[str, str] = {
+    "l1": "the sum of the absolute weights that a filter has left",
+    "count": "how many weights a filter has left",
+    "saliency": "the sum of |output × gradient| of a filter over training images",
+}
 #: How much worse than the dense network of its seed a ticket is in the primary metric.
 DROP = "drop"
 #: Metrics of the size of a network, which conditions can test whatever its task is.

@@ -81,10 +81,28 @@ def seeds_to_decide(spread: float, margin: float, levels: int) -> int | None:
 
     Holm's first threshold counts, as for a level that is the only one to be decided.
     """
-    pooled = MAX_POOLED_FREEDOM if levels > 1 else 0.0
     for seeds in range(MIN_SEEDS, MAX_SEEDS + 1):
-        freedom = seeds - 1 + pooled
-        quantiles = t_quantile(1 - THRESHOLD / levels, freedom) + t_quantile(POWER, freedom)
-        if margin * math.sqrt(seeds) >= quantiles * spread:
+        if margin >= detectable_difference(spread, seeds, levels):
             return seeds
     return None
+
+
+def detectable_difference(spread: float, seeds: int, levels: int) -> float:
+    """The smallest difference that `seeds` decide with probability POWER at each of `levels` rounds.
+
+    It is the margin for which `seeds_to_decide` asks for that many seeds. spread: the standard deviation of the
+    difference of one seed, in the unit of the result.
+    """
+    freedom = _freedom(seeds, levels)
+    quantiles = t_quantile(1 - THRESHOLD / levels, freedom) + t_quantile(POWER, freedom)
+    return quantiles * spread / math.sqrt(seeds)
+
+
+def spread_of_interval(half_width: float, seeds: int, levels: int) -> float:
+    """The spread of one seed's difference that gives its mean an interval of this half width (95%, uncorrected)."""
+    return half_width * math.sqrt(seeds) / t_quantile(1 - THRESHOLD, _freedom(seeds, levels))
+
+
+def _freedom(seeds: int, levels: int) -> float:
+    """The degrees of freedom of a difference, if the spread of several rounds is pooled for as many as it can be."""
+    return seeds - 1 + (MAX_POOLED_FREEDOM if levels > 1 else 0.0)

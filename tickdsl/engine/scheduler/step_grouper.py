@@ -29,6 +29,7 @@ _SHORT_OPERATIONS = frozenset(
         "mix",
         "perturb",
         "align",
+        "mask",
         "elastic",
     }
 )

@@ -23,6 +23,7 @@ from tickdsl.lang.meaning.variables import Variables, references, report_duplica
 from tickdsl.lang.reading.include import LoadedPlan
 from tickdsl.lang.writing.literals import format_value
 from tickdsl.plan import model
+from tickdsl.training.recipes.recipe import Recipe
 
 #: The name of the arm of a plan without `arm` statements.
 IMPLICIT_ARM_NAME = "ticket"
@@ -295,7 +296,11 @@ class ArmExpander:
             self.diagnostics.append(Diagnostic("TD002", message, arm.name.span, help=help))
         if not steps:
             self._report_split(own)
-        if arm_settings is None or plan_settings is None or not (resolved.rounds or (own and not steps)):
+        has_levels = resolved.rounds or resolved.cycles
+        if arm_settings is None or plan_settings is None:
+            return None
+        if not (has_levels or (own and not steps)):
+            _report_wrong_recipe(arm_settings, reader)
             return None
         fork = None
         if arm_settings.recipe != plan_settings.recipe:
@@ -305,7 +310,8 @@ class ArmExpander:
                 plan_settings.recipe, rounds, tail, cycles, recipe_span=places[0], recipe_places=places[1]
             )
             if not own_steps:
-                _report_unused_recipe(own, resolved.rounds[-1], reader)
+                last = resolved.rounds[-1].last_tail if resolved.rounds else resolved.cycles[-1].tail
+                _report_unused_recipe(own, last, reader)
         return model.Arm(
             id=arm.name.text,
             name=arm.name.text,
@@ -318,10 +324,25 @@ class ArmExpander:
             transfer=resolved.transfer,
             elastic=resolved.elastic,
             fork=fork,
+            cycles=resolved.cycles,
             span=arm.name.span if arm.body else arm.span,
             recipe_span=arm_settings.recipe_span,
             recipe_places=arm_settings.recipe_places,
         )
+
+
+def _report_wrong_recipe(found: settings.ArmSettings, reader: ValueReader) -> None:
+    """Report TD305 for an arm that has no rounds because they need its recipe, and something is wrong with that.
+
+    With rounds, `tickdsl.checks` reports it.
+    """
+    try:
+        Recipe.from_dict(found.recipe)
+    except ValueError as error:
+        place = settings.location_at_fault(error, found.recipe_places or {})
+        message = f"invalid recipe: {settings.in_plan_words(error)}"
+        span, labels = (found.recipe_span, ()) if place is None else (place.span, place.references)
+        reader.report(Diagnostic("TD305", message, span, secondary=labels))
 
 
 def _report_late_settings(
@@ -342,9 +363,9 @@ def _report_late_settings(
             )
 
 
-def _report_unused_recipe(own: Sequence[syntax.Statement], last: model.Rounds, reader: ValueReader) -> None:
+def _report_unused_recipe(own: Sequence[syntax.Statement], last: Sequence[model.Tail], reader: ValueReader) -> None:
     """Report TD315: a recipe of an arm that trains none of its tickets, as the last training is set before the arms."""
-    trains = [tail for tail in last.last_tail if isinstance(tail, model.Rewind | model.Retrain)]
+    trains = [tail for tail in last if isinstance(tail, model.Rewind | model.Retrain)]
     for statement in syntax.of_type(own, syntax.Train):
         if trains:
             reader.report(

@@ -10,6 +10,7 @@ from torch import Tensor
 from tickdsl.errors import TickdslError
 from tickdsl.training.data.augment import AugmentedBatches
 from tickdsl.training.data.datasets import Dataset
+from tickdsl.training.data.named_batches import NamedBatches
 from tickdsl.training.data.streaming.images import StreamedImages
 from tickdsl.training.recipes.recipe import Recipe, steps_per_epoch
 
@@ -22,11 +23,17 @@ class DeviceDataset:
         self.preprocess = data.preprocess(device)
         self.inputs = data.train_inputs.to(device)  # as they are stored: images are uint8 [N, C, H, W]
         self.targets = data.train_targets.to(device)
-        if recipe.resize_from and (data.task.spatial_targets or len(self.inputs.shape) != 4):
+        whole_images = data.named is None and not data.task.spatial_targets and len(self.inputs.shape) == 4
+        if recipe.resize_from and not whole_images:
             raise TickdslError("`resize-from=` resizes images, whose targets stay as they are", "leave it out")
         self._masks_move = data.task.spatial_targets and bool(recipe.augment)
         masks = self.targets if self._masks_move else None
-        self.augmented = AugmentedBatches(self.inputs, self.preprocess, recipe.augment, masks)
+        self.augmented: AugmentedBatches | NamedBatches = (
+            AugmentedBatches(self.inputs, self.preprocess, recipe.augment, masks)
+            if data.named is None
+            else NamedBatches(self.inputs, data.named, self.preprocess, recipe.augment)
+        )
+        self.has_several_inputs = data.named is not None
         self.batch_size, self.recipe = recipe.batch, recipe
         self.classes = data.classes
         self.steps_per_epoch = steps_per_epoch(len(self.targets), recipe.batch)
@@ -36,7 +43,7 @@ class DeviceDataset:
 
     def batch_targets(self, indices: Tensor, start: int) -> Tensor:
         """The targets [B, …] of the training inputs with these indices, at `start` and on in the epoch's order."""
-        if self._masks_move:
+        if self._masks_move and isinstance(self.augmented, AugmentedBatches):
             return self.augmented.masks(indices, start)
         return self.targets.index_select(0, indices)
 
