@@ -8,6 +8,7 @@ import platform
 import shlex
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -16,7 +17,6 @@ from pathlib import Path
 from types import FrameType
 
 import attrs
-import torch
 
 from tickdsl import __version__
 from tickdsl.engine.graph_cache import DEFAULT_DATA_DIR
@@ -29,13 +29,10 @@ from tickdsl.engine.scheduler.event_builders import plan_resolved_event
 from tickdsl.engine.scheduler.exit_codes import CANNOT_RUN, CRASHED, INTERRUPTED, OK, STEP_FAILED, STOPPED
 from tickdsl.engine.scheduler.interpreter import Interpreter
 from tickdsl.engine.scheduler.step_cost import step_cost
-from tickdsl.engine.steps.measurements import require_equal_devices
 from tickdsl.engine.steps.settings import Settings
-from tickdsl.engine.workers.in_process import InProcessWorker
-from tickdsl.engine.workers.processes import ENDING_SIGNALS, WorkerPool
+from tickdsl.engine.steps.surroundings import require_equal_devices
 from tickdsl.engine.workers.ray_options import RayOptions
-from tickdsl.engine.workers.ray_start import require_one_device, start_on_cluster
-from tickdsl.engine.workers.worker_group import WorkerGroup
+from tickdsl.engine.workers.worker_group import ENDING_SIGNALS, WorkerGroup
 from tickdsl.errors import TickdslError
 from tickdsl.patient_reads import VISIBILITY_SECONDS
 from tickdsl.plan.model import Plan, as_json
@@ -52,7 +49,7 @@ from tickdsl.records.paths import RunPaths, new_run
 from tickdsl.records.process import Process
 from tickdsl.records.run_register import RunRegister
 from tickdsl.records.store import Store
-from tickdsl.training.devices import devices_in_words, resolve_devices
+from tickdsl.training.device_choice import devices_in_words, resolve_devices, torch_version
 
 _STATUS = {OK: "ok", STOPPED: "stopped", INTERRUPTED: "interrupted"}  # with all other codes, it failed
 #: Threads that launch runs in one process take turns: torch's random state, threads and layouts are the process's.
@@ -129,6 +126,8 @@ def _launch(
     if options.workers is None:
         jobs = options.jobs or default_jobs(device.type, study, options.data, len(devices))
     else:
+        from tickdsl.engine.workers.ray_start import require_one_device
+
         require_one_device(options.workers, devices)
         jobs = options.jobs or max(1, study.trainings)
     if options.deterministic:
@@ -181,8 +180,15 @@ def _launch(
 
         def start_workers() -> WorkerGroup:
             store.prepare_writing()
+            if "torch" not in sys.modules:  # what is stored needs none
+                emit_phase("loading torch")
             if options.workers is not None:
+                from tickdsl.engine.workers.ray_start import start_on_cluster
+
                 return start_on_cluster(settings, options.workers, study, jobs, emit_phase)
+            from tickdsl.engine.workers.in_process import InProcessWorker
+            from tickdsl.engine.workers.processes import WorkerPool
+
             emit_phase(f"starting {plural(jobs, 'worker')}")
             if jobs > 1:
                 return WorkerPool(settings, jobs, [str(each) for each in devices])
@@ -267,7 +273,7 @@ def _run_start(plan: Plan, paths: RunPaths, options: LaunchOptions, jobs: int, d
         pid=os.getpid(),
         host=socket.gethostname(),
         boot=process.boot,
-        versions={"tickdsl": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        versions={"tickdsl": __version__, "torch": torch_version(), "python": platform.python_version()},
         jobs=jobs,
         workers="" if options.workers is None else "ray",
         device=device,

@@ -6,7 +6,6 @@ import functools
 from collections.abc import Collection
 
 from tickdsl.engine.scheduler.step_scheduler import StepScheduler
-from tickdsl.engine.steps.result_files import STRUCTURE
 from tickdsl.graph.structure import Structure, StructureError
 from tickdsl.plan.steps import Step
 from tickdsl.plan.study import Study
@@ -123,5 +122,7 @@ class StackingKeys:
         key = step.parents.get("structure")
         if key is None:
             return [{}, []]
+        from tickdsl.engine.steps.result_files import STRUCTURE  # which loads torch
+
         structure = Structure.load(self._store.get(key).folder / STRUCTURE)
         return [{name: len(units) for name, units in structure.kept.items()}, sorted(structure.removed_blocks)]

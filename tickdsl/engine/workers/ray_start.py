@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import attrs
-import torch
 
 from tickdsl.engine.steps.settings import Settings
 from tickdsl.engine.workers.node_check import needs_of
@@ -16,9 +15,10 @@ from tickdsl.engine.workers.ray_options import RayOptions
 from tickdsl.engine.workers.ray_workers import RayWorkers
 from tickdsl.errors import TickdslError
 from tickdsl.plan.study import Study
+from tickdsl.training.device_choice import Device
 
 
-def require_one_device(options: RayOptions, devices: Sequence[torch.device]) -> None:
+def require_one_device(options: RayOptions, devices: Sequence[Device]) -> None:
     """Raise TickdslError if a device was chosen that a cluster chooses by itself, or GPUs that this machine lacks.
 
     Precision and the keys of steps follow the device of the machine of the run.

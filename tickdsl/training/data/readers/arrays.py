@@ -23,7 +23,6 @@ from tickdsl.training.data.file_digests import files_digest
 from tickdsl.training.data.readers.folder import is_too_large
 from tickdsl.training.data.readers.mapped_arrays import MappedInputs, compressed_error, map_arrays
 from tickdsl.training.data.readers.raw_dataset import InputArray, RawDataset, TargetArray
-from tickdsl.training.tasks import BadTargets, find_task
 
 #: The names of an array, in the order in which they are looked for.
 _NAMES = {
@@ -233,6 +232,8 @@ class ArrayFiles:
 
     def _regression(self, raw: RawDataset) -> RawDataset:
         """The data set with targets as its task takes them."""
+        from tickdsl.training.tasks import BadTargets, find_task  # which loads torch
+
         task = find_task(raw.task)
         converted: dict[str, Any] = {}
         for part in ("train_targets", "test_targets"):
