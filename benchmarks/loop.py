@@ -398,13 +398,13 @@ def _sparsifiers(case: Case, built: Network, steps: int) -> dict[str, Sparsifier
     }
 
 
-def _sparse(rounds: int, steps: int, device: torch.device) -> None:
+def _sparse(rounds: int, steps: int, device: torch.device, names: Sequence[str] | None) -> None:
     """Print the cost of a change of the masks, and what it adds to a step if there is one every 100 steps."""
     print(
         "\n| masks that change | a change, ms | a step, ms | a step between changes | added by one every 100 steps |\n"
         "|---|---|---|---|---|"
     )
-    for case in (case for case in CASES if case.masked):
+    for case in (case for case in CASES if case.masked and (not names or case.model in names)):
         images = datasets.load(case.data, options=case.options)
         length = case.steps or steps
         for kind in _sparsifiers(case, network(case, images, device), length):
@@ -461,7 +461,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--data", type=Path, help="folder with MNIST (default: synthetic images of its shape)")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--models", nargs="+", metavar="NAME", help="only these networks, in the table `bare`")
+    parser.add_argument("--models", nargs="+", metavar="NAME", help="only these networks, in `bare` and `sparse`")
     arguments = parser.parse_args()
     devices.use_threads(arguments.threads)
     device = devices.resolve_device(arguments.device)
@@ -477,7 +477,7 @@ def main() -> None:
     if "layouts" in arguments.tables and device.type == "cpu":
         _layouts(arguments.rounds)
     if "sparse" in arguments.tables:
-        _sparse(arguments.rounds, arguments.steps, device)
+        _sparse(arguments.rounds, arguments.steps, device, arguments.models)
 
 
 if __name__ == "__main__":

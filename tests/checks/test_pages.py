@@ -29,7 +29,16 @@ def checked(example: explain.Example, folder: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.syspath_prepend(folder)
     if 'weights="ticket.safetensors"' in example.plan:
         _write_ticket(folder, example)
+    _write_runs(folder, example)
     return check_file(folder / "example.plan", dict(example.overrides))
+
+
+def _write_runs(folder: Path, example: explain.Example) -> None:
+    """Write the runs that an example names by their paths."""
+    from stored_runs import written_run
+
+    for name in re.findall(r'"runs/(.+?)"', example.plan):
+        written_run(folder, name, arms=("a", "b") if name == "two-arms" else ("a",), stored=name != "cleaned")
 
 
 def _write_ticket(folder: Path, example: explain.Example) -> None:

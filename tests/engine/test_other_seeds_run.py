@@ -90,6 +90,20 @@ def test_cycles_train_one_mask_and_perturb_adds_noise(tmp_path: Path) -> None:
     assert len(distances) == 3 and min(distances) > 0
 
 
+def test_cycles_train_a_dense_network_and_what_is_pruned_from_it(tmp_path: Path) -> None:
+    found = step_runner(
+        tmp_path,
+        "cycle 2 { rewind lr }\ncycle 1 { retrain scratch 2ep; distill from dense }\n"
+        "prune weights 50%; rewind lr\nreport distance, train-flops",
+    )
+    metrics = [found.metrics(level.ticket) for level in found.study.levels]
+    assert [each["sparsity"] for each in metrics] == [0, 0, 0, pytest.approx(0.5, abs=1e-3)]
+    first, second = (found.weights(level.ticket) for level in found.study.levels[:2])
+    assert not torch.equal(first["conv1.weight"], second["conv1.weight"])
+    training = [each["training_macs"] for each in metrics] if "training_macs" in metrics[0] else []
+    assert training == sorted(training)
+
+
 def test_a_barrier_between_two_arms_has_the_name_of_its_line(tmp_path: Path) -> None:
     found = step_runner(
         tmp_path,

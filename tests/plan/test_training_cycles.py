@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tickdsl.checks import check
 from tickdsl.checks.budgets import total_epochs
+from tickdsl.engine.machine.precision import resolve_precision
 from tickdsl.lang.expansion import expand
 from tickdsl.lang.meaning.resolve import resolve
 from tickdsl.lang.reading.include import load_source
@@ -74,11 +76,13 @@ TAILS = st.sampled_from(
 
 
 @settings(deadline=None)
-@given(st.lists(st.tuples(st.integers(1, 3), TAILS), min_size=1, max_size=3), st.booleans())
-def test_expanded_it_has_the_same_steps(cycles: list[tuple[int, str]], nested: bool) -> None:
+@given(st.lists(st.tuples(st.integers(1, 3), TAILS), min_size=1, max_size=3), st.booleans(), st.booleans())
+def test_expanded_it_has_the_same_steps(cycles: list[tuple[int, str]], nested: bool, leading: bool) -> None:
     inner = "\n".join(f"cycle {times} {{ {tail} }}" for times, tail in cycles)
     body = f"prune weights 20%; rewind lr\n{inner}\n"
     text = HEAD + (f"cycle 2 {{\n{body}}}\n" if nested else f"{body}prune weights 10% x 2; rewind lr\n")
+    if leading:
+        text = f"{HEAD}{inner}\n{text.removeprefix(HEAD)}"
     once = expand(plan(text))
     assert set(study(text).graph) == set(study(once).graph)
     assert expand(plan(once)) == once
@@ -132,8 +136,101 @@ def test_a_single_round_may_start_over() -> None:
     assert study(text).step(last.ticket).args["start"] == "1ep"
 
 
-def test_a_cycle_of_training_needs_a_prune_before_it() -> None:
-    assert "TD301" in codes(HEAD + "cycle 2 { rewind lr }\nprune weights 50%; rewind lr")
+def test_a_dense_network_is_trained_in_cycles() -> None:
+    result = study(HEAD + "cycle 3 { rewind lr }")
+    levels = [result.step(level.ticket) for level in result.levels]
+    assert [(level.level, level.unit, level.structure) for level in result.levels] == [(n, "", None) for n in (1, 2, 3)]
+    before = result.levels[0].dense
+    for level in levels:
+        assert level.operation == "train" and level.parents == {"weights": before}
+        before = level.key
+    assert result.trainings == 4
+
+
+def test_a_prune_after_cycles_of_the_dense_network_prunes_the_last_one() -> None:
+    alone = study(HEAD + "cycle 2 { rewind lr }")
+    result = study(HEAD + "cycle 2 { rewind lr }\nprune weights 50% x 2; rewind lr")
+    assert [level.level for level in result.levels] == [1, 2, 3, 4]
+    assert [level.ticket for level in result.levels[:2]] == [level.ticket for level in alone.levels]
+    prune = result.step(str(result.levels[2].structure))
+    assert prune.operation == "prune" and prune.parents == {"weights": result.levels[1].ticket}
+
+
+def test_cycles_before_the_arms_are_trained_once() -> None:
+    text = (
+        HEAD + "cycle 2 { rewind lr }\narm a { prune weights 50%; rewind lr }\narm b { cycle 1 { retrain linear 2ep } }"
+    )
+    result = study(text + "\ncompare a, b")
+    shared = {level.ticket for level in result.levels if level.level in (1, 2)}
+    assert len(shared) == 2 and result.trainings == 5
+    assert set(study(expand(plan(text))).graph) == set(result.graph)
+
+
+@pytest.mark.parametrize("own", ["cycle 1 { rewind lr }\nprune weights 50%; rewind lr", "prune weights 50% at 2ep"])
+def test_arms_with_recipes_of_their_own_continue_cycles_of_the_dense_network(own: str) -> None:
+    text = (
+        HEAD
+        + f"cycle 2 {{ rewind lr }}\narm a {{ train 4ep lr=0.01\n{own} }}\narm b {{ prune weights 20%; rewind lr }}"
+    )
+    result = study(text)
+    lengths = [result.step(level.ticket).args["recipe"]["length"] for level in result.levels if level.arm == "a"]
+    assert lengths == ["10ep", "10ep", *(["4ep", "4ep"] if "cycle" in own else ["10ep"])]
+    assert set(study(expand(plan(text))).graph) == set(result.graph)
+
+
+def test_an_arm_of_cycles_teaches_what_it_ends_with() -> None:
+    text = "arm teacher { cycle 2 { rewind lr } }\narm a { prune weights 50%; rewind lr; distill from teacher }"
+    result = study(HEAD + text + "\ncompare teacher, a")
+    taught = next(result.step(level.ticket) for level in result.levels if level.arm == "a")
+    assert taught.parents["teacher"] == [level.ticket for level in result.levels if level.arm == "teacher"][-1]
+
+
+def test_controls_begin_with_the_first_prune() -> None:
+    result = study(HEAD + "cycle 2 { rewind lr }\nprune weights 50%; rewind lr\ncompare random-init, random-structure")
+    levels = {m.level for m in result.measurements if m.contestant in ("random-init", "random-structure")}
+    assert levels == {3}
+
+
+def test_cycles_of_the_dense_network_count_in_every_check() -> None:
+    (alone,) = plan(HEAD + "cycle 3 { rewind lr to 5ep }").arms
+    assert total_epochs(alone) == 10 + 3 * 5
+    (both,) = plan(HEAD + "cycle 3 { rewind lr }\nprune weights 20% x 2; rewind lr").arms
+    assert total_epochs(both) == 10 + 3 * 10 + 2 * 10
+
+
+@pytest.mark.parametrize(
+    ("statements", "code"),
+    [
+        ("cycle 2 { rewind lr to 20ep }", "TD302"), ("cycle 2 { rewind weights }", "TD541"),
+        ("cycle 2 { perturb 5% }", "TD541"), ("seeds 2\ncycle 2 { rewind mask of next seed; rewind lr }", "TD541"),
+        ("cycle 2 { grow weights all; rewind lr }", "TD457"), ("cycle 2 { rewind lr; evolve weights 30% }", "TD452"),
+        ("cycle 2 { rewind lr }\nrewind lr", "TD007"),
+        ("cycle 2 { cycle 2 { rewind lr }; prune weights 20% }", "TD301"),
+        ("cycle 2 { rewind lr }\ntransfer to mnist size=8", "TD301"),
+        ("cycle 2 { rewind lr }\nstretch to conv4", "TD301"), ("cycle 1001 { rewind lr }", "TD208"),
+        ("split classes 2\ncycle 2 { rewind lr }\nprune weights 20%; overlap; rewind weights", "TD542"),
+        ("cycle 2 { rewind lr to 50% }\nprune weights 20% at 2ep", "TD302"),
+        ("arm a { cycle 4 { rewind lr } }\narm b { cycle 1 { rewind lr } }\ncompare a, b", "TD509"),
+    ],
+)  # fmt: skip
+def test_what_makes_no_sense_before_a_prune_is_found(statements: str, code: str) -> None:
+    assert code in codes(HEAD + statements)
+
+
+def test_conditions_of_a_plan_end_cycles_of_the_dense_network() -> None:
+    found = check(load_source(Source("test.plan", HEAD + "cycle 3 { rewind lr }\nstop when sparsity > 50%")))
+    assert "TD514" in {d.code for d in found.diagnostics}
+    found = check(load_source(Source("test.plan", HEAD + "cycle 3 { rewind lr }\nstop when loss < 0.5")))
+    assert found.plan is not None
+
+
+def test_precision_is_resolved_in_every_cycle() -> None:
+    text = "model small-cnn on digits\ntrain 10ep precision=auto\ncycle 2 { retrain linear 4ep }\n"
+    text += "prune weights 50%; rewind lr\ncycle 2 { retrain linear 4ep }"
+    resolved = resolve_precision(plan(text), torch.device("cpu"))
+    result = lower(resolved, fingerprint=lambda data: "f" * 64, rounds=lambda arm, prune: 5)
+    recipes = [result.step(level.ticket).args["recipe"] for level in result.levels]
+    assert len(recipes) == 5 and all("precision" not in recipe for recipe in recipes)
 
 
 def test_a_condition_cannot_end_the_rounds_before_a_cycle() -> None:

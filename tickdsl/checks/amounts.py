@@ -8,7 +8,7 @@ from fractions import Fraction
 from tickdsl.checks.schedules import retraining_length
 from tickdsl.lang.findings.diagnostics import Diagnostic
 from tickdsl.lang.writing.literals import percent
-from tickdsl.plan.model import Arm, Condition, Overlap, Plan, Prune, Rounds, Share, To, Union
+from tickdsl.plan.model import Arm, Condition, MaskOf, Overlap, Plan, Prune, Rounds, Share, To, Union
 from tickdsl.plurals import plural
 
 #: Warn if one seed of an arm trains for more epochs than this.
@@ -67,21 +67,26 @@ def _check_targets(arm: Arm) -> Iterator[Diagnostic]:
 
 
 def _puts_back(group: Rounds) -> bool:
-    """Whether an `overlap` or a `union` decides what is left after a prune."""
-    return any(isinstance(tail, Overlap | Union) for tail in group.tail)
+    """Whether an `overlap`, a `union` or a mask of a run decides what is left after a prune."""
+    return any(isinstance(tail, Overlap | Union) or (isinstance(tail, MaskOf) and tail.run) for tail in group.tail)
 
 
 def _check_epochs(arm: Arm) -> Iterator[Diagnostic]:
     rounds = sum(group.prune.times or 1 for group in arm.rounds if group.tail)
-    rounds += sum(cycle.times for group in arm.rounds for cycle in group.cycles)
+    cycles = [*arm.cycles, *(cycle for group in arm.rounds for cycle in group.cycles)]
+    rounds += sum(cycle.times for cycle in cycles)
     length = retraining_length(arm)
     if length is None or length.unit != "ep" or rounds * length.amount <= MAX_EPOCHS:
         return
-    widest = max(arm.rounds, key=lambda group: group.prune.times or 1).prune
+    counted = [
+        *((group.prune.times or 1, group.prune.span) for group in arm.rounds),
+        *((c.times, c.span) for c in cycles),
+    ]
+    _, place = max(counted, key=lambda each: each[0])
     yield Diagnostic(
         "TD208",
         f"{plural(rounds, 'round')} × {length.brief} = {float(rounds * length.amount):,.0f} epochs per seed",
-        widest.span,
+        place,
         help="prune more in fewer rounds, or train for fewer epochs in each",
     )
 

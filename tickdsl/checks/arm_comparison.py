@@ -228,11 +228,13 @@ def _pairs(plan: Plan) -> Iterator[tuple[Arm, Arm]]:
 def _check_budgets(plan: Plan) -> Iterator[Diagnostic]:
     totals = {arm.id: total_epochs(arm) for arm in plan.arms} if len(plan.arms) <= MAX_PIPELINES else {}
     for first, second in _pairs(plan):
-        if _evaluation_data(first) != _evaluation_data(second) or not (first.rounds and second.rounds):
+        if _evaluation_data(first) != _evaluation_data(second) or not (first.has_levels and second.has_levels):
             continue
         length, other_length = retraining_length(first), retraining_length(second)
         if (
-            length is not None
+            first.rounds
+            and second.rounds
+            and length is not None
             and other_length is not None
             and length.unit == other_length.unit
             and _differ(length.amount, other_length.amount)

@@ -23,7 +23,7 @@ from tickdsl.lang.vocabulary import is_percentage
 from tickdsl.lang.writing.literals import percent
 from tickdsl.moments import format_brief
 from tickdsl.plan.arm_lowering import is_one_level
-from tickdsl.plan.model import Arm, Condition, Matching, Overlap, Prune, ToCost, Union
+from tickdsl.plan.model import Arm, Condition, MaskOf, Matching, Overlap, Prune, ToCost, Union
 from tickdsl.pruning.cost_targets import cost_metrics, weights_to_remove
 from tickdsl.pruning.round_forecast import forecast_rounds, max_rounds
 from tickdsl.pruning.scope import GROUP_KINDS, LAYERS
@@ -94,7 +94,7 @@ def _metric_ranges(arm: Arm, graph: ModelGraph) -> ArmRanges:
     anything = {"sparsity": Range(0, 1), "loss": Range(*bounds("loss", task))}
     prunes = [group.prune for group in arm.distinct_rounds.values()]
     levels = sum(1 if group.joined or is_one_level(group) else _rounds(arm, group.prune, graph) for group in arm.rounds)
-    levels += sum(cycle.times for group in arm.rounds for cycle in group.cycles)
+    levels += sum(cycle.times for cycles in (arm.cycles, *(group.cycles for group in arm.rounds)) for cycle in cycles)
     if is_ticket(arm.model):  # what its masks leave is not counted here
         left = cost(graph, base_structure(arm.model, graph))
         most = left.macs // TRACE_BATCH_SIZE
@@ -189,6 +189,10 @@ def _smallest(arm: Arm, prunes: Sequence[Prune], graph: ModelGraph) -> Structure
 
 def _removable_weights(arm: Arm, prunes: Sequence[Prune], graph: ModelGraph) -> int:
     """The most weights that the rounds of an arm of `prune weights` can remove."""
+    if not prunes:
+        return 0
+    if any(isinstance(tail, MaskOf) and tail.run for tail in arm.tails):
+        return sum(math.prod(info.shape) for info in graph.weights.values())
     scopes = [TracedPrune(arm, prune, graph, is_first=True, is_only=True).scope() for prune in prunes]
     free = {pool.name: pool.original - pool.minimum for scope in scopes for pool in scope.pools}
     most = sum(free.values())
@@ -204,8 +208,10 @@ def _removable_weights(arm: Arm, prunes: Sequence[Prune], graph: ModelGraph) -> 
 
 def _weights_of_first_level(arm: Arm, graph: ModelGraph) -> int | None:
     """How many weights are gone at the first level; None if only the run can tell."""
+    if arm.cycles:
+        return 0
     group = arm.rounds[0]
-    apart = arm.split is not None or any(isinstance(tail, Overlap | Union) for tail in group.tail)
+    apart = arm.split is not None or any(isinstance(tail, Overlap | Union | MaskOf) for tail in group.tail)
     if apart or group.joined or isinstance(group.prune.amount, Matching):
         return None
     traced = TracedPrune(arm, group.prune, graph, is_first=True, is_only=len(arm.rounds) == 1)

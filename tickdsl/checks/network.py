@@ -14,6 +14,7 @@ from tickdsl.checks import (
     cost_targets,
     data_sets,
     elastic,
+    masks_of_runs,
     network_size,
     phases,
     plugins,
@@ -43,7 +44,7 @@ from tickdsl.graph.model import ModelGraph
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.lang.findings.suggestions import join_or
 from tickdsl.lang.syntax import Span
-from tickdsl.plan.model import Arm, Data, Grow, Plan, Recalibrate, Refill, Regroup
+from tickdsl.plan.model import Arm, Data, Grow, MaskOf, Plan, Recalibrate, Refill, Regroup
 from tickdsl.plugins import PluginError
 from tickdsl.plurals import agreeing
 from tickdsl.training import catalogue, weights_files
@@ -151,11 +152,14 @@ def diagnostics(arm: Arm, data: Path | None, *, has_random_structure: bool = Fal
             if any(d.severity == "error" for d in result):
                 break  # later findings would only follow from this one
     yield from cost_targets.check_rounds(arm, graph)
-    replaces = any(isinstance(tail, Grow | Refill | Regroup) for tail in arm.tails)
+    replaces = any(
+        isinstance(tail, Grow | Refill | Regroup) or (isinstance(tail, MaskOf) and tail.run) for tail in arm.tails
+    )
     if len(arm.rounds) > 1 and not replaces:
         yield from successive_prunes.diagnostics(arm, graph)
     yield from sparse_training.network_diagnostics(arm, graph)
     yield from coarsening.network_diagnostics(arm, graph)
+    yield from masks_of_runs.network_diagnostics(arm, graph)
 
 
 def _way_out(error: TickdslError, span: Span) -> str | None:
@@ -174,7 +178,7 @@ def stops(plan: Plan, data: Path | None) -> Iterator[Diagnostic]:
         return
     try:
         # What a ticket has as another network is not counted here.
-        pruned = [arm for arm in plan.arms if arm.rounds and arm.elastic is None]
+        pruned = [arm for arm in plan.arms if arm.has_levels and arm.elastic is None]
         ranges = [conditions.metric_ranges(arm, dense_graph(arm, data)) for arm in pruned]
     except TickdslError:
         return  # an arm has a finding of its own

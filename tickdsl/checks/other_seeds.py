@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TypeGuard
 
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.lang.syntax import Span
@@ -26,14 +27,16 @@ from tickdsl.plan.model import (
 
 def diagnostics(arm: Arm) -> Iterator[Diagnostic]:
     """Yield findings about the statements of an arm that change weights or take something from another seed."""
+    cycles = [*arm.cycles, *(cycle for group in arm.distinct_rounds.values() for cycle in group.cycles)]
+    for tail in arm.distinct_tails:
+        yield from _check_parts(arm, tail)
+    if cycles and arm.split is not None:
+        yield _of_parts("a `cycle` without a prune", arm, cycles[0].span)
     for index, group in arm.distinct_rounds.items():
         for tails in (group.tail, *(cycle.tail for cycle in group.cycles)):
             for number, tail in enumerate(tails):
-                yield from _check_parts(arm, tail)
-                if isinstance(tail, Rewind | MaskOf) and tail.of:
+                if _takes(tail):
                     yield from _check_units(arm, index, tail, tails[number + 1 :])
-        if group.cycles and arm.split is not None:
-            yield _of_parts("a `cycle` without a prune", arm, group.cycles[0].span)
 
 
 def _check_parts(arm: Arm, tail: Tail) -> Iterator[Diagnostic]:
@@ -78,6 +81,11 @@ def _check_units(arm: Arm, index: int, tail: FromSeed, after: tuple[Tail, ...]) 
     )
 
 
+def _takes(tail: Tail) -> TypeGuard[FromSeed]:
+    """Whether a statement takes something from another seed or run."""
+    return isinstance(tail, Rewind | MaskOf) and bool(tail.of or (isinstance(tail, MaskOf) and tail.run))
+
+
 def plan_diagnostics(plan: Plan) -> Iterator[Diagnostic]:
     """Yield findings about the seeds that arms take something from, and about comparisons of networks."""
     for arm in plan.arms:
@@ -114,10 +122,10 @@ def _check_seeds(plan: Plan, arm: Arm, taking: list[FromSeed]) -> Iterator[Diagn
                 help=f"leave seed {tail.of} out of `seeds`, or use `of next seed`",
             )
             break
-    if taking and len(plan.seeds) >= MIN_SEEDS:
-        yield Diagnostic(
-            "TD549", linked(arm), taking[0].span, help="read its intervals with that in mind, and add `# ok TD549`"
-        )
+    sentence = linked(arm)
+    if sentence and len(plan.seeds) >= MIN_SEEDS:
+        place = next(tail.span for tail in arm.tails if _takes(tail))
+        yield Diagnostic("TD549", sentence, place, help="read its intervals with that in mind, and add `# ok TD549`")
 
 
 def _check_similarities(plan: Plan) -> Iterator[Diagnostic]:

@@ -154,6 +154,7 @@ def _check_resolved(
         compared_metric,
         data_amounts,
         fresh_controls,
+        masks_of_runs,
         moments,
         other_seeds,
         plugins,
@@ -224,6 +225,7 @@ def _check_resolved(
         collected += guarded(partial(arm_references.diagnostics, plan), span)
         collected += guarded(partial(unions.diagnostics, plan), span)
         collected += guarded(partial(other_seeds.plan_diagnostics, plan), span)
+        collected += guarded(partial(masks_of_runs.plan_diagnostics, plan), span)
     if whole and network and not traced_only and not any(d.severity == "error" for d in collected):
         from tickdsl.checks.training_reuse import shared_trainings
 

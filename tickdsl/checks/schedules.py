@@ -33,9 +33,9 @@ def diagnostics(arm: Arm) -> Iterator[Diagnostic]:
 
 def retraining_length(arm: Arm) -> Moment | None:
     """How long the arm trains after its last prune, in the recipe's unit; None if the units cannot be converted."""
+    arm = cycles_as_rounds(arm)
     if not arm.rounds:
         return None
-    arm = cycles_as_rounds(arm)
     last = arm.rounds[-1]
     length, rewind = final_length(arm, last)
     start = rewind.to if rewind is not None else None

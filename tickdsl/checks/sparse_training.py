@@ -145,12 +145,14 @@ def _check_evolve(arm: Arm, index: int, number: int, evolve: Evolve) -> Iterator
             f"`until={evolve.until}` is after the end of the training ({length})", evolve.span, "use an earlier point"
         )
         return
-    if not any(each.prune.unit == "weights" for each in arm.rounds[: index + 1]):
+    masked = any(each.prune.unit == "weights" for each in arm.rounds[: index + 1])
+    if not masked and (group.prune.unit or arm.model.weights_file is None):
+        unit = group.prune.unit  # empty before the first prune
         yield Diagnostic(
             "TD452",
             "`evolve` exchanges nothing: no weights were pruned, so no layer has a mask",
             evolve.span,
-            secondary=(Label(group.prune.span, f"prunes {group.prune.unit}"),),
+            secondary=(Label(group.prune.span, f"prunes {unit}"),) if unit else (),
             help="prune weights before it",
         )
         return

@@ -70,7 +70,7 @@ def _needs_of_training(arm: Arm) -> Iterator[tuple[str, Span, str]]:
     """What of an arm refers to the training of its dense network: a clause, the place and the way out."""
     if arm.split is not None:
         yield "`split` trains the network on parts of the data first", arm.split.span, "remove `split` and `overlap`"
-    first = arm.rounds[0].prune if arm.rounds else None
+    first = arm.rounds[0].prune if arm.rounds and not arm.cycles else None  # a cycle trains before it
     if first is not None and first.at is not None:
         yield f"`at {first.at}` interrupts the first training", first.span, f"remove `at {first.at}`"
     if first is not None and first.settles is not None:
@@ -80,8 +80,7 @@ def _needs_of_training(arm: Arm) -> Iterator[tuple[str, Span, str]]:
         yield f"{clause} prunes in the first training", first.span, "prune in a later round, after a `rewind lr`"
     if first is not None and first.by == "delta" and first.gradual is None:
         yield "`by delta` ranks by what the first training changed", first.span, "use another criterion"
-    for group in arm.distinct_rounds.values():
-        for tail in group.tail:
-            if isinstance(tail, Rewind) and tail.what == "weights" and tail.to.amount:
-                hint = "use `rewind weights`, which goes back to the weights of the ticket, or `rewind lr`"
-                yield f"`rewind weights to {tail.to}` goes back into the first training", tail.span, hint
+    for tail in arm.distinct_tails:
+        if isinstance(tail, Rewind) and tail.what != "lr" and tail.to.amount:
+            hint = f"use `rewind {tail.what}`, which goes back to the weights of the ticket, or `rewind lr`"
+            yield f"`rewind {tail.what} to {tail.to}` goes back into the first training", tail.span, hint

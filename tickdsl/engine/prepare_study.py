@@ -14,6 +14,7 @@ from tickdsl.engine.graph_cache import DEFAULT_DATA_DIR, dense_graph, task_of
 from tickdsl.engine.judging_labels import require_labels
 from tickdsl.engine.machine.precision import resolve_precision
 from tickdsl.engine.plan_tickets import base_structure, is_ticket
+from tickdsl.engine.run_masks import find_mask
 from tickdsl.engine.steps.surroundings import measurement_context
 from tickdsl.engine.task_fit import require_fit
 from tickdsl.graph.structure import Structure
@@ -35,8 +36,8 @@ from tickdsl.training.device_choice import Device, resolve_device
 def prepare_study(plan: Plan, data: Path | None = None, device: Device | None = None) -> Study:
     """All steps of a plan, to run on `device` (default: the device of `--device auto`).
 
-    Raises TickdslError if a data set is missing, a target cannot be reached, or the plan asks for what the task of
-    its data does not have.
+    Raises TickdslError if a data set or a run is missing, a target cannot be reached, or the plan asks for what the
+    task of its data does not have.
     """
     root = data or DEFAULT_DATA_DIR
     device = device or resolve_device("auto")
@@ -85,6 +86,7 @@ def prepare_study(plan: Plan, data: Path | None = None, device: Device | None = 
         is_ticket=is_ticket,
         task_of=task,
         dense_cost=dense_cost,
+        mask_of_run=lambda tail, seed, level: find_mask(tail, level, seed).argument,
     )
 
 

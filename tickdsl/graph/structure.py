@@ -24,6 +24,8 @@ from tickdsl.graph.model import ModelGraph, Shape, hint_for_unknown_name
 from tickdsl.plurals import plural
 
 FORMAT = "1"
+#: The name of the file of a structure among those of a result.
+STRUCTURE_FILE = "structure.safetensors"
 
 
 def _read_only(mapping: Mapping[str, Any]) -> Mapping[str, Any]:

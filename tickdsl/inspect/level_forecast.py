@@ -12,6 +12,7 @@ import torch
 from tickdsl.engine.dense_networks import DenseNetwork, dense_network
 from tickdsl.engine.graph_cache import image_shape_and_classes
 from tickdsl.engine.plan_tickets import base_structure
+from tickdsl.engine.run_masks import find_mask, load_mask
 from tickdsl.engine.steps.network_size import structure_metrics
 from tickdsl.errors import TickdslError
 from tickdsl.graph.model import ModelGraph
@@ -19,7 +20,7 @@ from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import slice_state_dict
 from tickdsl.plan.arm_lowering import is_one_level
 from tickdsl.plan.coarsening import coarsening_args
-from tickdsl.plan.model import Arm, Matching, Model, Prune, Refill, Regroup, Rounds, Union
+from tickdsl.plan.model import Arm, MaskOf, Matching, Model, Prune, Refill, Regroup, Rounds, Union
 from tickdsl.plan.prune_arguments import prune_args
 from tickdsl.plan.search_steps import SEARCHED
 from tickdsl.plan.study import Study
@@ -64,7 +65,7 @@ def _forecast_structures(study: Study, arm: Arm, data: Path) -> list[Structure]:
     network = _network(arm, arm.model, data)
     structure = base_structure(arm.model, network.graph)
     dense_state = network.module.state_dict()
-    rows = [structure]
+    rows = [structure] * (1 + sum(cycle.times for cycle in arm.cycles))
     levels = [level for level in study.levels if level.arm == arm.id and level.seed == study.plan.seeds[0]]
     for group in arm.rounds:
         matched = _matched_structures(study, arm, group.prune, data)
@@ -81,6 +82,7 @@ def _forecast_structures(study: Study, arm: Arm, data: Path) -> list[Structure]:
                 structure = prune(scoring_context, {**args, **_forecast_ranking(args)}, target)
                 structure = _united(study, arm, group, structure, len(rows), network.graph, data)
                 structure = _coarsened(attrs.evolve(scoring_context, structure=structure), group)
+                structure = _of_run(group, structure, len(rows), study.plan.seeds[0], network.graph)
             except TickdslError:
                 return rows
             if not group.joined and (not is_one_level(group) or index == (times or 1) - 1):
@@ -99,6 +101,14 @@ def _coarsened(context: ScoringContext, group: Rounds) -> Structure:
                 structure = refill_filters(context, {**coarsening_args(tail), "by": by})
             case Regroup():
                 structure = regroup_masks(context.graph, structure, coarsening_args(tail))
+    return structure
+
+
+def _of_run(group: Rounds, structure: Structure, level: int, seed: int, graph: ModelGraph) -> Structure:
+    """The structure of a level, or that of the run from which the round takes its mask."""
+    for tail in group.tail:
+        if isinstance(tail, MaskOf) and tail.run:
+            structure = load_mask(find_mask(tail, level, seed).argument, None, graph)
     return structure
 
 

@@ -70,7 +70,7 @@ def _print_all(
         ]
         swept = dict(arm.sweep) if any(isinstance(group.prune.amount, Matching) for group in arm.rounds) else {}
         settings = [plan_json(each) for each in (arm.model, arm.data, arm.split, arm.elastic)]
-        key = canonical_json([settings, prunes, swept])
+        key = canonical_json([settings, [cycle.times for cycle in arm.cycles], prunes, swept])
         if key not in forecasts:
             forecasts[key] = forecast_levels(study, arm, data)
         _print_levels(study, arm, forecasts[key], stored, unreached, console)

@@ -120,7 +120,8 @@ def _arm_signature(plan: model.Plan, arm: model.Arm, indices: dict[str, int]) ->
         indices[other.id] for name in arm.referenced_arms if (other := plan.find_arm(name, arm)) is not None
     ]
     rounds = tuple(_without_arm_names(group, arm.referenced_arms) for group in arm.rounds)
-    return [dependencies, model.as_json(attrs.evolve(arm, id="", name="", sweep={}, rounds=rounds))]
+    cycles = _nameless_cycles(arm.cycles, arm.referenced_arms)
+    return [dependencies, model.as_json(attrs.evolve(arm, id="", name="", sweep={}, rounds=rounds, cycles=cycles))]
 
 
 def _without_arm_names(group: model.Rounds, names: Collection[str]) -> model.Rounds:
@@ -128,12 +129,16 @@ def _without_arm_names(group: model.Rounds, names: Collection[str]) -> model.Rou
     prune = group.prune
     if isinstance(prune.amount, model.Matching):
         prune = attrs.evolve(prune, amount=model.Matching(""))
+    tail = _nameless(group.tail, names)
+    return attrs.evolve(group, prune=prune, tail=tail, cycles=_nameless_cycles(group.cycles, names))
 
-    def nameless(tail: tuple[model.Tail, ...]) -> tuple[model.Tail, ...]:
-        return tuple(_tail_without_names(action, names) for action in tail)
 
-    cycles = tuple(attrs.evolve(cycle, tail=nameless(cycle.tail)) for cycle in group.cycles)
-    return attrs.evolve(group, prune=prune, tail=nameless(group.tail), cycles=cycles)
+def _nameless_cycles(cycles: Iterable[model.TrainingCycle], names: Collection[str]) -> tuple[model.TrainingCycle, ...]:
+    return tuple(attrs.evolve(cycle, tail=_nameless(cycle.tail, names)) for cycle in cycles)
+
+
+def _nameless(tail: Iterable[model.Tail], names: Collection[str]) -> tuple[model.Tail, ...]:
+    return tuple(_tail_without_names(action, names) for action in tail)
 
 
 def _tail_without_names(action: model.Tail, names: Collection[str]) -> model.Tail:
@@ -161,7 +166,7 @@ class _PlanWriter:
         shared = [line for line in settings_by_arm[0] if all(line in settings for settings in settings_by_arm)]
         lines = ["plan 1", f"seeds {_seeds(self.plan.seeds)}", "", *shared, ""]
         for arm, settings in zip(self.arms, settings_by_arm, strict=True):
-            own = [line for line in settings if line not in shared] if arm.rounds else settings
+            own = [line for line in settings if line not in shared] if arm.has_levels else settings
             body = [*own, *self._pipeline_lines(arm)]
             lines += body if self.implicit else [f"arm {self.arm_names[arm.id]} {{", *body, "}", ""]
         return "\n".join([*lines, "", *self._question_lines(), ""])
@@ -173,24 +178,30 @@ class _PlanWriter:
         """
         plans = [attrs.evolve(arm, recipe=arm.dense_recipe, fork=None) for arm in self.arms]
         settings = [unparse.settings(arm) for arm in plans]
-        starts = [_begun(arm.rounds, fork) for arm in self.arms]
+        starts = [_begun(arm, fork) for arm in self.arms]
         if any(lines != settings[0] for lines in settings) or any(start != starts[0] for start in starts):
             raise TickdslError(
                 "this plan cannot be expanded: arms have their own recipes, and a sweep changes what is before them",
                 "fix the sweep with `--set NAME=VALUE`",
             )
-        shared = attrs.evolve(plans[0], rounds=starts[0], transfer=None, elastic=None)
+        cycles, rounds = starts[0]
+        shared = attrs.evolve(plans[0], cycles=cycles, rounds=rounds, transfer=None, elastic=None)
         lines = ["plan 1", f"seeds {_seeds(self.plan.seeds)}", "", *settings[0], "", *self._pipeline_lines(shared), ""]
         for arm, lines_of_plan in zip(self.arms, settings, strict=True):
             train = [line for line in unparse.settings(arm) if line not in lines_of_plan]
-            rest = attrs.evolve(arm, rounds=arm.rounds[fork.rounds :])
-            last = arm.rounds[fork.rounds - 1]
-            tail = attrs.evolve(last, tail=last.tail[fork.tail :], cycles=last.cycles[fork.cycles :])
-            body = [*train, *self._round_lines(tail, arm)[1:], *self._pipeline_lines(rest)]
+            rest = attrs.evolve(arm, rounds=arm.rounds[fork.rounds :], cycles=())
+            if fork.rounds:
+                last = arm.rounds[fork.rounds - 1]
+                last = attrs.evolve(last, tail=last.tail[fork.tail :], cycles=last.cycles[fork.cycles :])
+                begun = self._round_lines(last, arm)[1:]
+            else:
+                begun = tuple(self._cycle_lines(arm.cycles[fork.cycles :], arm))
+            body = [*train, *begun, *self._pipeline_lines(rest)]
             lines += [f"arm {self.arm_names[arm.id]} {{", *body, "}", ""]
         return "\n".join([*lines, "", *self._question_lines(), ""])
 
     def _pipeline_lines(self, arm: model.Arm) -> Iterator[str]:
+        yield from self._cycle_lines(arm.cycles, arm)
         groups = [self._round_lines(group, arm) for group in arm.rounds]
         for times, body in fold_into_cycles(arm.rounds, groups):
             lines = [line for index in body for line in groups[index]]
@@ -204,11 +215,7 @@ class _PlanWriter:
     def _round_lines(self, group: model.Rounds, arm: model.Arm) -> tuple[str, ...]:
         amount = group.prune.amount
         matched = self._name(amount.arm, arm) if isinstance(amount, model.Matching) else ""
-        cycles = (
-            line
-            for cycle in group.cycles
-            for line in (f"cycle {cycle.times} {{", *self._tail_lines(cycle.tail, arm), "}")
-        )
+        cycles = self._cycle_lines(group.cycles, arm)
         prune, times = group.prune, group.prune.times or 1
         is_within_training = (
             prune.gradual is not None or prune.settles is not None or isinstance(prune.via, model.Zeroing)
@@ -217,6 +224,10 @@ class _PlanWriter:
             once = unparse.prune(attrs.evolve(prune, times=1), matched)
             return (f"cycle {times} {{", once, *self._tail_lines(group.tail, arm), "}", *cycles)
         return (unparse.prune(prune, matched), *self._tail_lines(group.tail, arm), *cycles)
+
+    def _cycle_lines(self, cycles: Iterable[model.TrainingCycle], arm: model.Arm) -> Iterator[str]:
+        for cycle in cycles:
+            yield from (f"cycle {cycle.times} {{", *self._tail_lines(cycle.tail, arm), "}")
 
     def _tail_lines(self, tails: Iterable[model.Tail], arm: model.Arm) -> list[str]:
         return [unparse.tail(tail, arm, self._names_in(tail, arm)) for tail in tails]
@@ -265,11 +276,13 @@ class _PlanWriter:
             yield f"stop when {unparse.condition(stop)}"
 
 
-def _begun(rounds: tuple[model.Rounds, ...], fork: model.Fork) -> tuple[model.Rounds, ...]:
-    """The rounds that the statements before the arms begin, with the tails that they hold."""
-    last = rounds[fork.rounds - 1]
+def _begun(arm: model.Arm, fork: model.Fork) -> tuple[tuple[model.TrainingCycle, ...], tuple[model.Rounds, ...]]:
+    """The cycles and the rounds that the statements before the arms begin, with the tails that they hold."""
+    if not fork.rounds:
+        return arm.cycles[: fork.cycles], ()
+    last = arm.rounds[fork.rounds - 1]
     begun = attrs.evolve(last, tail=last.tail[: fork.tail], cycles=last.cycles[: fork.cycles])
-    return (*rounds[: fork.rounds - 1], begun)
+    return arm.cycles, (*arm.rounds[: fork.rounds - 1], begun)
 
 
 def _seeds(seeds: tuple[int, ...]) -> str:

@@ -300,6 +300,9 @@ REWIND_OPTIONS: dict[str, OptionType] = {
         "of their training or in the current ones",
         ("dense", "current"),
     ),
+    "arm": OptionType("text", "`of run`: the arm of that run, by its name or id (default: its only one)"),
+    "level": OptionType("int", "`of run`: the level of that arm (default: this one, or its last)", least=1),
+    "seed": OptionType("int", "`of run`: the seed of that run (default: this one, or its only one)", least=0),
 }
 DISTILL_OPTIONS: dict[str, OptionType] = {
     "temperature": OptionType("float", "softmax temperature of the distillation loss", above=0),

@@ -384,15 +384,16 @@ class Grow:
 
 @attrs.frozen
 class Donor:
-    """`of seed N`, `of next seed`. seed: None for the next one."""
+    """`of seed N`, `of next seed`, `of run "NAME"`. seed: None for the next one. run: None for a seed."""
 
     seed: Value | None
+    run: Value | None = None
     span: Span = _span()
 
 
 @attrs.frozen
 class Rewind:
-    """`rewind WHAT [of seed N] [to MOMENT]`."""
+    """`rewind WHAT [of seed N] [to MOMENT] [key=value …]`."""
 
     what: Value
     donor: Donor | None

@@ -122,7 +122,7 @@ STATEMENTS: dict[str, StatementForm] = {
     ),
     "rewind": StatementForm(
         "pipeline",
-        "rewind lr|weights|signs|magnitudes|mask [of seed N|of next seed] [to MOMENT] [align=dense|current]",
+        "rewind lr|weights|signs|magnitudes|mask [of seed N|of next seed|of run NAME] [to MOMENT] [align=…]",
         "set where the training after a prune starts from, or take a mask",
     ),
     "perturb": StatementForm(
@@ -193,6 +193,7 @@ CLAUSE_WORDS: dict[str, str] = {
     "via": "what happens to the chosen units before they are removed: `penalty` or `zeroing`",
     "all": "every unit that was removed",
     "seed": "another seed of the same arm, by its number",
+    "run": "a stored run, by the name or the path of its folder, whose mask is taken",
     "next": "the seed after each seed of the plan; after the last one, the first",
     "when": "the condition that ends an arm",
 }

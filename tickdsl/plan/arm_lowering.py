@@ -60,6 +60,7 @@ from tickdsl.plan.step_builder import (
     DistillationSpec,
     Fingerprint,
     IsTicket,
+    MaskOfRun,
     StepBuilder,
     TaskOf,
     TrainingSpec,
@@ -92,6 +93,7 @@ class PlanContext(Protocol):
     rounds: Callable[[Arm, Prune], int]
     is_ticket: IsTicket
     dense_cost: DenseCost
+    mask_of_run: MaskOfRun
     context: MeasurementContext
     measured_arms: frozenset[str]
     graph: nx.DiGraph[str]
@@ -208,6 +210,11 @@ class ArmLowering:
         self._results.dense = self._dense = self._dense_network()
         self._measure(DENSE, 0, self._dense)
         level = done = 0
+        before = [number for number, cycle in enumerate(arm.cycles) for _ in range(cycle.times)]
+        for left, number in zip(reversed(range(len(before))), before, strict=True):
+            done, level = done + 1, level + 1
+            states = yield from self._training_round(states, -1, number, done)
+            self._level(level, states, (), is_final=False, is_last=not (arm.rounds or left))
         for group_index, group in enumerate(arm.rounds):
             times = self._times(group.prune)
             is_last_group, groups = group_index == len(arm.rounds) - 1, arm.rounds[: group_index + 1]
@@ -329,9 +336,13 @@ class ArmLowering:
         return state.pending
 
     def _training_round(self, states: list[_State], group_index: int, number: int, done: int) -> _Pausing[list[_State]]:
-        """Add a round without a prune: of the cycle `number` of a group; `done` counts the rounds, this one too."""
+        """Add a round without a prune: of the cycle `number` of a group, or of those before the first group (-1).
+
+        `done` counts the rounds, this one too.
+        """
         states = [attrs.evolve(self._trained(state), retrained=False, round=done) for state in states]
-        cycle = self._arm.rounds[group_index].cycles[number]
+        cycles = self._arm.cycles if group_index < 0 else self._arm.rounds[group_index].cycles
+        cycle = cycles[number]
         recipes = [self._arm.recipe_of_cycle(group_index, number)] * len(cycle.tail)
         return (yield from self._apply(cycle.tail, recipes, states))
 
@@ -512,10 +523,15 @@ class ArmLowering:
                 if what != "weights":
                     weights = self._mixed(state, what, weights)
                 return attrs.evolve(state, weights=weights, pending=pending, rewound=to, fresh=False, trained=False)
+            case MaskOf():
+                level = len(self._results.tickets) + 1
+                run = dict(self._context.mask_of_run(tail, self._seed, level))
+                key = self._steps.add("mask", {**self._steps.network_args(None), "run": run}, {}, "mask of a run")
+                return attrs.evolve(state, structure=key, trained=False)
             case Perturb(share):
                 return self._perturbed(state, share)
             case Retrain(_, retraining, fresh):
-                weights = self._steps.random_init(state.part, str(state.structure)) if fresh else state.weights
+                weights = self._steps.random_init(state.part, state.structure) if fresh else state.weights
                 # Fresh weights have seen no images; others would see those of the training so far in the same order.
                 training = TrainingSpec(retraining, round=0 if fresh else state.round)
                 return attrs.evolve(
@@ -582,31 +598,31 @@ class ArmLowering:
     def _level(
         self, level: int, states: list[_State], groups: Sequence[Rounds], *, is_final: bool, is_last: bool
     ) -> None:
-        """Measure a level of the last of the groups so far.
+        """Measure a level of the last of the groups so far; without one, of a network that was not pruned yet.
 
         `is_final`: it is in the last group of the arm, `is_last`: it is the last possible round.
         """
-        state, group = states[0], groups[-1]
+        state, prune = states[0], groups[-1].prune if groups else None
         start = self._start_of_level(state)
         ticket = self._train_level(start)
-        structure = str(self._context.graph.nodes[ticket]["step"].structure)
-        self._results.structures.append(structure)
+        structure: str | None = self._context.graph.nodes[ticket]["step"].structure
+        if prune is not None:
+            self._results.structures.append(str(structure))
         self._results.tickets.append(ticket)
         if not self._is_measured:
             return
         # Rounds of the last group end at run time, once the target is reached; earlier groups have a fixed number.
-        is_dynamic = is_final and (group.prune.until is not None or group.prune.ends is not None)
-        until = float(group.prune.until) if is_dynamic and group.prune.until is not None else None
-        ends = group.prune.ends if is_final else None
+        target, ends = (prune.until, prune.ends) if prune is not None and is_final else (None, None)
+        is_dynamic = target is not None or ends is not None
         self._context.levels.append(
             Level(
                 self._arm.id,
                 self._seed,
                 level,
-                group.prune.unit,
+                prune.unit if prune is not None else "",
                 structure,
                 ticket,
-                until,
+                None if target is None else float(target),
                 ends,
                 dense=self._dense,
                 task=self._context.task_of(self._arm.judged_model, self._arm.data),
@@ -614,6 +630,8 @@ class ArmLowering:
             )
         )
         self._measure(TICKET, level, ticket)
+        if prune is None or structure is None:
+            return  # what controls and the metrics of a prune compare is a pruned network
         if "pruned" in self._plan.metrics and self._arm.split is None and self._arm.elastic is None:
             roles = step_parents(weights=state.pruned, structure=state.pruned_structure)
             key = self._steps.add("pruned", self._evaluation_args(None), roles, "pruned")
@@ -695,7 +713,7 @@ class ArmLowering:
             state = self._apply_tail(state, tail, self._arm.recipe)
         weights = state.weights
         if transfer.head == "reset":
-            head = self._target.new_head(str(state.structure))
+            head = self._target.new_head(state.structure)
             roles = step_parents(weights=weights, structure=state.structure, head=head)
             weights = self._target.add("transfer", self._target.network_args(None), roles, "transfer")
         # A teacher knows the data that the rounds are trained on.

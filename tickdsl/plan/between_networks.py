@@ -86,7 +86,7 @@ def _on_line(
     context: PlanContext, line: Line, arm: Arm, end: Arm | str, tested: list[Measurement], networks: _Networks
 ) -> Iterator[Measurement]:
     """Add the measurements on the lines from the networks of an arm to those at the end, at every level of both."""
-    contestant = TICKET if arm.rounds and line.start != DENSE else DENSE
+    contestant = TICKET if arm.has_levels and line.start != DENSE else DENSE
     for m in tested:
         if (m.arm, m.contestant) != (arm.id, contestant):
             continue
@@ -95,7 +95,7 @@ def _on_line(
                 other = _of_next_seed(context, m, networks)
             case str():
                 other = networks.get((arm.id, DENSE, 0, m.seed))
-            case _ if end.rounds:
+            case _ if end.has_levels:
                 other = networks.get((end.id, TICKET, m.level, m.seed))
             case _:
                 other = networks.get((end.id, DENSE, 0, m.seed))

@@ -32,7 +32,7 @@ def starts_from_dense_weights(arm: Arm) -> bool:
         fresh = any(isinstance(tail, Retrain) and tail.fresh for tail in tails)
         rewound = any(isinstance(tail, Rewind) and tail.what == "weights" and not tail.current for tail in tails)
         # `recalibrate` stores the weights of what is left.
-        interrupts = group.prune.at is not None and group.prune.settles is None and not group.tail
+        interrupts = group.prune.at is not None and group.prune.settles is None and not group.tail and not arm.cycles
         if fresh or group.cycles or any(isinstance(tail, Grow | Evolve | Perturb) for tail in tails):
             return False
         if not (rewound or interrupts or group.joined):

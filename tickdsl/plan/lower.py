@@ -11,7 +11,17 @@ from tickdsl.plan import between_networks
 from tickdsl.plan.arm_lowering import ArmLowering, ArmResults
 from tickdsl.plan.measurement_steps import DEFAULT_CONTEXT, MeasurementContext
 from tickdsl.plan.model import Arm, Plan, Prune
-from tickdsl.plan.step_builder import DenseCost, Fingerprint, IsTicket, TaskOf, default_task, no_cost, no_ticket
+from tickdsl.plan.step_builder import (
+    DenseCost,
+    Fingerprint,
+    IsTicket,
+    MaskOfRun,
+    TaskOf,
+    default_task,
+    no_cost,
+    no_ticket,
+    unread_mask,
+)
 from tickdsl.plan.steps import Step
 from tickdsl.plan.study import Level, LoweringError, Measurement, Study
 
@@ -25,16 +35,17 @@ def lower(
     is_ticket: IsTicket = no_ticket,
     task_of: TaskOf = default_task,
     dense_cost: DenseCost = no_cost,
+    mask_of_run: MaskOfRun = unread_mask,
 ) -> Study:
     """Lower a plan to steps.
 
     `fingerprint` identifies the content of a data set or weights file; `rounds` returns the maximum number of rounds of
     an `until`; `surroundings` is what measurements depend on besides the network; `is_ticket` tells whether the weights
     file of a network is a ticket; `task_of` names the task of a data set; `dense_cost` tells what the dense network of
-    an arm costs, for conditions that compare with it. Raises LoweringError for a plan that `check`
-    refuses, such as one whose arms depend on themselves.
+    an arm costs, for conditions that compare with it; `mask_of_run` finds masks in stored runs. Raises
+    LoweringError for a plan that `check` refuses, such as one whose arms depend on themselves.
     """
-    return _PlanLowering(plan, fingerprint, rounds, surroundings, is_ticket, task_of, dense_cost).study()
+    return _PlanLowering(plan, fingerprint, rounds, surroundings, is_ticket, task_of, dense_cost, mask_of_run).study()
 
 
 class _PlanLowering:
@@ -49,9 +60,11 @@ class _PlanLowering:
         is_ticket: IsTicket,
         task_of: TaskOf,
         dense_cost: DenseCost,
+        mask_of_run: MaskOfRun,
     ) -> None:
         self.plan, self.fingerprint, self.rounds, self.context = plan, fingerprint, rounds, context
         self.is_ticket, self.task_of, self.dense_cost = is_ticket, task_of, dense_cost
+        self.mask_of_run = mask_of_run
         #: The arms whose levels are measured; helpers are not.
         self.measured_arms = frozenset(arm.id for arm in plan.arms)
         self.graph: nx.DiGraph[str] = nx.DiGraph()

@@ -334,10 +334,18 @@ class Rewind:
 
 @attrs.frozen
 class MaskOf:
-    """Take the structure that the network of another seed has at this point; `of` and `align` as in `Rewind`."""
+    """Take the structure that the network of another seed has at this point; `of` and `align` as in `Rewind`.
+
+    `run`: or that of a ticket of a stored run, with `of` empty: of its `arm` (by id or name; empty: the only one), at
+    its `level` (None: the same level, or its last one), under its `seed` (None: the same, or its only one).
+    """
 
     of: str
     align: str = ""
+    run: str = ""
+    arm: str = ""
+    level: int | None = None
+    seed: int | None = None
     span: Any = _source_location()
 
 
@@ -395,7 +403,7 @@ class Evolve:
     span: Any = _source_location()
 
 
-#: The statements that take something from another seed, if their `of` is not empty.
+#: The statements that take something from another seed, if their `of` is not empty, or from a run.
 FromSeed = Rewind | MaskOf
 Tail = Overlap | Union | Refill | Regroup | Recalibrate | Grow | Rewind | MaskOf | Perturb | Retrain | Distill | Evolve
 
@@ -477,7 +485,8 @@ class Fork:
     """Where an arm with a recipe of its own leaves the statements before the arms.
 
     recipe: the plan's, with which these statements train. They hold the first `rounds` groups of the arm's rounds, and
-    of the last one the first `tail` statements of its tail and its first `cycles`.
+    of the last one the first `tail` statements of its tail and its first `cycles`; if there are no such rounds, the
+    first `cycles` before the arm's first prune.
     """
 
     recipe: Options
@@ -490,7 +499,10 @@ class Fork:
 
 @attrs.frozen
 class Arm:
-    """One pipeline under one combination of sweep values; without `rounds`, a network that is not pruned."""
+    """One pipeline under one combination of sweep values; without `rounds`, a network that is not pruned.
+
+    `cycles`: rounds of training alone, before the first prune.
+    """
 
     id: str
     name: str
@@ -505,6 +517,7 @@ class Arm:
     elastic: Elastic | None = None
     #: None if the statements before the arms, if any, have the same recipe.
     fork: Fork | None = None
+    cycles: tuple[TrainingCycle, ...] = ()
     span: Any = _source_location()
     recipe_span: Any = _source_location()
     #: Where the value of each field of the recipe was written; `milestones.0` is the first item of a list.
@@ -514,6 +527,11 @@ class Arm:
     def protects_head(self) -> bool:
         """Whether the classifier is not pruned: parts have their own, and a transfer replaces it."""
         return self.split is not None or (self.transfer is not None and self.transfer.head == "reset")
+
+    @property
+    def has_levels(self) -> bool:
+        """Whether it has rounds, of pruning or of training alone; else it is one network, trained once."""
+        return bool(self.rounds or self.cycles)
 
     @property
     def judged_on(self) -> Data:
@@ -536,14 +554,21 @@ class Arm:
         return self.dense_recipe if shared else self.recipe
 
     def recipe_of_cycle(self, group: int, cycle: int) -> Options:
-        """The recipe that the statements of a cycle of rounds `group` replay."""
+        """The recipe that the statements of a cycle of rounds `group` replay; -1 is before the first prune."""
         shared = self.fork is not None and (group, cycle) < (self.fork.rounds - 1, self.fork.cycles)
         return self.dense_recipe if shared else self.recipe
 
     @property
     def tails(self) -> tuple[Tail, ...]:
-        """All statements after its prunes, in order."""
-        return tuple(tail for group in self.rounds for tail in group.tails)
+        """All statements of its rounds, in order."""
+        before = (tail for cycle in self.cycles for tail in cycle.tail)
+        return (*before, *(tail for group in self.rounds for tail in group.tails))
+
+    @property
+    def distinct_tails(self) -> tuple[Tail, ...]:
+        """All statements of its rounds; those that a `cycle` repeats only once."""
+        before = (tail for cycle in self.cycles for tail in cycle.tail)
+        return (*before, *(tail for group in self.distinct_rounds.values() for tail in group.tails))
 
     @property
     def distinct_rounds(self) -> dict[int, Rounds]:

@@ -9,13 +9,15 @@ import attrs
 import networkx as nx
 
 from tickdsl.moments import INIT, Moment
-from tickdsl.plan.model import Arm, Data, Model, Options, as_json
+from tickdsl.plan.model import Arm, Data, MaskOf, Model, Options, as_json
 from tickdsl.plan.plugin_code import plugin_identities
 from tickdsl.plan.steps import JUDGING_OPERATIONS, TASKS_WITH_FEATURES, Step
 from tickdsl.plan.study import LoweringError
 
 Fingerprint = Callable[[Data | Model], str]
 IsTicket = Callable[[Model], bool]
+#: The argument of the step that takes a mask from a stored run: by the statement, and the seed and level of the plan.
+MaskOfRun = Callable[[MaskOf, int, int], Mapping[str, Any]]
 #: The name of the task of a model on a data set.
 TaskOf = Callable[[Model, Data], str]
 #: The `params` and the `flops` per image of an arm's dense network.
@@ -27,6 +29,11 @@ DEFAULT_TASK = "classify"
 def no_ticket(model: Model) -> bool:
     """The answer for plans whose networks start dense."""
     return False
+
+
+def unread_mask(tail: MaskOf, seed: int, level: int) -> Mapping[str, Any]:
+    """The answer where no runs are read."""
+    return {"fingerprint": f"{tail.run} {tail.arm} {tail.level or level} {tail.seed or seed}", "options": {}}
 
 
 def default_task(model: Model, data: Data) -> str:
@@ -138,21 +145,21 @@ class StepBuilder:
         """Add the initial weights of the network that the plan starts from."""
         return self.add("init", self.network_args(part), step_parents(structure=self.base()), "init", seeded=True)
 
-    def random_init(self, part: int | None, structure: str) -> str:
-        """Add fresh weights of a pruned network."""
+    def random_init(self, part: int | None, structure: str | None) -> str:
+        """Add fresh weights of a pruned network, or of one that was not pruned yet."""
         return self._pruned_init(part, structure, "random-init", "random init")
 
     def sliced_init(self, structure: str) -> str:
         """Add the initial weights at the units of a random structure, scaled to the fan-in left if they are random."""
         return self._pruned_init(None, structure, "random-structure", "initial weights of the random structure")
 
-    def new_head(self, structure: str) -> str:
+    def new_head(self, structure: str | None) -> str:
         """Add initial weights whose classifier is drawn for the inputs that a pruned network leaves to it."""
         return self._pruned_init(None, structure, "head", "new head")
 
-    def _pruned_init(self, part: int | None, structure: str, role: str, label: str) -> str:
+    def _pruned_init(self, part: int | None, structure: str | None, role: str, label: str) -> str:
         args = {**self.network_args(part), "role": role}
-        return self.add("init", args, {"structure": structure}, label, seeded=True)
+        return self.add("init", args, step_parents(structure=structure), label, seeded=True)
 
     def dense_at(self, moment: Moment, part: int | None, training: TrainingSpec | None = None) -> str:
         """Add the dense network's weights at a moment of its training (default: by the arm's recipe)."""

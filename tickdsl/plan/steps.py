@@ -23,6 +23,7 @@ OPERATIONS: dict[str, int] = {
     "mix": 1,
     "perturb": 1,
     "align": 1,
+    "mask": 1,
     "random-structure": 1,
     "ticket": 1,
     "recalibrate": 1,
@@ -100,7 +101,12 @@ def structure_of(key: str, operation: str, args: Mapping[str, Any], parents: Map
 def _keyed_args(args: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments that enter the key: data and weights count by their fingerprint, not by where they are."""
     keyed = dict(args)
-    for subject, places in (("data", ("path", "load")), ("model", ("weights",)), ("inception", ("path",))):
+    for subject, places in (
+        ("data", ("path", "load")),
+        ("model", ("weights",)),
+        ("inception", ("path",)),
+        ("run", ("store",)),
+    ):
         value = args.get(subject)
         if value is not None and "fingerprint" in value:
             options = {name: option for name, option in value["options"].items() if name not in places}

@@ -40,9 +40,10 @@ class Measurement:
 
 @attrs.frozen
 class Level:
-    """A completed round: the pruned network, and when the rounds end.
+    """A completed round: the network after it, and when the rounds end.
 
-    `until`: the arm and seed end with this level once this share of the network's `unit` is removed; `ends`: or once
+    `unit` is empty, and `structure` None, if no prune has come before it. `until`: the arm and seed end with this level
+    once this share of the network's `unit` is removed; `ends`: or once
     the ticket meets this condition. `dense`: the step of the network that the ticket is compared with, `task` that of
     the data it is tested on. `dense_cost`: what the dense network has of the metrics that conditions compare with a
     percentage of it.
@@ -52,7 +53,7 @@ class Level:
     seed: int
     level: int
     unit: str
-    structure: str
+    structure: str | None
     ticket: str
     until: float | None
     ends: Condition | None = None

@@ -53,6 +53,8 @@ def _ticket_clause(tickets: Sequence[Standing]) -> tuple[Standing | None, str]:
             return None, "no winning ticket: every round loses to dense"
         return None, f"no winning ticket found; {still_open}"
     smallest = winners[-1]
+    if smallest.density == 1:
+        return smallest, f"wins with all of its weights (round {smallest.level})"
     size = f"{_size(smallest)} (round {smallest.level})"
     if len(winners) == len([ticket for ticket in tickets if ticket.level <= smallest.level]):
         return smallest, f"winning tickets down to {size}"

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import attrs
 
-from tickdsl.plan.model import Arm, Options, Plan, Retrain
+from tickdsl.plan.model import Arm, Options, Plan, Retrain, TrainingCycle
 from tickdsl.plan.steps import Step
 from tickdsl.training.device_choice import Device, as_torch
 
@@ -33,11 +33,20 @@ def resolve_precision(plan: Plan, device: Device) -> Plan:
             for item in tail
         )
 
+    def resolve_cycles(cycles: tuple[TrainingCycle, ...]) -> tuple[TrainingCycle, ...]:
+        return tuple(attrs.evolve(cycle, tail=resolve_tail(cycle.tail)) for cycle in cycles)
+
     def resolve_arm(arm: Arm) -> Arm:
-        rounds = tuple(attrs.evolve(group, tail=resolve_tail(group.tail)) for group in arm.rounds)
+        rounds = tuple(
+            attrs.evolve(group, tail=resolve_tail(group.tail), cycles=resolve_cycles(group.cycles))
+            for group in arm.rounds
+        )
         transfer = arm.transfer and attrs.evolve(arm.transfer, tail=resolve_tail(arm.transfer.tail))
         fork = arm.fork and attrs.evolve(arm.fork, recipe=resolve_recipe(arm.fork.recipe))
-        return attrs.evolve(arm, recipe=resolve_recipe(arm.recipe), rounds=rounds, transfer=transfer, fork=fork)
+        cycles = resolve_cycles(arm.cycles)
+        return attrs.evolve(
+            arm, recipe=resolve_recipe(arm.recipe), rounds=rounds, transfer=transfer, fork=fork, cycles=cycles
+        )
 
     return attrs.evolve(plan, arms=tuple(map(resolve_arm, plan.arms)), helpers=tuple(map(resolve_arm, plan.helpers)))
 

@@ -24,7 +24,7 @@ def arm_ends(study: Study, level: Level, metrics: Callable[[str], Metrics | None
 
     `metrics(key)` returns the metrics of a result, None if there is none yet.
     """
-    if level.until is not None:
+    if level.until is not None and level.structure is not None:
         remaining = metrics(level.structure)
         if remaining is None:
             return level.structure

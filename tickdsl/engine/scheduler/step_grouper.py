@@ -28,6 +28,7 @@ _SHORT_OPERATIONS = frozenset(
         "mix",
         "perturb",
         "align",
+        "mask",
         "elastic",
     }
 )

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tickdsl.engine.dense_networks import DenseNetwork
 from tickdsl.engine.machine.precision import precision_of
+from tickdsl.engine.run_masks import load_mask
 from tickdsl.engine.steps import alignment, changed_weights, judging_features, measurements, similarity, trainings
 from tickdsl.engine.steps.context import Context, Metrics, required_seed
 from tickdsl.engine.steps.early_bird import prune_when_settled
@@ -159,6 +160,12 @@ def _prune(step: Step, context: Context, folder: Path, prefixes: Mapping[str, St
     return {**_save_structure(pruned, context, step, folder), **latencies}
 
 
+def _mask(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Step]) -> Metrics:
+    """The structure of a ticket of a stored run."""
+    structure = load_mask(step.args["run"], context.store, context.dense_network(step).graph)
+    return _save_structure(structure, context, step, folder)
+
+
 def _overlap(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Step]) -> Metrics:
     network = context.dense_network(step)
     roles = sorted(step.parents, key=lambda role: int(role.split()[-1]))
@@ -302,6 +309,7 @@ _OPERATIONS: dict[str, Operation] = {
     "mix": changed_weights.mix,
     "perturb": changed_weights.perturb,
     "align": alignment.align,
+    "mask": _mask,
     "random-structure": _random_structure,
     "ticket": _ticket,
     "recalibrate": _recalibrate,

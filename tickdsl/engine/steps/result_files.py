@@ -18,11 +18,12 @@ from torch import Tensor
 
 from tickdsl import __version__
 from tickdsl.engine.steps.settings import Settings
+from tickdsl.graph.structure import STRUCTURE_FILE
 from tickdsl.plan.steps import Step
 from tickdsl.records.process import host_name
 from tickdsl.training.data.datasets import Dataset
 
-WEIGHTS, STRUCTURE = "weights.safetensors", "structure.safetensors"
+WEIGHTS, STRUCTURE = "weights.safetensors", STRUCTURE_FILE
 #: What a network that was tested needs to know of its data.
 DATA = "data.json"
 

@@ -295,7 +295,8 @@ class ArmExpander:
             self.diagnostics.append(Diagnostic("TD002", message, arm.name.span, help=help))
         if not steps:
             self._report_split(own)
-        if arm_settings is None or plan_settings is None or not (resolved.rounds or (own and not steps)):
+        has_levels = resolved.rounds or resolved.cycles
+        if arm_settings is None or plan_settings is None or not (has_levels or (own and not steps)):
             return None
         fork = None
         if arm_settings.recipe != plan_settings.recipe:
@@ -305,7 +306,8 @@ class ArmExpander:
                 plan_settings.recipe, rounds, tail, cycles, recipe_span=places[0], recipe_places=places[1]
             )
             if not own_steps:
-                _report_unused_recipe(own, resolved.rounds[-1], reader)
+                last = resolved.rounds[-1].last_tail if resolved.rounds else resolved.cycles[-1].tail
+                _report_unused_recipe(own, last, reader)
         return model.Arm(
             id=arm.name.text,
             name=arm.name.text,
@@ -318,6 +320,7 @@ class ArmExpander:
             transfer=resolved.transfer,
             elastic=resolved.elastic,
             fork=fork,
+            cycles=resolved.cycles,
             span=arm.name.span if arm.body else arm.span,
             recipe_span=arm_settings.recipe_span,
             recipe_places=arm_settings.recipe_places,
@@ -342,9 +345,9 @@ def _report_late_settings(
             )
 
 
-def _report_unused_recipe(own: Sequence[syntax.Statement], last: model.Rounds, reader: ValueReader) -> None:
+def _report_unused_recipe(own: Sequence[syntax.Statement], last: Sequence[model.Tail], reader: ValueReader) -> None:
     """Report TD315: a recipe of an arm that trains none of its tickets, as the last training is set before the arms."""
-    trains = [tail for tail in last.last_tail if isinstance(tail, model.Rewind | model.Retrain)]
+    trains = [tail for tail in last if isinstance(tail, model.Rewind | model.Retrain)]
     for statement in syntax.of_type(own, syntax.Train):
         if trains:
             reader.report(

@@ -23,11 +23,13 @@ from tickdsl.plurals import plural
 class Pipeline:
     """The rounds of an arm, and the other network and the other data that each level is measured with, if any.
 
+    cycles: rounds of training alone, before the first prune.
     shared: how many rounds the statements before the arms begin, and how many statements of the last one's tail and how
-    many of its cycles they hold.
+    many of its cycles they hold; if they begin none, how many of `cycles`.
     """
 
     rounds: tuple[model.Rounds, ...]
+    cycles: tuple[model.TrainingCycle, ...] = ()
     transfer: model.Transfer | None = None
     elastic: model.Elastic | None = None
     shared: tuple[int, int, int] = (0, 0, 0)
@@ -55,13 +57,21 @@ def resolve(
             elif isinstance(statement, syntax.Elastic) and elastic is None:
                 elastic = resolve_elastic(statement, context)
     begun = _rounds(before[: len(shared)], shared_context or context)
-    rounds = _rounds(before[len(shared) :], context, after=begun, follows=before[: len(shared)])
+    whole = _rounds(before[len(shared) :], context, after=begun, follows=before[: len(shared)])
+    rounds = whole.rounds
     _check_settling(rounds, context.reader)
     _check_training_before(rounds, context.reader)
-    if ending and not any(isinstance(statement, syntax.Prune | syntax.Cycle) for statement in before):
+    if ending and not any(map(_prunes, before)):
         _report_misplaced(ending[0], context.reader)
-    shared_parts = (len(begun), len(begun[-1].tail), len(begun[-1].cycles)) if begun else (0, 0, 0)
-    return Pipeline(rounds, transfer, elastic, shared_parts)
+    last = begun.rounds[-1] if begun.rounds else None
+    shared_parts = (len(begun.rounds), len(last.tail), len(last.cycles)) if last else (0, 0, len(begun.cycles))
+    return Pipeline(rounds, whole.cycles, transfer, elastic, shared_parts)
+
+
+def _prunes(statement: syntax.Statement) -> bool:
+    if isinstance(statement, syntax.Cycle):
+        return not training_cycles.trains_only(statement)
+    return isinstance(statement, syntax.Prune)
 
 
 def _check_ending(ending: Sequence[syntax.Statement], reader: ValueReader) -> None:
@@ -149,19 +159,30 @@ def _check_settling(rounds: Iterable[model.Rounds], reader: ValueReader) -> None
             reader.report(Diagnostic("TD007", message, group.prune.span, help=help))
 
 
+@attrs.frozen
+class _Rounds:
+    """The rounds of statements, and the cycles of training alone before them."""
+
+    cycles: tuple[model.TrainingCycle, ...] = ()
+    rounds: tuple[model.Rounds, ...] = ()
+
+
+_NONE = _Rounds()
+
+
 def _rounds(
     statements: Iterable[syntax.Statement],
     context: ArmContext,
     *,
     inside_cycle: bool = False,
-    after: Iterable[model.Rounds] = (),
+    after: _Rounds = _NONE,
     follows: Iterable[syntax.Statement] = (),
-) -> tuple[model.Rounds, ...]:
+) -> _Rounds:
     """The rounds `after`, which the statements `follows` resolve to, with those of further statements."""
-    rounds = list(after)
+    cycles, rounds = list(after.cycles), list(after.rounds)
     reader = context.reader
     starts = [statement for statement in follows if isinstance(statement, syntax.Prune | syntax.Cycle)]
-    has_prune = bool(starts)
+    has_prune = any(map(_prunes, starts))
     cycle = starts[-1] if starts and isinstance(starts[-1], syntax.Cycle) else None
     for statement in statements:
         try:
@@ -170,13 +191,14 @@ def _rounds(
                     has_prune, cycle = True, None
                     rounds.append(model.Rounds(prune_clauses.prune(statement, context)))
                 case syntax.Cycle() if training_cycles.trains_only(statement):
-                    if not has_prune:
+                    if not has_prune and inside_cycle:
                         raise _report_misplaced(statement, reader)
-                    added = training_cycles.resolve(statement, context)
-                    if not rounds:
-                        raise InvalidValueError
                     cycle = statement
-                    rounds[-1] = attrs.evolve(rounds[-1], cycles=(*rounds[-1].cycles, added))
+                    added = training_cycles.resolve(statement, context, is_dense=not has_prune)
+                    if rounds:
+                        rounds[-1] = attrs.evolve(rounds[-1], cycles=(*rounds[-1].cycles, added))
+                    elif not has_prune:
+                        cycles.append(added)
                 case syntax.Cycle():
                     has_prune, cycle = True, statement
                     rounds += _cycle(statement, context)
@@ -189,13 +211,13 @@ def _rounds(
                     | syntax.Grow() | syntax.Rewind() | syntax.Perturb() | syntax.Retrain() | syntax.Distill()
                     | syntax.Evolve()
                 ):  # fmt: skip
-                    if not has_prune:
+                    if not has_prune and cycle is None:
                         raise _report_misplaced(statement, reader, suggest_cycle=not inside_cycle)
                     tail = _tail(statement, rounds, context)
+                    if cycle is not None and (rounds or not has_prune):
+                        raise _report_after_cycle(statement, cycle, reader)
                     if not rounds:
                         raise InvalidValueError
-                    if cycle is not None:
-                        raise _report_after_cycle(statement, cycle, reader)
                     after_prune.check_order(rounds[-1].tail, tail, reader)
                     if not sets_training(rounds[-1]):
                         after_prune.require_training(tail, "after this prune", reader)
@@ -204,7 +226,7 @@ def _rounds(
                     _report_not_in_cycle(statement, reader)
         except InvalidValueError:
             continue
-    return tuple(rounds)
+    return _Rounds(tuple(cycles), tuple(rounds))
 
 
 def _tail(statement: syntax.Statement, rounds: list[model.Rounds], context: ArmContext) -> model.Tail:
@@ -256,7 +278,7 @@ def _report_after_cycle(statement: syntax.Statement, cycle: syntax.Cycle, reader
 def _cycle(statement: syntax.Cycle, context: ArmContext) -> tuple[model.Rounds, ...]:
     """The rounds of a cycle: consecutive prunes of its body, with nothing between them, form one round."""
     reader = context.reader
-    body = _rounds(statement.body, context, inside_cycle=True)
+    body = _rounds(statement.body, context, inside_cycle=True).rounds
     body = (*(attrs.evolve(group, joined=joins_next(group)) for group in body[:-1]), *body[-1:])
     times = prune_clauses.times(statement.times, reader)
     if times * len(body) > prune_clauses.MAX_ROUNDS:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from tickdsl.lang import option_schemas, syntax, vocabulary
 from tickdsl.lang.findings.diagnostics import Diagnostic
 from tickdsl.lang.meaning.arm_context import ArmContext
@@ -23,7 +26,9 @@ def rewind(statement: syntax.Rewind, context: ArmContext) -> model.Rewind | mode
     if len(options) < len(statement.options):
         raise InvalidValueError
     of, align = _donor(statement.donor, reader), str(options.get("align", ""))
-    _check_donor(statement, what, of, align, reader)
+    if statement.donor is not None and statement.donor.run is not None:
+        return _mask_of_run(statement, statement.donor.run, what, options, reader)
+    _check_donor(statement, what, of, align, options, reader)
     if what == "mask":
         return model.MaskOf(of, align, span=statement.span)
     if statement.to is not None and reader.dereference(statement.to) == syntax.Word("pretrained", span=statement.span):
@@ -51,12 +56,40 @@ def perturb(statement: syntax.Perturb, context: ArmContext) -> model.Perturb:
 
 def _donor(written: syntax.Donor | None, reader: ValueReader) -> str:
     """The seed that something is taken from, `next` for the next one; empty for none."""
-    if written is None:
+    if written is None or written.run is not None:
         return ""
     return model.NEXT_SEED if written.seed is None else str(reader.integer(written.seed, "a seed", 0))
 
 
-def _check_donor(statement: syntax.Rewind, what: str, of: str, align: str, reader: ValueReader) -> None:
+def _mask_of_run(
+    statement: syntax.Rewind, run: syntax.Value, what: str, options: Mapping[str, Any], reader: ValueReader
+) -> model.MaskOf:
+    """Resolve `rewind mask of run "NAME"`. Raises InvalidValueError, after reporting it, if it is wrong."""
+    name = reader.dereference(run)
+    if not isinstance(name, syntax.String | syntax.Word):
+        message = f"a run is named by its folder; found `{format_value(name)}`"
+        raise reader.report_bad_value(run, message, help='use e.g. `of run "runs/lth-20261130-101500-1a2b"`')
+    wrong = (
+        ("only a mask can be taken from another run", "use `rewind mask of run …`, or start from its ticket")
+        if what != "mask"
+        else ("a mask belongs to a round, not to a moment of the dense training", "remove `to …`; `level=3` names one")
+        if statement.to is not None
+        else ("`align=` matches the network of another seed, not of a run", "remove it")
+        if "align" in options
+        else None
+    )
+    if wrong is not None:
+        reader.report(Diagnostic("TD544", wrong[0], statement.span, help=wrong[1]))
+        raise InvalidValueError
+    return model.MaskOf(
+        "", run=name.text, arm=str(options.get("arm", "")), level=options.get("level"), seed=options.get("seed"),
+        span=statement.span,
+    )  # fmt: skip
+
+
+def _check_donor(
+    statement: syntax.Rewind, what: str, of: str, align: str, options: Mapping[str, Any], reader: ValueReader
+) -> None:
     """Raise InvalidValueError, after reporting TD544, if what is rewound has no such donor, moment or alignment."""
 
     def error(message: str, help: str) -> InvalidValueError:
@@ -66,7 +99,7 @@ def _check_donor(statement: syntax.Rewind, what: str, of: str, align: str, reade
     if what == "mask" and not of:
         raise error(
             "`rewind mask` needs a seed to take the mask from",
-            "add `of seed N` or `of next seed`; for a mask of another run, start from its ticket: `model … weights=`",
+            'add `of seed N`, `of next seed` or `of run "NAME"`',
         )
     if what == "mask" and statement.to is not None:
         raise error("a mask belongs to a round, not to a moment of the dense training", "remove `to …`")
@@ -74,6 +107,8 @@ def _check_donor(statement: syntax.Rewind, what: str, of: str, align: str, reade
         raise error(
             "`rewind lr` takes nothing from another seed", "remove `of …`, or name what to take: `rewind signs of …`"
         )
+    if of_run := [name for name in ("arm", "level", "seed") if name in options]:
+        raise error(f"`{of_run[0]}=` names a ticket of a run, and no run is named", 'add `of run "NAME"`, or remove it')
     if align and not of:
         raise error(
             "`align=` matches the network of another seed, and none is named", "add `of next seed`, or remove it"

@@ -6,7 +6,7 @@ from tickdsl.lang import syntax
 from tickdsl.lang.findings.diagnostics import Diagnostic
 from tickdsl.lang.meaning import after_prune, prune_clauses
 from tickdsl.lang.meaning.arm_context import ArmContext
-from tickdsl.lang.meaning.values import InvalidValueError
+from tickdsl.lang.meaning.values import InvalidValueError, ValueReader
 from tickdsl.plan import model
 
 #: What a round without a prune can hold.
@@ -20,21 +20,25 @@ def trains_only(statement: syntax.Cycle) -> bool:
     )
 
 
-def resolve(statement: syntax.Cycle, context: ArmContext) -> model.TrainingCycle:
-    """Resolve a cycle of training. Raises InvalidValueError, after reporting it, if it is wrong."""
+def resolve(statement: syntax.Cycle, context: ArmContext, *, is_dense: bool = False) -> model.TrainingCycle:
+    """Resolve a cycle of training; `is_dense`: nothing was pruned before it.
+
+    Raises InvalidValueError, after reporting it, if it is wrong.
+    """
     reader = context.reader
     times = prune_clauses.times(statement.times, reader)
     tails: list[model.Tail] = []
     whole = True
     for inner in statement.body:
         if not isinstance(inner, _STATEMENTS):
-            keyword = type(inner).__name__.lower()
-            message = f"`{keyword}` has nothing to do in a `cycle` without a prune"
-            reader.report(Diagnostic("TD541", message, inner.span, help="put it directly after a `prune`"))
+            _report_idle(inner, type(inner).__name__.lower(), "in a `cycle` without a prune", reader)
             whole = False
             continue
         try:
             added = after_prune.tail(inner, context)
+            if is_dense and isinstance(added, model.MaskOf):
+                _report_idle(inner, "rewind mask", "before the first `prune`: there are no masks yet", reader)
+                raise InvalidValueError
             after_prune.check_order(tails, added, reader)
             if not any(isinstance(tail, model.Rewind | model.Retrain) for tail in tails):
                 after_prune.require_training(added, "in its round", reader)
@@ -48,6 +52,11 @@ def resolve(statement: syntax.Cycle, context: ArmContext) -> model.TrainingCycle
         reader.report(useless)
         raise InvalidValueError
     return model.TrainingCycle(times, tuple(tails), span=statement.span)
+
+
+def _report_idle(statement: syntax.Statement, keyword: str, where: str, reader: ValueReader) -> None:
+    message = f"`{keyword}` has nothing to do {where}"
+    reader.report(Diagnostic("TD541", message, statement.span, help="put it directly after a `prune`"))
 
 
 def _uselessness(statement: syntax.Cycle, times: int, tails: list[model.Tail]) -> Diagnostic | None:

@@ -232,6 +232,9 @@ class _Builder(Transformer[Token, syntax.File]):
     def donor(self, meta: Meta, children: Children) -> syntax.Donor:
         return syntax.Donor(self._value(children[0]) if children else None, span=self._at(meta))
 
+    def stored_run(self, meta: Meta, children: Children) -> syntax.Donor:
+        return syntax.Donor(None, self._value(children[0]), span=self._at(meta))
+
     def perturb(self, meta: Meta, children: Children) -> syntax.Perturb:
         return syntax.Perturb(children[0], span=self._at(meta))
 

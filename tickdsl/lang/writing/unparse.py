@@ -200,7 +200,8 @@ def tail(node: model.Tail, arm: model.Arm, names: Sequence[str] = ()) -> str:
             moment = [] if node.current else [f"to {format_moment(to)}"]
             return " ".join([f"rewind {what}", *_donor(node), *moment, *_alignment(node)])
         case model.MaskOf():
-            return " ".join(["rewind mask", *_donor(node), *_alignment(node)])
+            source = _run_of(node) if node.run else [*_donor(node), *_alignment(node)]
+            return " ".join(["rewind mask", *source])
         case model.Perturb(share):
             return f"perturb {format_percentage(share)}"
         case model.Retrain():
@@ -227,6 +228,12 @@ def _donor(node: model.FromSeed) -> list[str]:
     if not node.of:
         return []
     return ["of next seed" if node.of == model.NEXT_SEED else f"of seed {node.of}"]
+
+
+def _run_of(node: model.MaskOf) -> list[str]:
+    """Which run a mask is taken from, as a clause and options."""
+    chosen = {"arm": node.arm or None, "level": node.level, "seed": node.seed}
+    return [f"of run {format_name(node.run)}", *options(chosen, option_schemas.REWIND_OPTIONS)]
 
 
 def _alignment(node: model.FromSeed) -> list[str]:

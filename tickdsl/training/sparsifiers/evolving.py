@@ -18,7 +18,8 @@ from torch import Tensor
 
 from tickdsl.training.rng import generator
 from tickdsl.training.sparsifiers.protocol import ActiveSparsifier, SparseNetwork
-from tickdsl.training.sparsifiers.selection import highest, is_below, lowest, number_of, out_of_reach
+from tickdsl.training.sparsifiers.selection import is_below, lowest, number_of, out_of_reach
+from tickdsl.training.step.masks import as_numbers
 
 Growth = Literal["gradient", "random", "momentum"]
 FanIn = Literal["free", "constant"]
@@ -115,9 +116,7 @@ def exchange(weight: Tensor, kept: Tensor, growth: Tensor, count: int) -> Tensor
     at least 0, of those that may enter. All have one shape. Weights that leave may enter again. Returns a bool.
     """
     stays = _staying(weight, kept, count)
-    # Those that stay are below all others: without a branch, which would take longer than the selection.
-    others = (~stays).to(growth.dtype)
-    entering = highest(growth.flatten() * others + (others - 1), count)
+    entering = lowest(out_of_reach(-growth.flatten(), as_numbers(stays, growth.dtype)), count)
     return (stays | entering).view(weight.shape)
 
 

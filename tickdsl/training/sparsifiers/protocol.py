@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tickdsl.errors import TickdslError
 from tickdsl.training.step.gradient_terms import GradientTerm
-from tickdsl.training.step.masks import Masks
+from tickdsl.training.step.masks import Masks, as_numbers
 from tickdsl.training.step.own_optimisers import MOMENTUM_KEYS, OwnOptimiser
 
 #: A step, and how many weights left the network and how many entered it there.
@@ -39,7 +39,7 @@ class SparseNetwork:
         entries: bool, in the shape of the parameter.
         """
         parameter = self.parameters[name]
-        others = (~entries).to(parameter.dtype)
+        others = as_numbers(~entries, parameter.dtype)
         for key, value in self.optimizer.state.get(parameter, {}).items():
             if isinstance(value, Tensor) and value.shape == parameter.shape:
                 value.mul_(others)  # `masked_fill_` takes ten times as long on a CPU

