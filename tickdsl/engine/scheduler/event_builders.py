@@ -91,8 +91,7 @@ def plan_resolved_event(
         data={arm: spec["fingerprint"] for arm, spec in test_data.items() if "fingerprint" in spec},
         metric=study.plan.metric,
         tasks={
-            arm: task_info(known_task(spec.get("task", DEFAULT_TASK)), nouns[arm])
-            for arm, spec in test_data.items()
+            arm: task_info(known_task(spec.get("task", DEFAULT_TASK)), nouns[arm]) for arm, spec in test_data.items()
         },
     )
 
