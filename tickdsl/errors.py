@@ -37,6 +37,10 @@ class UnreadableDataError(TickdslError):
     """The files of a data set are missing, damaged, or not laid out as they must be."""
 
 
+class InputsMismatchError(TickdslError):
+    """A network does not take the inputs of a data set by their names."""
+
+
 class TooFewSamplesError(TickdslError):
     """A class has too few different samples for one of them to be held out for validation."""
 

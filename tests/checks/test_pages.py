@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from named_data import write_pairs
 
 from tickdsl.checks import CheckReport, check_file
 from tickdsl.cli import main
@@ -29,6 +30,8 @@ def checked(example: explain.Example, folder: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.syspath_prepend(folder)
     if 'weights="ticket.safetensors"' in example.plan:
         _write_ticket(folder, example)
+    if 'path="pairs.npz"' in example.plan:
+        write_pairs(folder / "pairs.npz")
     _write_runs(folder, example)
     return check_file(folder / "example.plan", dict(example.overrides))
 

@@ -98,6 +98,13 @@ def test_a_task_of_an_installed_package_trains_and_judges(installed: Path, tmp_p
 
 
 @pytest.mark.slow
+def test_data_of_several_inputs_train_a_network_that_takes_them(project: Path) -> None:
+    results, steps, _ = run_plan(project, "inputs.plan", "--allow-code")
+    assert [len(arm["levels"]) for arm in results["arms"]] == [3]
+    assert {step["args"]["model"]["name"] for step in steps} == {"lotterybox.joined:joined"}
+
+
+@pytest.mark.slow
 def test_quoted_names_run_with_allow_code(project: Path) -> None:
     """With a detached engine, so that the workers are separate processes."""
     refused = tickdsl(project, "run", "quoted.plan", "--plain", "--device", "cpu")

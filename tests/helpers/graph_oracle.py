@@ -100,11 +100,14 @@ def relative_difference(first_result: object, second_result: object) -> float:
     )
 
 
-def check_exact(model: nn.Module, graph: ModelGraph, structure: Structure, *inputs: Tensor) -> nn.Module:
+def check_exact(
+    model: nn.Module, graph: ModelGraph, structure: Structure, *inputs: Tensor, **named: Tensor
+) -> nn.Module:
     """Check that `compact` equals `zeroed_reference` and not the dense network; returns the compact network."""
     small = compact(model, graph, structure)
     with torch.no_grad():
-        actual, expected, dense = small(*inputs), zeroed_reference(model, graph, structure)(*inputs), model(*inputs)
+        networks = (small, zeroed_reference(model, graph, structure), model)
+        actual, expected, dense = (network(*inputs, **named) for network in networks)
     assert relative_difference(actual, expected) < 1e-6
     assert relative_difference(actual, dense) > 1e-9, "the removal changed nothing, so the comparison is void"
     return small

@@ -10,9 +10,12 @@ from typing import Any
 
 import attrs
 import fake_device
+import numpy as np
 import pytest
 import torch
 from device_plans import PLANS
+from named_data import Reader
+from named_data import arrays as named_arrays
 from plugin_task_cases import PLUGIN_CASES
 from regression_data import spots
 from task_cases import TASK_CASES, TaskCase
@@ -168,6 +171,22 @@ def test_a_regression_on_the_second_device(how: str, tmp_path: Path) -> None:
         assert_equal(one, other)
     if how != "resumed":
         assert waits == [step // PER_EPOCH for step in range(3 * PER_EPOCH)]
+
+
+@pytest.mark.parametrize("how", ["resident", "stream"])
+def test_several_inputs_on_the_second_device(how: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "four.npz", **named_arrays(100))  # type: ignore[arg-type]
+    options = {"path": str(tmp_path / "four.npz"), "test": 0.2, "inputs": ["image", "meta", "tokens", "mask"]}
+    data = datasets.load("arrays", options={**options, "load": how})
+    recipe = attrs.evolve(RECIPE, augment=("flip",))
+
+    def job() -> TrainingJob:
+        torch.manual_seed(0)
+        return TrainingJob(model=Reader(), data=data, recipe=recipe, seed=0, layout="contiguous")
+
+    on_cpu, on_fake = job(), job()
+    assert train(on_fake).epochs[-1].test_loss == pytest.approx(train(on_cpu, "cpu").epochs[-1].test_loss)
+    assert_equal(on_fake, on_cpu)
 
 
 def test_a_training_resumes_on_the_second_device(tiny: Dataset, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from tickdsl.graph.model import ModelGraph
-from tickdsl.pruning.criteria.protocol import run_network
+from tickdsl.training.named_tensors import run_network
 
 
 @attrs.frozen(eq=False)

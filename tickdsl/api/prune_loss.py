@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tickdsl.errors import TickdslError
 from tickdsl.plugins import PluginError, is_quoted_target
-from tickdsl.training.catalogue.input_shapes import InputShape
+from tickdsl.training.catalogue.input_shapes import FLAGS, INTEGERS, NUMBERS, InputShape, NamedInput, NamedShapes
 from tickdsl.training.tasks import TASKS, Task, find_task
 
 #: The mean loss of the outputs and the targets of a batch.
@@ -88,13 +88,25 @@ def _find(task: str | Task) -> Task:
 
 
 def input_shape(network: nn.Module, example: object) -> InputShape:
-    """The shape of an input: (C, H, W) or the like, or (T, V) for T tokens that the network embeds; () if unknown."""
+    """The shape of an input: (C, H, W) or the like, or (T, V) for T tokens that the network embeds; () if unknown.
+
+    Of tensors by name, the shapes of all of them.
+    """
+    embeddings = [layer.num_embeddings for layer in network.modules() if isinstance(layer, nn.Embedding)]
+    if isinstance(example, Mapping):
+        tensors = {name: each for name, each in example.items() if isinstance(each, Tensor)}
+        return NamedShapes(tuple(_named_input(name, each, embeddings) for name, each in tensors.items()))
     if not isinstance(example, Tensor):
         return ()
     if example.is_floating_point() or example.dim() != 2:
         return tuple(map(int, example.shape[1:]))
-    embeddings = [layer.num_embeddings for layer in network.modules() if isinstance(layer, nn.Embedding)]
     return (int(example.shape[1]), embeddings[0]) if embeddings else tuple(map(int, example.shape[1:]))
+
+
+def _named_input(name: str, example: Tensor, embeddings: list[int]) -> NamedInput:
+    kind = NUMBERS if example.is_floating_point() else FLAGS if example.dtype == torch.bool else INTEGERS
+    highest = int(example.max()) + 1 if kind == INTEGERS and example.numel() and not example.is_meta else 2
+    return NamedInput(name, kind, example.shape[1:], max([highest, *embeddings[:1]]) if kind == INTEGERS else 0)
 
 
 def _described(value: Any) -> str:

@@ -138,9 +138,12 @@ def _require_inputs_of_criterion(criterion: Criterion, data: Iterable[Any] | Non
         raise TickdslError(
             f"`by={criterion.name}` needs data", "pass `data=loader`, which returns pairs of inputs and targets"
         )
-    if "network" in criterion.needs and not isinstance(_only(example_inputs), Tensor):
+    example = _only(example_inputs)
+    by_name = isinstance(example, Mapping) and all(isinstance(each, Tensor) for each in example.values())
+    if "network" in criterion.needs and not isinstance(example, Tensor) and not by_name:
         raise TickdslError(
-            f"`by={criterion.name}` runs the network on one tensor, and this network takes other inputs",
+            f"`by={criterion.name}` runs the network on a tensor, or on tensors by name, and this network takes other "
+            "inputs",
             "use another criterion",
         )
 

@@ -32,6 +32,7 @@ from tickdsl.checks.traced_prune import TracedPrune
 from tickdsl.engine.graph_cache import DEFAULT_DATA_DIR, dense_graph, image_shape_and_classes
 from tickdsl.engine.plan_tickets import is_ticket
 from tickdsl.errors import (
+    InputsMismatchError,
     NetworkTooLargeError,
     PartMapError,
     TickdslError,
@@ -48,7 +49,7 @@ from tickdsl.plan.model import Arm, Data, Grow, MaskOf, Plan, Recalibrate, Refil
 from tickdsl.plugins import PluginError
 from tickdsl.plurals import agreeing
 from tickdsl.training import catalogue, weights_files
-from tickdsl.training.catalogue.input_shapes import is_tokens, shape_in_words
+from tickdsl.training.catalogue.input_shapes import NamedShapes, inputs_in_words, is_tokens, shape_in_words
 from tickdsl.training.part_map import PartMap
 from tickdsl.training.weights_fit import require_fit
 
@@ -103,6 +104,9 @@ def diagnostics(arm: Arm, data: Path | None, *, has_random_structure: bool = Fal
         return
     except TooFewSamplesError as error:
         yield Diagnostic("TD533", f"`validation=`: {error.message}", span, help=error.hint)
+        return
+    except InputsMismatchError as error:
+        yield Diagnostic("TD443", error.message, span, secondary=(Label(arm.data.span, "the data"),), help=error.hint)
         return
     except UnreadableDataError as error:
         yield Diagnostic("TD130", error.message, span, help=_way_out(error, span))
@@ -263,16 +267,16 @@ def _check_transfer(arm: Arm, root: Path) -> Iterator[Diagnostic]:
     shape, classes = image_shape_and_classes(arm.data, root)
     new_shape, new_classes = image_shape_and_classes(transfer.data, root)
     if shape != new_shape:
-        inputs = "" if is_tokens(shape) else "images of "
-        options = (
-            f"e.g. `size={shape[1]} channels={shape[0]}`"
-            if not is_tokens(shape)
-            else "as many tokens of one vocabulary"
-        )
+        if isinstance(shape, NamedShapes):
+            options = "with inputs of the same names"
+        elif is_tokens(shape):
+            options = "as many tokens of one vocabulary"
+        else:
+            options = f"e.g. `size={shape[1]} channels={shape[0]}`"
+        needed = shape_in_words(shape) if is_tokens(shape) else inputs_in_words(shape).replace("x", "×")
         yield Diagnostic(
             "TD413",
-            f"the ticket needs {inputs}{shape_in_words(shape)}, but {transfer.data.name} has "
-            f"{shape_in_words(new_shape)}",
+            f"the ticket needs {needed}, but {transfer.data.name} has {shape_in_words(new_shape)}",
             transfer.data.span,
             secondary=(Label(arm.data.span, "the ticket is found on this data"),),
             help=f"give both data sets the same shape, {options}",

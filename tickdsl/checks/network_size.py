@@ -12,7 +12,7 @@ from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.plan.model import Arm
 from tickdsl.plurals import plural
 from tickdsl.training import catalogue
-from tickdsl.training.catalogue.input_shapes import is_tokens
+from tickdsl.training.catalogue.input_shapes import InputShape, NamedShapes, is_tokens, shape_in_words
 from tickdsl.training.recipes.recipe import Recipe
 
 #: More memory, in bytes, than a training can have: it runs on a single device.
@@ -22,7 +22,7 @@ _BYTES_PER_NUMBER = 4
 _COPIES = {"sgd": 3, "adam": 4, "adamw": 4}
 
 
-def diagnostics(arm: Arm, graph: ModelGraph, shape: tuple[int, ...]) -> Iterator[Diagnostic]:
+def diagnostics(arm: Arm, graph: ModelGraph, shape: InputShape) -> Iterator[Diagnostic]:
     """Yield a finding (TD414) if a training step of the dense network needs more memory than any device has.
 
     `shape`: of the arm's inputs.
@@ -36,9 +36,8 @@ def diagnostics(arm: Arm, graph: ModelGraph, shape: tuple[int, ...]) -> Iterator
     dense = cost(graph, Structure.dense(graph))
     weights = dense.params * _COPIES.get(recipe.optimizer, 4) * _BYTES_PER_NUMBER
     activations = dense.activation_bytes // TRACE_BATCH_SIZE * batch
-    inputs = sum(known.values()) * math.prod(shape[:1] if is_tokens(shape) else shape)
-    size = plural(shape[0], "token") if is_tokens(shape) else "×".join(map(str, shape[1:]))
-    examples = f"{plural(batch, 'sequence' if is_tokens(shape) else 'image')} of {size}"
+    values, examples = _values(shape), f"{plural(batch, _kind(shape))} of {_size(shape)}"
+    inputs = sum(known.values()) * values
     if weights + activations + inputs <= MAX_BYTES:
         return
     yield Diagnostic(
@@ -50,6 +49,23 @@ def diagnostics(arm: Arm, graph: ModelGraph, shape: tuple[int, ...]) -> Iterator
         secondary=(Label(arm.data.span, "the data"),),
         help=f"use a smaller network, smaller images or a smaller batch: at most {_gib(MAX_BYTES)} in all",
     )
+
+
+def _kind(shape: InputShape) -> str:
+    return "sample" if isinstance(shape, NamedShapes) else "sequence" if is_tokens(shape) else "image"
+
+
+def _size(shape: InputShape) -> str:
+    if isinstance(shape, NamedShapes):
+        return shape_in_words(shape)
+    return plural(shape[0], "token") if is_tokens(shape) else "×".join(map(str, shape[1:]))
+
+
+def _values(shape: InputShape) -> int:
+    """The numbers that an input holds."""
+    if isinstance(shape, NamedShapes):
+        return sum(math.prod(known.sizes) for known in shape.inputs)
+    return math.prod(shape[:1] if is_tokens(shape) else shape)
 
 
 def _gib(number: int) -> str:

@@ -17,7 +17,7 @@ from tickdsl.plugins import call_name, is_plugin, load_plugin, require_plugin
 from tickdsl.pruning.scope import GROUP_KINDS, LAYERS
 from tickdsl.records.canonical import canonical_json
 from tickdsl.training.catalogue import architecture_options
-from tickdsl.training.catalogue.input_shapes import is_tokens
+from tickdsl.training.catalogue.input_shapes import NamedShapes, is_tokens
 from tickdsl.training.recipes.augmentations import is_plain
 from tickdsl.training.recipes.recipe import Recipe
 
@@ -101,6 +101,10 @@ def _try_augmentations(texts: list[str], arm: Arm, data: Path) -> None:
     from tickdsl.training.tasks import find_task
 
     shape, _ = image_shape_and_classes(arm.data, data)
+    if isinstance(shape, NamedShapes):
+        if shape.augmented is None:
+            return  # which has its own finding
+        shape = shape[shape.augmented]
     if is_tokens(shape):
         return  # tokens are not augmented at all, which has its own finding
     images = torch.randint(0, 256, (1, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))

@@ -60,7 +60,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     if arguments.json:
         echo(json.dumps({"v": 1, **attrs.asdict(found), "path": str(found.path), "data": arguments.on}))
         return OK
-    kind = "sequence" if is_tokens(dataset.shape) else "input" if dataset.has_floats else "image"
+    single = "sequence" if is_tokens(dataset.shape) else "input" if dataset.has_floats else "image"
+    kind = "sample" if dataset.named else single
     metrics = {metric.name: metric for metric in find_task(found.task).metrics}
 
     def value(name: str, number: float) -> str:

@@ -13,7 +13,7 @@ from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.tracing.trace import trace
 from tickdsl.training.catalogue import architecture_options
 from tickdsl.training.catalogue.input_shapes import InputShape
-from tickdsl.training.example_inputs import example_inputs
+from tickdsl.training.example_inputs import example_inputs, trace_arguments
 from tickdsl.training.models import create, create_on_meta
 
 #: More parameters than any network that is pruned here: 37 GiB of weights.
@@ -21,7 +21,7 @@ MAX_PARAMETERS = 10_000_000_000
 
 
 def trace_model(name: str, options: bytes, classes: int, shape: InputShape) -> ModelGraph:
-    """Trace a network of the catalogue; `shape` is (C, H, W) or (T, V), `options` is canonical JSON.
+    """Trace a network of the catalogue; `shape` is that of its inputs, `options` is canonical JSON.
 
     Nothing of the network's size is allocated, except for a plug-in, which is built. Raises NetworkTooLargeError for
     more than MAX_PARAMETERS parameters, before the network is traced.
@@ -35,7 +35,7 @@ def trace_model(name: str, options: bytes, classes: int, shape: InputShape) -> M
             "use a smaller `width=`, or smaller images",
         )
     inputs = example_inputs(TRACE_BATCH_SIZE, shape, "meta")
-    return trace(build(name, options, classes, shape) if model is None else model, (inputs,))
+    return trace(build(name, options, classes, shape) if model is None else model, trace_arguments(inputs))
 
 
 @functools.lru_cache(maxsize=16)

@@ -17,7 +17,7 @@ from tickdsl.plan.model import Arm, Data, Model
 from tickdsl.plugins import is_plugin, network_identity
 from tickdsl.records.canonical import canonical_json
 from tickdsl.training import catalogue
-from tickdsl.training.catalogue.input_shapes import InputShape, is_tokens
+from tickdsl.training.catalogue.input_shapes import InputShape, is_tokens, shape_as_json
 
 #: The default folder of the data sets.
 DEFAULT_DATA_DIR = Path(".tick/data")
@@ -37,7 +37,7 @@ def dense_graph(arm: Arm, data: Path | None) -> ModelGraph:
 
 @functools.lru_cache(maxsize=16)
 def model_graph(name: str, options: bytes, classes: int, shape: InputShape) -> ModelGraph:
-    """The graph of a network of the catalogue for `classes` and inputs of `shape`, (C, H, W) or (T, V).
+    """The graph of a network of the catalogue for `classes` and inputs of `shape`.
 
     `options` is canonical JSON. Raises TickdslError if the network does not exist or cannot process such images.
     """
@@ -60,7 +60,7 @@ def model_graph(name: str, options: bytes, classes: int, shape: InputShape) -> M
 def _cache_key(name: str, options: bytes, classes: int, shape: InputShape) -> str:
     architecture = json.loads(options)
     code = network_identity(name, architecture)
-    return canonical_json([name, architecture, classes, list(shape), _code_digest(), code]).decode()
+    return canonical_json([name, architecture, classes, shape_as_json(shape), _code_digest(), code]).decode()
 
 
 def is_cached(arm: Arm) -> bool:
@@ -101,7 +101,7 @@ def _code_digest() -> str:
 
 
 def image_shape_and_classes(data: Data, root: Path) -> tuple[InputShape, int]:
-    """The input shape, (C, H, W) or (T, V), and the number of outputs of a data set.
+    """The shape of the input, or of several by name, and the number of outputs of a data set.
 
     The data set is read only if the catalogue does not say. Raises TickdslError if it cannot be read.
     """

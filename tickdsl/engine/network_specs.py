@@ -14,7 +14,7 @@ from tickdsl.plan.model import Arm, Plan
 from tickdsl.plurals import plural
 from tickdsl.records.canonical import canonical_json
 from tickdsl.training.catalogue import architecture_options
-from tickdsl.training.catalogue.input_shapes import InputShape, is_tokens, shape_in_words
+from tickdsl.training.catalogue.input_shapes import InputShape, NamedShapes, is_tokens, shape_in_words
 
 
 @attrs.frozen
@@ -40,7 +40,9 @@ class NetworkSpec:
 
     @property
     def unit(self) -> str:
-        """What costs are given for: an `image` or a `sequence`."""
+        """What costs are given for: an `image`, a `sequence`, or a `sample` of several inputs."""
+        if isinstance(self.shape, NamedShapes):
+            return "sample"
         return "sequence" if is_tokens(self.shape) else "image"
 
     def view(self) -> GraphView:

@@ -20,6 +20,7 @@ from tickdsl.pruning import ticket_header
 from tickdsl.pruning.transfer import transfer_part, transfer_structure
 from tickdsl.training import weights_files
 from tickdsl.training.catalogue import MODELS, architecture_options
+from tickdsl.training.catalogue.input_shapes import InputShape, NamedShapes, inputs_in_words, shape_from_json
 from tickdsl.training.part_map import PartMap
 
 
@@ -133,7 +134,7 @@ def _file_state(path: Path) -> tuple[int, ...]:
     return status.st_size, status.st_mtime_ns, status.st_ino
 
 
-def _misfits(about: Mapping[str, Any], arm: Arm, shape: tuple[int, ...], classes: int) -> Iterator[str]:
+def _misfits(about: Mapping[str, Any], arm: Arm, shape: InputShape, classes: int) -> Iterator[str]:
     """What differs between a ticket and the network of an arm on its data, as clauses."""
     network, model = about["network"], arm.model
     if network["name"] != model.name:
@@ -143,9 +144,10 @@ def _misfits(about: Mapping[str, Any], arm: Arm, shape: tuple[int, ...], classes
     for name in sorted({*ours, *theirs}):
         if ours.get(name) != theirs.get(name):
             yield f"its network has {name}={theirs.get(name)}, and this one {name}={ours.get(name)}"
-    if tuple(network["shape"]) != shape:
-        size, own = ("×".join(map(str, each)) for each in (shape, network["shape"]))
-        yield f"it takes images of {own}, and {arm.data.name} has {size}"
+    theirs_shape = shape_from_json(network["shape"])
+    if theirs_shape != shape:
+        size = _size(shape).removeprefix("images of ")
+        yield f"it takes {_size(theirs_shape)}, and {arm.data.name} has {size}"
     if network["classes"] != classes:
         yield f"it tells {network['classes']} classes apart, and {arm.data.name} has {classes}"
 
@@ -160,7 +162,11 @@ def _with_defaults(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
 def _way_out(about: Mapping[str, Any]) -> str:
     network = about["network"]
     options = "".join(f" {key}={value}" for key, value in network["options"].items())
-    size = "×".join(map(str, network["shape"]))
-    return (
-        f"it was exported for `model {network['name']}{options}`, on images of {size} with {network['classes']} classes"
-    )
+    size = _size(shape_from_json(network["shape"]))
+    return f"it was exported for `model {network['name']}{options}`, on {size} with {network['classes']} classes"
+
+
+def _size(shape: InputShape) -> str:
+    if isinstance(shape, NamedShapes):
+        return inputs_in_words(shape)
+    return f"images of {'×'.join(map(str, shape))}"

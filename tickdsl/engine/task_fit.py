@@ -23,7 +23,7 @@ from tickdsl.plan.steps import TASKS_WITH_FEATURES
 from tickdsl.plugins import is_plugin
 from tickdsl.plurals import plural
 from tickdsl.training import catalogue
-from tickdsl.training.catalogue.input_shapes import InputShape, is_tokens
+from tickdsl.training.catalogue.input_shapes import InputShape, NamedShapes, is_tokens, no_augmented_image
 from tickdsl.training.catalogue.tasks import TASK_INFOS, TaskInfo
 from tickdsl.training.recipes.losses import LOSSES, builtin_loss
 
@@ -105,6 +105,10 @@ def require_fit(plan: Plan, task_of: TaskOf) -> None:
 
 def arm_findings(arm: Arm, known: DataKnowledge) -> Iterator[Diagnostic]:
     """Yield findings about an arm and the task of its data."""
+    several = list(_check_several_inputs(arm, arm.data, known.shape(arm.data)))
+    if several:
+        yield from several
+        return
     misfit = model_misfit(arm.model, arm.data, known)
     if misfit is not None:
         yield misfit
@@ -154,6 +158,8 @@ def plan_findings(plan: Plan, known: DataKnowledge) -> Iterator[Diagnostic]:
             )
         if "robustness" in plan.metrics:
             reason = f"its task is {task.name}" if not task.has_classes else ""
+            if isinstance(shape, NamedShapes):
+                reason = "it has several inputs"
             reason = reason or ("its inputs are tokens" if shape is not None and is_tokens(shape) else "")
             if reason:
                 yield Diagnostic(
@@ -173,6 +179,8 @@ def _catalogue_task(model: Model, data: Data) -> TaskInfo | None:
 def model_misfit(model: Model, data: Data, known: DataKnowledge) -> Diagnostic | None:
     """The finding about a model that does not take the inputs of a data set, or is not made for its task."""
     info, shape, task = catalogue.MODELS[model.name], known.shape(data), known.task(model, data)
+    if isinstance(shape, NamedShapes) or data.options.get("inputs"):
+        return _several_inputs_misfit(model, data, shape)
     inputs = None if shape is None else "tokens" if is_tokens(shape) else "images"
     if inputs is None and catalogue.noun(data.name) == "sample":
         inputs = "tokens"  # texts, whose length and vocabulary are known after reading them
@@ -202,6 +210,20 @@ def model_misfit(model: Model, data: Data, known: DataKnowledge) -> Diagnostic |
         model.span,
         secondary=(Label(data.span, "the data"),),
         help=_vocabulary_help(info, data, inputs) or models or f"use data for {model.name}: {suitable}",
+    )
+
+
+def _several_inputs_misfit(model: Model, data: Data, shape: InputShape | None) -> Diagnostic | None:
+    """The finding about a model that takes one input only, if the data have several."""
+    if catalogue.MODELS[model.name].takes_several_inputs:
+        return None
+    names = ", ".join(shape if isinstance(shape, NamedShapes) else data.options["inputs"])
+    return Diagnostic(
+        "TD443",
+        f"{model.name} takes one input, but {data.name} has several: {names}",
+        model.span,
+        secondary=(Label(data.span, "the data"),),
+        help="use a network of your own whose `forward` takes them by keyword, or one of hf",
     )
 
 
@@ -280,6 +302,29 @@ def _check_arm(arm: Arm, task: TaskInfo, known: DataKnowledge) -> Iterator[Diagn
                 yield from _check_recipe(tail.recipe, task, data, known, tail.span)
             if isinstance(tail, Distill):
                 yield from _check_distillation(tail, task)
+
+
+def _check_several_inputs(arm: Arm, data: Data, shape: InputShape | None) -> Iterator[Diagnostic]:
+    """Check that nothing is asked for that only single inputs have."""
+    if not data.options.get("inputs") and not isinstance(shape, NamedShapes):
+        return
+    if data.options.get("vocabulary"):
+        problem = "`vocabulary=` is for tokens as the only input; the values of several inputs are counted"
+        yield Diagnostic("TD445", problem, data.span, help="remove `vocabulary=`")
+    retrainings = [
+        (tail.recipe, tail.span, None)
+        for group in arm.distinct_rounds.values()
+        for tail in group.tail
+        if isinstance(tail, Retrain) and tail.recipe != arm.recipe
+    ]
+    for recipe, span, places in ((arm.recipe, arm.recipe_span, arm.recipe_places), *retrainings):
+        for name in ("mixup", "cutmix"):
+            if recipe.get(name):
+                problem = f"`{name}=` mixes images of a single input, but {data.name} has several inputs"
+                yield _unfit_option(name, problem, f"remove `{name}=`", data, span, places, "TD445")
+        if recipe.get("augment") and isinstance(shape, NamedShapes) and shape.augmented is None:
+            problem, help = no_augmented_image(shape)
+            yield _unfit_option("augment", problem, help, data, span, places, "TD445")
 
 
 def _check_recipe(

@@ -228,8 +228,7 @@ def _input_channels(graph: ModelGraph, node: str) -> int | None:
     for parent in graph.graph.predecessors(node):
         data = graph.graph.nodes[parent]
         if data["kind"] == "input":
-            number = parent.removeprefix("input")
-            shapes = [graph.input_shapes[int(number or 0)]]
+            shapes = [graph.shape_of_input(parent)]
         elif data["kind"] == "operator":
             shapes = data["shapes"]
         else:

@@ -243,6 +243,10 @@ class ModelGraph:
         """The shapes of the example inputs' tensors, in the order of the input nodes."""
         return tuple(_shapes_in([*self.inputs["args"], *self.inputs["kwargs"].values()]))
 
+    def shape_of_input(self, node: str) -> Shape:
+        """The shape of the example input at an input node: `input`, `input1` and so on."""
+        return self.input_shapes[int(node.removeprefix("input") or 0)]
+
     def shape(self, tensor: str) -> Shape:
         """The dense shape of a parameter or buffer."""
         return self.parameters[tensor] if tensor in self.parameters else self.buffers[tensor]

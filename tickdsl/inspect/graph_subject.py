@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -44,6 +45,8 @@ _DEFAULT_DATA_BY_MODEL = {
     "gpt": "corpus",
     "bert": "sentences",
 }
+#: A list, which is one word although it may have spaces.
+_LIST = re.compile(r"(?<==)\[[^\]\"']*\]")
 #: torchvision's networks are made for ImageNet, or for Pascal VOC.
 _IMAGENET: tuple[InputShape, int] = ((3, 224, 224), 1000)
 _PASCAL_VOC: tuple[InputShape, int] = ((3, 520, 520), 21)
@@ -116,7 +119,7 @@ def data_of_text(text: str) -> Data:
     Raises TickdslError for an unknown name or option, and for a quote that is not closed.
     """
     try:
-        lexer = shlex.shlex(text, posix=True)
+        lexer = shlex.shlex(_LIST.sub(lambda found: re.sub(r"\s", "", found[0]), text), posix=True)
         lexer.whitespace_split, lexer.commenters, lexer.escape = True, "", ""  # paths of Windows have backslashes
         name, *options = list(lexer) or [""]
     except ValueError as error:
@@ -129,6 +132,13 @@ def data_of_text(text: str) -> Data:
     return Data(name, _parse_options(name, pairs, DATASETS[name].options))
 
 
+def _value(text: str, option: Option) -> Any:
+    """The value of an option as a plan writes it. Raises ValueError if it is of another type."""
+    if option.type is list:
+        return [name.strip() for name in text.removeprefix("[").removesuffix("]").split(",") if name.strip()]
+    return float(text.removesuffix("%")) / 100 if option.is_share and text.endswith("%") else option.type(text)
+
+
 def _parse_options(name: str, pairs: Iterable[tuple[str, str]], known: Mapping[str, Option]) -> dict[str, Any]:
     parsed: dict[str, Any] = {}
     for key, text in pairs:
@@ -137,7 +147,7 @@ def _parse_options(name: str, pairs: Iterable[tuple[str, str]], known: Mapping[s
             raise TickdslError(f"{name} has no option `{key}`", hint)
         option = known[key]
         try:
-            value = float(text.removesuffix("%")) / 100 if option.is_share and text.endswith("%") else option.type(text)
+            value = _value(text, option)
         except ValueError as error:
             kind = (
                 "a percentage"

@@ -19,10 +19,10 @@ class OptionType:
     """The type of an option: how its value is written and which values are allowed.
 
     kind: `int`, `float`, `share` (a percentage or a number in [0, 1]), `points` (a percentage), `moment`, `moments`,
-    `word` (one of `words`), `words` (a list of them), `blocks` (one of `words`, or a list of patterns), `schedule` (one
-    of `words`, or a plug-in), `loss` and `optimiser` (the same, with options: `"focal(gamma=1)"`), `augmentations` (a
-    list of such), `weights` (`balanced`, `none` or a list of numbers), `metric` (one of the task), `flag` (on/off) or
-    `text`.
+    `word` (one of `words`), `words` (a list of them), `names` (a list of any), `blocks` (one of `words`, or a list of
+    patterns), `schedule` (one of `words`, or a plug-in), `loss` and `optimiser` (the same, with options:
+    `"focal(gamma=1)"`), `augmentations` (a list of such), `weights` (`balanced`, `none` or a list of numbers), `metric`
+    (one of the task), `flag` (on/off) or `text`.
     least, most: the smallest and the largest allowed value. above, below: every allowed value is greater, or less, than
     this. among: the only allowed values (empty: all).
     idle: the combinations of other settings with which the option does nothing.
@@ -348,7 +348,7 @@ def retrain_options(schedule: str, names: Iterable[str]) -> dict[str, OptionType
 
 def option_schema(options: Any) -> dict[str, OptionType]:
     """Convert the options of a model or data set (`catalogue.Option` by name) to option types."""
-    kinds = {int: "int", float: "float", str: "text", bool: "flag"}
+    kinds = {int: "int", float: "float", str: "text", bool: "flag", list: "names"}
     return {
         name: OptionType("share", option.summary, above=0, below=1)
         if option.is_share

@@ -21,9 +21,9 @@ class Ensemble(nn.Module):
         super().__init__()
         self.members, self._task = nn.ModuleList(members), task
 
-    def forward(self, inputs: Tensor) -> Outputs:
-        """The averaged outputs [B, …] for inputs [B, …]."""
-        return self._task.average([as_float32(member(inputs)) for member in self.members])
+    def forward(self, *inputs: Tensor, **named: Tensor) -> Outputs:
+        """The averaged outputs [B, …] for inputs [B, …], several of them by keyword."""
+        return self._task.average([as_float32(member(*inputs, **named)) for member in self.members])
 
 
 def measure_ensemble(

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from tickdsl.training.named_tensors import run_network
+
 LATENCY = "latency"
 #: Untimed calls at the start, in which memory is allocated and algorithms are chosen.
 _WARM_UP = 3
@@ -47,7 +49,7 @@ def measure_latency(
 
             def classify(batch: Tensor = batch) -> None:
                 with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
-                    model(batch)
+                    run_network(model, batch)
 
             rounds = _time_rounds(classify, _clock(device), between)
             first, median, third = statistics.quantiles(rounds, n=4, method="inclusive")

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from tickdsl.training.named_tensors import run_network, tensors_of, zeros_like_batch
 from tickdsl.training.recipes.recipe import Recipe
 from tickdsl.training.step import optimisers
 from tickdsl.training.tasks import CLASSIFY, Loss, Task
@@ -49,14 +50,12 @@ def measure_memory(
 
     def classify() -> None:
         with torch.no_grad(), torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
-            model(images)
+            run_network(model, images)
 
     activation_bytes = _peak_bytes(classify, device)
     target = torch.zeros((), dtype=torch.long) if target is None else target
-    training_bytes = model_bytes + _training_bytes(
-        model, images.shape[1:], images.dtype, target, task.loss, recipe, device, autocast
-    )
-    image_bytes = images.numel() * images.element_size()
+    training_bytes = model_bytes + _training_bytes(model, images, target, task.loss, recipe, device, autocast)
+    image_bytes = sum(tensor.numel() * tensor.element_size() for tensor in tensors_of(images))
     return {
         MEMORY: model_bytes + image_bytes + activation_bytes,
         f"{MEMORY}.parameters": model_bytes,
@@ -69,8 +68,7 @@ def measure_memory(
 
 def _training_bytes(
     model: nn.Module,
-    shape: torch.Size,
-    dtype: torch.dtype,
+    example: Tensor,
     target: Tensor,
     compute_loss: Loss,
     recipe: Recipe,
@@ -82,12 +80,12 @@ def _training_bytes(
     parameters = list(model_copy.parameters())
 
     def train_steps() -> None:
-        images = torch.zeros(recipe.batch, *shape, dtype=dtype, device=device)
+        images = zeros_like_batch(example, recipe.batch, device)
         targets = torch.zeros(recipe.batch, *target.shape, dtype=target.dtype, device=device)
         optimizer = optimisers.build(parameters, recipe)
         for _ in range(_STEPS):
             with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
-                loss = compute_loss(model_copy(images), targets)
+                loss = compute_loss(run_network(model_copy, images), targets)
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             optimizer.step()

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from tickdsl.plugins import PluginError, call_plugin, load_plugin, require_plugin, type_in_words
 from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.data.streaming.images import batches
+from tickdsl.training.named_tensors import run_network
 
 
 @attrs.frozen(eq=False)
@@ -28,7 +29,7 @@ class TrainedModel:
         """Iterate over the test set in order, in batches of at most `size`, on the device.
 
         Yields preprocessed inputs, such as normalised images, float32 [n, C, H, W], and targets: labels int64 [n], or
-        what else the task takes.
+        what else the task takes. Several inputs are passed on as `network(**inputs)`.
         """
         preprocess = self.data.preprocess(self.device)
         images, labels = self.data.test_inputs, self.data.test_targets
@@ -38,7 +39,7 @@ class TrainedModel:
     def scores(self) -> Tensor:
         """The network's outputs for the whole test set, e.g. logits float32 [N, classes], on the CPU."""
         with torch.no_grad():
-            return torch.cat([self.network(batch).float().cpu() for batch, _ in self.batches()])
+            return torch.cat([run_network(self.network, batch).float().cpu() for batch, _ in self.batches()])
 
 
 class Metric(Protocol):

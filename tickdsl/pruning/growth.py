@@ -16,8 +16,9 @@ from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import compact_masks, with_compact_masks
 from tickdsl.plurals import plural
 from tickdsl.pruning.amounts import round_half_up
-from tickdsl.pruning.criteria.protocol import ScoringContext, run_network
+from tickdsl.pruning.criteria.protocol import ScoringContext
 from tickdsl.pruning.selection import lowest_of_pools
+from tickdsl.training.named_tensors import run_network
 from tickdsl.training.tasks import joint_loss
 
 #: The images that the gradients of pruned weights are taken on.

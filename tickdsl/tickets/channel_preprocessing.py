@@ -8,6 +8,8 @@ import attrs
 import torch
 from torch import Tensor
 
+from tickdsl.training.catalogue.input_shapes import one_shape
+
 if TYPE_CHECKING:
     from typing import Self
 
@@ -27,7 +29,7 @@ class ChannelPreprocessing:
     @classmethod
     def of_dataset(cls, data: Dataset) -> Self:
         """What a network that is trained on the inputs of `data` needs."""
-        channels, height, width = data.shape
+        channels, height, width = one_shape(data.shape)
         return cls(channels, height, width, data.mean.tolist(), data.std.tolist())
 
     @property

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import torch
@@ -19,14 +19,15 @@ from tickdsl.pruning.ticket_header import is_ticket
 from tickdsl.tickets.float_preprocessing import FloatPreprocessing
 from tickdsl.tickets.generators import judged_alone, unscaled
 from tickdsl.tickets.judges import judge_for
+from tickdsl.tickets.named_preprocessing import NamedPreprocessing
 from tickdsl.tickets.outputs import leaves
 from tickdsl.tickets.preprocessing import InputPreprocessing, Preprocessing, preprocessing_from_json, preprocessing_of
 from tickdsl.tickets.ticket_file import open_ticket
-from tickdsl.training.catalogue.input_shapes import is_tokens, shape_in_words
+from tickdsl.training.catalogue.input_shapes import NamedShapes, is_tokens, shape_in_words
 from tickdsl.training.data.datasets import Dataset
-from tickdsl.training.data.preprocess import Preprocess
 from tickdsl.training.data.streaming.images import in_memory
 from tickdsl.training.evaluation import EvaluationResult, evaluate
+from tickdsl.training.named_tensors import NamedTensors, run_network
 from tickdsl.training.tasks import CLASSIFY, Generate, Outputs, find_task
 
 #: The 97.5% quantile of the normal distribution, for intervals of 95%.
@@ -146,12 +147,16 @@ class _Called(nn.Module):
         super().__init__()
         self._function = function
 
-    def forward(self, inputs: Tensor) -> Outputs:
-        return self._function(inputs)
+    def forward(self, *inputs: Tensor, **named: Tensor) -> Outputs:
+        several: Any = NamedTensors(named) if named else inputs[0]
+        return self._function(several)
 
 
 def _file_inputs(stored: Tensor, data: Dataset) -> Tensor:
     """Inputs as files take them: images as floats in [0, 1], numbers as they are, tokens as int64."""
+    if isinstance(data.shape, NamedShapes):
+        prepared: Any = preprocessing_of(data)
+        return prepared.file_input(stored)  # type: ignore[no-any-return]
     if is_tokens(data.shape):
         return stored.long()
     return stored.float() if data.has_floats else stored.float() / 255
@@ -171,17 +176,18 @@ def _for_task(path: Path, opened: _Runnable, data: Dataset, name: str) -> Datase
 def _evaluated(path: Path, opened: _Runnable, data: Dataset, name: str) -> EvaluationResult:
     """The figures of a file on the test set. Raises TicketError if it does not run on it, or its outputs do not fit."""
     module = opened.network or _Called(opened.run)
-    preprocess: Preprocess = lambda stored: _file_inputs(stored, data)  # noqa: E731
+    preprocess: Any = lambda stored: _file_inputs(stored, data)  # noqa: E731
     if opened.network is not None and opened.preprocessing is not None:
         preprocess = opened.preprocessing
     task = data.task
     try:
         with torch.no_grad():
-            first = module(preprocess(data.test_inputs[:2]))
+            first = run_network(module, preprocess(data.test_inputs[:2]))
     except Exception as error:  # the program of another author may raise anything
-        size = list(_file_inputs(data.test_inputs[:1], data).shape[1:])
+        known = preprocessing_of(data)
+        size = known.in_words if data.named else list(_file_inputs(data.test_inputs[:1], data).shape[1:])
         raise TicketError(
-            f"{path} does not take {preprocessing_of(data).input_name} {size}: {_first_line(error)}",
+            f"{path} does not take {known.input_name} {size}: {_first_line(error)}",
             "evaluate it on data with the inputs that it was made for: `size=` and `channels=` of --on for images",
         ) from error
     if task is CLASSIFY and not _is_logits(first, len(data.test_inputs[:2]), data.classes):
@@ -224,10 +230,16 @@ def _open(path: Path) -> _Runnable:
         {"metrics": ticket.metrics, "origin": attrs.asdict(ticket.origin)},
         ticket.classes,
         preprocessing,
-        lambda inputs: module(preprocessing.normalize(inputs)),
+        lambda inputs: run_network(module, preprocessing.normalize(cast(Any, inputs))),
         ticket.task,
         module,
     )
+
+
+def _called(network: Any, inputs: Any, noise: Sequence[Tensor]) -> Outputs:
+    """The outputs of a program for inputs, several of them by keyword, and for what it would draw."""
+    outputs: Outputs = network(**inputs) if isinstance(inputs, NamedTensors) else network(inputs, *noise)
+    return outputs
 
 
 def _existing(path: Path) -> Path:
@@ -246,7 +258,8 @@ def _open_pt2(path: Path) -> _Runnable:
             network = torch.export.load(path, extra_files=extra_files).module()
     except Exception as error:  # reading a damaged or foreign file raises anything
         raise _unreadable(path, "a program of torch.export", error) from error
-    return _portable("pt2", path, _parsed(extra_files[METADATA_FILE]), lambda *inputs: network(*inputs))
+    run = lambda inputs, *noise: _called(network, inputs, noise)  # noqa: E731
+    return _portable("pt2", path, _parsed(extra_files[METADATA_FILE]), run)
 
 
 def _open_onnx(path: Path) -> _Runnable:
@@ -265,8 +278,9 @@ def _open_onnx(path: Path) -> _Runnable:
     except Exception as error:  # reading a damaged or foreign file raises anything
         raise _unreadable(path, "an ONNX file", error) from error
 
-    def run(*inputs: Tensor) -> Outputs:
-        given = {name: tensor.numpy() for name, tensor in zip(names, inputs, strict=False)}
+    def run(inputs: Any, *noise: Tensor) -> Outputs:
+        tensors = [inputs[name] for name in names] if isinstance(inputs, NamedTensors) else [inputs, *noise]
+        given = {name: tensor.numpy() for name, tensor in zip(names, tensors, strict=False)}
         found = [torch.from_numpy(array) for array in session.run(None, given)]
         return found[0] if len(found) == 1 else tuple(found)
 
@@ -290,7 +304,8 @@ def _portable(form: str, path: Path, about: Mapping[str, Any], network: Callable
         noise = [torch.randn(len(inputs), *shape) for shape in shapes]
         if part:
             return unscaled(network(*noise), raw=not inside)
-        return network(inputs if inside else preprocessing.normalize(inputs), *noise)
+        given: Any = inputs
+        return network(given if inside else preprocessing.normalize(given), *noise)
 
     title, task = str(about.get("network", path.name)), str(about.get("task", CLASSIFY.name))
     return _Runnable(form, title, about, tuple(about.get("classes", ())) or None, preprocessing, run, task, part=part)
@@ -321,6 +336,8 @@ def _require_fit(path: Path, opened: _Runnable, data: Dataset, name: str) -> Non
         kinds = ("numbers", "images of 8 bits")
         theirs, ours = kinds if isinstance(known, FloatPreprocessing) else reversed(kinds)
         raise TicketError(f"{path} takes {theirs}, and {name} has {ours}", _other_data(name))
+    if isinstance(known, NamedPreprocessing) and known.takes(data.shape):
+        known = None
     if known is not None and known.shape != data.shape:
         hint = _other_data(name)
         if isinstance(known, Preprocessing) and not is_tokens(data.shape):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import attrs
 from torch import Tensor, nn
@@ -20,12 +21,14 @@ _NUM_RANDOM = 64
 class TestInputs:
     """Inputs [N, …] as a data set stores them, such as images uint8 [N, C, H, W], and their targets [N, …].
 
+    inputs: a tensor, or `NamedTensors`.
+
     targets: None for inputs whose outputs are compared, but not judged. why_random: why the test set is not at hand,
     as a clause. part_of: the size of the test set, if these are only the first ones of it.
     """
 
     __test__ = False
-    inputs: Tensor
+    inputs: Any
     targets: Tensor | None = None
     why_random: str = ""
     part_of: int | None = None

@@ -38,7 +38,7 @@ from tickdsl.tickets.preprocessing import InputPreprocessing, preprocessing_for,
 from tickdsl.tickets.rebuilding import dense_network_of, probe_outputs, run_probe
 from tickdsl.tickets.ticket import Origin, Ticket
 from tickdsl.training.catalogue import architecture_options
-from tickdsl.training.catalogue.input_shapes import InputShape
+from tickdsl.training.catalogue.input_shapes import InputShape, shape_from_json
 from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.data.streaming.images import in_memory
 from tickdsl.training.tasks import Generate, Task, find_task
@@ -190,7 +190,7 @@ def _data_description(result: Result, found: FoundData, name: str) -> tuple[Inpu
     description = load_data_description(result.folder)
     if description is not None:
         floats = description.get("inputs", "uint8") != "uint8"
-        shape = tuple(description["shape"])
+        shape = shape_from_json(description["shape"])
         preprocessing = preprocessing_for(shape, description["mean"], description["std"], floats=floats)
         return preprocessing, tuple(description["classes"])
     if found.dataset is None:

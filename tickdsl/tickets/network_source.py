@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
 
-from tickdsl.training.catalogue.input_shapes import InputShape
+from tickdsl.training.catalogue.input_shapes import InputShape, NamedShapes, shape_from_json
 
 
-def _shape(sizes: Iterable[int]) -> InputShape:
-    shape = tuple(sizes)
-    if len(shape) not in (2, 3):
+def _shape(found: Any) -> InputShape:
+    shape = shape_from_json(found)
+    if not isinstance(shape, NamedShapes) and len(shape) not in (2, 3):
         raise ValueError(f"{shape} is not the shape of an input")
     return shape
 
@@ -21,7 +21,7 @@ def _shape(sizes: Iterable[int]) -> InputShape:
 class NetworkSource:
     """A network by its name in plans, with its options, built for `classes` outputs and inputs of `shape`.
 
-    shape: (C, H, W) for images, (T, V) for T tokens of V.
+    shape: (C, H, W) for images, (T, V) for T tokens of V, or those of several inputs by name.
 
     name: a name of the catalogue, that of an installed plug-in, or `package.module:factory`. code: what identifies the
     code of a plug-in or a factory when the ticket was written; empty for networks of the catalogue.

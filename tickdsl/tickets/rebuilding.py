@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,8 @@ from tickdsl.tickets.errors import TicketError
 from tickdsl.tickets.network_source import NetworkSource
 from tickdsl.tickets.outputs import probe_of
 from tickdsl.tickets.preprocessing import InputPreprocessing
-from tickdsl.training.example_inputs import example_inputs
+from tickdsl.training.example_inputs import example_inputs, trace_arguments
+from tickdsl.training.named_tensors import NamedTensors, run_network
 from tickdsl.training.tasks import Outputs
 
 NetworkOrFactory = nn.Module | Callable[..., nn.Module]
@@ -88,7 +89,7 @@ def _own_network(source: NetworkSource, network: NetworkOrFactory) -> DenseNetwo
         raise TicketError(
             f"`network` returns {type(module).__name__}, not a network", "pass a torch.nn.Module or its factory"
         )
-    graph = trace(module.cpu(), (example_inputs(2, source.shape, "meta"),))
+    graph = trace(module.cpu(), trace_arguments(example_inputs(2, source.shape, "meta")))
     return DenseNetwork(module, graph, source.shape, source.classes)
 
 
@@ -112,9 +113,10 @@ def _call(source: NetworkSource, factory: Callable[..., nn.Module]) -> object:
             ) from error
 
 
-def probe_inputs(preprocessing: InputPreprocessing) -> Tensor:
+def probe_inputs(preprocessing: InputPreprocessing) -> Tensor | NamedTensors:
     """Two inputs that are the same everywhere, as the network takes them: float32 [2, C, H, W] or int64 [2, T]."""
-    return preprocessing(preprocessing.fixed(2))
+    fixed: Any = preprocessing.fixed(2)
+    return preprocessing(fixed)
 
 
 def run_probe(module: nn.Module, preprocessing: InputPreprocessing) -> Outputs:
@@ -124,7 +126,8 @@ def run_probe(module: nn.Module, preprocessing: InputPreprocessing) -> Outputs:
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            return module(probe_inputs(preprocessing))
+            outputs: Outputs = run_network(module, probe_inputs(preprocessing))
+            return outputs
     finally:
         module.train(was_training)
 

@@ -88,8 +88,11 @@ class Ticket:
         value = self.metrics.get("score", self.metrics.get("accuracy"))
         return None if value is None else float(value)
 
-    def preprocess(self, inputs: Any) -> Tensor:
-        """Prepare images or tokens for the network; see `Preprocessing` and `TokenPreprocessing`."""
+    def preprocess(self, inputs: Any) -> Any:
+        """Prepare images or tokens for the network; see `Preprocessing` and `TokenPreprocessing`.
+
+        Several inputs, a dictionary, are prepared for `network(**prepared)`.
+        """
         return self.preprocessing(inputs)
 
     def __repr__(self) -> str:

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import attrs
 import torch
@@ -26,9 +27,11 @@ from tickdsl.tickets.export_format import ExportOptions, Subject, TestConditions
 from tickdsl.tickets.outputs import joined, leaves, like, test_figures
 from tickdsl.tickets.preprocessing import InputPreprocessing
 from tickdsl.tickets.ticket_file import open_ticket
+from tickdsl.training.data.streaming.images import batches
 from tickdsl.training.devices import autocast_type, float32_format, resolve_device
 from tickdsl.training.evaluation import same_noise
 from tickdsl.training.memory_layouts import LAYOUTS, set_memory_format
+from tickdsl.training.named_tensors import NamedTensors, run_network
 from tickdsl.training.tasks import CLASSIFY, Outputs, Task, TaskMetric
 
 _SCRIPT = Path(__file__).parent / "formats" / "run_ticket.py"
@@ -67,14 +70,15 @@ def verify_ticket(path: Path, subject: Subject, options: ExportOptions) -> Verif
 def network_outputs(
     network: nn.Module,
     preprocessing: InputPreprocessing,
-    inputs: Tensor,
+    inputs: Any,
     conditions: TestConditions,
     task: Task = CLASSIFY,
 ) -> Outputs:
     """The outputs of a network in eval mode, as `evaluate` computes them under these conditions: float32 [N, …].
 
-    inputs: [N, …] as a data set stores them, such as uint8 [N, C, H, W].
+    inputs: [N, …] as a data set stores them, such as uint8 [N, C, H, W], or several by name.
     """
+    prepare: Any = preprocessing
     device = resolve_device(conditions.device)
     module = copy.deepcopy(network).to(device).eval()
     set_memory_format(module, LAYOUTS[conditions.layout])
@@ -88,7 +92,7 @@ def network_outputs(
             float32_format(conditions.precision, device),
             torch.autocast(device.type, dtype=autocast, enabled=autocast is not None),
         ):
-            parts = [joined([module(preprocessing(part.to(device)))]) for part in torch.split(inputs, _BATCH)]
+            parts = [joined([run_network(module, prepare(part.to(device)))]) for part in batches(inputs, _BATCH)]
     finally:
         torch.set_num_threads(threads)
     return joined(parts)
@@ -146,7 +150,7 @@ def _outputs_in_fresh_process(path: Path, subject: Subject) -> list[Tensor]:
     settings = json.dumps({**conditions, "allow_code": subject.allow_code})
     with tempfile.TemporaryDirectory(prefix="tickdsl-") as name:
         folder = Path(name)
-        torch.save(subject.test.inputs.contiguous(), folder / "inputs.pt")
+        torch.save(saved_inputs(subject.test.inputs), folder / "inputs.pt")
         command = [sys.executable, "-P", str(_SCRIPT), str(path.resolve()), name, settings]
         result = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
         if result.returncode:
@@ -157,10 +161,18 @@ def _outputs_in_fresh_process(path: Path, subject: Subject) -> list[Tensor]:
     return outputs
 
 
+def saved_inputs(inputs: Tensor | NamedTensors) -> Any:
+    """Inputs as `torch.save` writes them for a script: a tensor, or tensors by name."""
+    return inputs.contiguous().tensors if isinstance(inputs, NamedTensors) else inputs.contiguous()
+
+
 def not_judged(test: TestInputs) -> str:
     """A clause that says which inputs stand in for the test set."""
-    count, kind = len(test.inputs), "image" if test.inputs.dim() == 4 else "sequence"
-    kind = "input" if test.inputs.is_floating_point() else kind
+    count, inputs = len(test.inputs), test.inputs
+    if isinstance(inputs, NamedTensors):
+        kind = "sample"
+    else:
+        kind = "input" if inputs.is_floating_point() else "image" if inputs.dim() == 4 else "sequence"
     if test.part_of is not None:
         return f"verified in a fresh process on {plural(count, kind)}, the first of {test.part_of:,} of the test set"
     why = f" ({test.why_random})" if test.why_random else ""

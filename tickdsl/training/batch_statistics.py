@@ -7,6 +7,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from tickdsl.training.named_tensors import run_network
+
 #: The training images that statistics are computed on (fewer if there are fewer), and how many of them make a batch.
 STATISTICS_IMAGES, STATISTICS_BATCH = 2000, 250
 
@@ -39,7 +41,7 @@ def recompute_statistics(module: nn.Module, batches: Iterable[Tensor], autocast:
         with torch.no_grad():
             for images in batches:
                 with torch.autocast(images.device.type, dtype=autocast, enabled=autocast is not None):
-                    module(images)
+                    run_network(module, images)
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum

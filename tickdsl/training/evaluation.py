@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from tickdsl.errors import TickdslError
 from tickdsl.training.data.preprocess import Preprocess
 from tickdsl.training.data.streaming.images import batches
+from tickdsl.training.named_tensors import run_network
 from tickdsl.training.tasks import CLASSIFY, Outputs, Task, as_float32
 
 #: The seed of the numbers that networks draw in a test.
@@ -108,7 +109,7 @@ def evaluation_sums(
             torch.autocast(inputs.device.type, dtype=autocast, enabled=autocast is not None),
         ):
             for first, part in zip(range(0, len(inputs), batch), batches(inputs, batch), strict=True):
-                outputs = as_float32(model(preprocess(part)))
+                outputs = as_float32(run_network(model, preprocess(part)))
                 batch_targets = targets[first : first + batch]
                 if task.keeps_outputs:
                     _require_memory(task, outputs, len(batch_targets), len(inputs))

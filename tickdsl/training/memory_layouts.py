@@ -7,6 +7,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from tickdsl.training.named_tensors import run_network
+
 #: Memory formats by the names that checkpoints and results use.
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 #: Images of the forward pass that shows whether a network runs in channels_last; batch norms need two.
@@ -36,7 +38,7 @@ def _runs_in_channels_last(model: nn.Module, images: Tensor) -> bool:
     device = next((parameter.device for parameter in probe.parameters()), images.device)
     with torch.no_grad(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         try:
-            probe(images.to(device))
+            run_network(probe, images.to(device))
         except RuntimeError as error:
             return "view size is not compatible" not in str(error)
     return True

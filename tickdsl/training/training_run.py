@@ -126,6 +126,12 @@ class TrainingRun:
                 f"{option}=: the loss of the task `{self.task.name}` takes no mixed targets",
                 "leave out `mixup=` and `cutmix=`, which are for classifiers",
             )
+        if recipe.mixes and dataset.has_several_inputs:
+            option = "mixup" if recipe.mixup else "cutmix"
+            raise TickdslError(
+                f"{option}=: {dataset.name} has several inputs, which are not mixed",
+                "leave out `mixup=` and `cutmix=`, which are for images",
+            )
         self.steps_per_epoch = dataset.steps_per_epoch
         total = recipe.steps(self.steps_per_epoch)
         self.start, self.stop = job.start, total if job.stop is None else job.stop

@@ -126,7 +126,7 @@ def test_files_that_are_mapped_are_not_copied(tmp_path: Path) -> None:
     y = np.arange(50) % 2
     path = write(tmp_path, {"x_train": x, "y_train": y, "x_test": x[:4], "y_test": y[:4]}, "npy")
     raw = datasets.find_source(
-        "arrays", tmp_path, {"path": str(path), "test": 0.0, "vocabulary": 0, "load": "auto"}
+        "arrays", tmp_path, {"path": str(path), "test": 0.0, "vocabulary": 0, "load": "auto", "inputs": []}
     ).read()
     assert isinstance(raw.train_inputs.base, np.memmap) or isinstance(raw.train_inputs, np.memmap)
 

@@ -14,6 +14,7 @@ from tickdsl.graph.model import ModelGraph, Shape
 from tickdsl.metrics.latency import time_call
 from tickdsl.pruning.latency_model import LatencyModel, LayerCurve, MeasuredLayer, ladder
 from tickdsl.training.measured_choices import MeasuredChoices
+from tickdsl.training.named_tensors import run_network
 
 #: Measures the seconds of a call of a module on an input.
 Timer = Callable[[nn.Module, Tensor], float]
@@ -92,7 +93,7 @@ def time_on(device: torch.device, between: Callable[[], None] = lambda: None) ->
     """Measures seconds per call on a device as `report latency` does: on a CPU, those of one thread."""
 
     def seconds(module: nn.Module, inputs: Tensor) -> float:
-        return time_call(lambda: module(inputs), device, between)
+        return time_call(lambda: run_network(module, inputs), device, between)
 
     return seconds
 
@@ -133,7 +134,7 @@ def _input_shape(graph: ModelGraph, node: str, dims: int) -> Shape | None:
         data = graph.graph.nodes[source]
         shapes: Sequence[Shape] = data["shapes"] if data["kind"] == "operator" else ()
         if data["kind"] == "input":
-            shapes = graph.input_shapes
+            shapes = [graph.shape_of_input(source)]
         for shape in shapes:
             if len(shape) == dims:
                 return tuple(shape)

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from tickdsl.engine.dense_networks import DenseNetwork
 from tickdsl.plan.steps import Step
 from tickdsl.records.canonical import canonical_json
+from tickdsl.training.catalogue.input_shapes import NamedShapes, shape_in_words
 from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.memory_layouts import LAYOUTS, set_memory_format
+from tickdsl.training.named_tensors import run_network
 from tickdsl.training.recipes.recipe import Recipe
 
 
@@ -29,7 +31,8 @@ class SpeedTrial:
     @property
     def label(self) -> str:
         """Everything that a measured time depends on except the machine; part of the keys of stored choices."""
-        model, shape = self.step.args["model"], "x".join(map(str, self.network.shape))
+        model, size = self.step.args["model"], self.network.shape
+        shape = shape_in_words(size) if isinstance(size, NamedShapes) else "x".join(map(str, size))
         options = f" {canonical_json(model['options']).decode()}" if model["options"] else ""
         return (
             f"{model['name']}{options} on {shape}, "
@@ -41,7 +44,7 @@ class SpeedTrial:
         return self.data.preprocess()(self.data.train_inputs[:count])
 
     def training_pass(
-        self, layout: str, wrap: Callable[[nn.Module], Callable[[Tensor], Tensor]] = lambda module: module
+        self, layout: str, wrap: Callable[[nn.Module], Callable[..., Tensor]] = lambda module: module
     ) -> Callable[[], object]:
         """A function that runs a forward and backward pass of a copy of the network in a memory layout.
 
@@ -53,4 +56,4 @@ class SpeedTrial:
         images = self.images(self.recipe.batch)
         loss, targets = self.data.task.loss, self.data.train_targets[: self.recipe.batch]
         trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        return lambda: torch.autograd.grad(loss(forward(images), targets), trainable)
+        return lambda: torch.autograd.grad(loss(run_network(forward, images), targets), trainable)

@@ -18,6 +18,7 @@ from tickdsl.graph.structure import Structure
 from tickdsl.plan.steps import Step
 from tickdsl.pruning.alignment import Permutations, exchangeable_groups, match_units, permuted_masks, permuted_state
 from tickdsl.training.example_inputs import random_inputs
+from tickdsl.training.named_tensors import NamedTensors, run_network
 from tickdsl.training.rng import generator
 
 #: Inputs that show whether the order of units matters.
@@ -47,11 +48,11 @@ def _exchangeable(network: DenseNetwork, own: Mapping[str, Tensor]) -> tuple[str
     module = copy.deepcopy(network.module).double().eval()
     module.load_state_dict(dict(own))
     inputs = random_inputs(_TRIED_INPUTS, network.shape, generator(0, "align"))
-    inputs = inputs.double() if inputs.is_floating_point() else inputs
+    inputs = inputs.double() if isinstance(inputs, NamedTensors) or inputs.is_floating_point() else inputs
 
     def run(network: nn.Module) -> Tensor:
         with torch.no_grad():
-            return _flat(network(inputs))
+            return _flat(run_network(network, inputs))
 
     return exchangeable_groups(network.graph, module, run, generator(0, "align", "order"))
 

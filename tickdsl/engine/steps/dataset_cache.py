@@ -11,6 +11,7 @@ from tickdsl.errors import TickdslError
 from tickdsl.plugins import PluginError
 from tickdsl.records.canonical import canonical_json
 from tickdsl.training.catalogue import DATASETS
+from tickdsl.training.catalogue.datasets import PLACE_OPTIONS
 from tickdsl.training.data import datasets
 from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.tasks import find_task
@@ -32,14 +33,24 @@ class DatasetCache:
         self._download = download
         self._whole: OrderedDict[bytes, Dataset] = OrderedDict()
         self._parts: OrderedDict[bytes, Dataset] = OrderedDict()
+        self._places: dict[str, dict[str, Any]] = {}  # by fingerprint: where data are, which stored steps do not say
 
     def get(self, spec: Mapping[str, Any], seed: int | None) -> Dataset:
         """The data set of a step, or the part of it that the step names; `seed` draws a part of the samples.
 
         Raises TickdslError if the data are others than when the plan was read.
         """
+        spec = self._with_places(spec)
         data = self._get_part(spec, seed)
         return data.for_task(find_task(spec["task"])) if "task" in spec else data
+
+    def _with_places(self, spec: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The specification with where its data are, if it is that of a stored step and another one has said so."""
+        places = {name: value for name, value in spec["options"].items() if name in PLACE_OPTIONS}
+        if places:
+            self._places[spec["fingerprint"]] = places
+        known = self._places.get(spec["fingerprint"], {})
+        return {**spec, "options": {**known, **spec["options"]}}
 
     def _get_part(self, spec: Mapping[str, Any], seed: int | None) -> Dataset:
         part = spec.get("part")

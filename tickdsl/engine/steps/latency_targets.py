@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
-import torch
-from torch import Tensor
 
 from tickdsl.engine.dense_networks import DenseNetwork
 from tickdsl.engine.machine.layer_latencies import latency_model, time_on
@@ -17,7 +15,7 @@ from tickdsl.plan.steps import Step
 from tickdsl.pruning.criteria import ScoringContext
 from tickdsl.pruning.latency_model import LatencyModel
 from tickdsl.records.process import host_name
-from tickdsl.training.catalogue.input_shapes import is_tokens
+from tickdsl.training.example_inputs import example_inputs
 
 
 def latency_of_target(step: Step, context: Context, network: DenseNetwork) -> LatencyModel | None:
@@ -29,7 +27,9 @@ def latency_of_target(step: Step, context: Context, network: DenseNetwork) -> La
         return None
     module = compact(network.module, network.graph, Structure.dense(network.graph))  # a copy
     timer = time_on(context.device, lambda: context.hooks.between_steps(lambda: None))
-    return latency_model(module, network.graph, _example(network), context.choices, context.device, timer)
+    return latency_model(
+        module, network.graph, example_inputs(1, network.shape), context.choices, context.device, timer
+    )
 
 
 def with_latency(scoring: ScoringContext, model: LatencyModel) -> ScoringContext:
@@ -44,7 +44,7 @@ def latency_metrics(
     graph = network.graph
     module = compact(network.module, graph, structure).to(context.device).eval()
     measured = time_on(context.device, lambda: context.hooks.between_steps(lambda: None))(
-        module, _example(network).to(context.device)
+        module, example_inputs(1, network.shape, context.device)
     )
     return {
         "latency_predicted": model.seconds(graph, structure),
@@ -52,10 +52,3 @@ def latency_metrics(
         "latency_dense": model.seconds(graph, Structure.dense(graph)),
         "latency_host": host_name(),
     }
-
-
-def _example(network: DenseNetwork) -> Tensor:
-    """One input of the network."""
-    if is_tokens(network.shape):
-        return torch.zeros(1, network.shape[0], dtype=torch.long)
-    return torch.zeros(1, *network.shape)

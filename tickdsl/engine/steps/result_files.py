@@ -21,6 +21,7 @@ from tickdsl.engine.steps.settings import Settings
 from tickdsl.graph.structure import STRUCTURE_FILE
 from tickdsl.plan.steps import Step
 from tickdsl.records.process import host_name
+from tickdsl.training.catalogue.input_shapes import shape_as_json
 from tickdsl.training.data.datasets import Dataset
 
 WEIGHTS, STRUCTURE = "weights.safetensors", STRUCTURE_FILE
@@ -49,7 +50,7 @@ def load_weights(folder: Path) -> dict[str, Tensor]:
 def save_data_description(folder: Path, data: Dataset) -> None:
     """Save how the images of a data set are normalised, and its classes: a network cannot be used without them."""
     description = {
-        "shape": list(data.shape),
+        "shape": shape_as_json(data.shape),
         "mean": data.mean.tolist(),
         "std": data.std.tolist(),
         "classes": list(data.class_names),

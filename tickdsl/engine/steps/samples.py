@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from tickdsl.records.samples import SAMPLES
 from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.loop import isolated_rng
+from tickdsl.training.named_tensors import run_network
 from tickdsl.training.tasks import as_float32
 from tickdsl.training.tasks.pixels import COLUMNS
 
@@ -31,7 +32,7 @@ def save_samples(folder: Path, model: nn.Module, data: Dataset, device: torch.de
     model.eval()
     with torch.no_grad(), isolated_rng(device):
         torch.manual_seed(_NOISE_SEED)
-        pictures = data.task.pictures(as_float32(model(data.preprocess(device)(inputs))), targets)
+        pictures = data.task.pictures(as_float32(run_network(model, data.preprocess(device)(inputs))), targets)
     model.train(was_training)
     if pictures is not None:
         save_grid(folder / SAMPLES, pictures.cpu())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import keyword
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from fractions import Fraction
@@ -335,6 +336,8 @@ class ValueReader:
                 return self._weights(value, kind, option)
             case "words":
                 return self._words(value, lambda item: self.word(item, kind.words, words_kind, "TD105"), option)
+            case "names":
+                return self._names(value, option)
             case "augmentations":
                 return self._words(value, lambda item: self._augmentation(item, option), option)
             case "blocks":
@@ -355,6 +358,22 @@ class ValueReader:
             reason, help = UNFIT_TRANSFORMS[call_name(text)]
             raise self.report_error("TD469", f"{option.strip('`')}{call_name(text)}: it {reason}", item, help=help)
         return self.call(item, AUGMENTATIONS, option)
+
+    def _names(self, value: syntax.Value, option: str) -> list[str]:
+        """Read a list of names, each at most once, of which each can be the keyword of a call in Python."""
+        names: list[str] = []
+        for item in self.items(value):
+            resolved = self.dereference(item)
+            name = resolved.text if isinstance(resolved, syntax.Word | syntax.String) else format_value(resolved)
+            if not name.isidentifier() or keyword.iskeyword(name):
+                message = f"{option} lists `{name}`, which is no name of a parameter in Python"
+                raise self.report_error("TD444", message, item, help="use letters, digits and `_`, such as `input_ids`")
+            if name in names:
+                raise self.report_error(
+                    "TD444", f"{option} lists `{name}` twice", item, help="remove one of them; each input has its name"
+                )
+            names.append(name)
+        return names
 
     def _words(self, value: syntax.Value, read: Callable[[syntax.Value], str], option: str) -> list[str]:
         """Read a list of words, each at most once, and `none` only alone."""

@@ -33,6 +33,8 @@ def _format_value(value: Any, kind: OptionType) -> str:
             return value if isinstance(value, str) else f"[{', '.join(map(format_number, value))}]"
         case "words" | "augmentations":
             return format_name(str(value[0])) if len(value) == 1 else f"[{', '.join(map(format_name, value))}]"
+        case "names":
+            return f"[{', '.join(map(format_name, value))}]"
         case "flag":
             return "on" if value else "off"
         case _:

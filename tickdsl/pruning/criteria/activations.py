@@ -12,8 +12,9 @@ from torch.nn import functional as F
 
 from tickdsl.errors import TickdslError
 from tickdsl.graph.model import Block, ChannelGroup, Slice
-from tickdsl.pruning.criteria.protocol import Criterion, Sample, ScoringContext, run_network
+from tickdsl.pruning.criteria.protocol import Criterion, Sample, ScoringContext
 from tickdsl.pruning.criteria.score_aggregation import average_scores, producer_slices
+from tickdsl.training.named_tensors import run_network
 
 _CHANNELS_LAST = (nn.Linear, nn.LayerNorm, nn.Embedding)
 

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from tickdsl.errors import TickdslError
 from tickdsl.graph.indexing import removed_parameters
-from tickdsl.pruning.criteria.protocol import Batch, ScoringContext, run_network
+from tickdsl.pruning.criteria.protocol import Batch, ScoringContext
+from tickdsl.training.named_tensors import run_network
 from tickdsl.training.tasks import joint_loss
 
 #: Tensors by the name of a weight.

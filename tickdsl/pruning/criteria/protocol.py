@@ -14,6 +14,7 @@ from tickdsl.errors import TickdslError
 from tickdsl.graph.model import Block, ChannelGroup, ModelGraph
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import compact_masks
+from tickdsl.training.catalogue.input_shapes import InputShape
 from tickdsl.training.tasks import Phase
 
 #: Normalised images [N, C, H, W] and their targets: labels [N], or what else the task takes.
@@ -27,13 +28,6 @@ class Sample:
     per_class: int | None = None
     total: int | None = None
     batch: int = 256
-
-
-def run_network(module: nn.Module, inputs: Any) -> Any:
-    """Run a network on a batch's inputs: a tensor, a tuple of positional arguments, or a dictionary of keywords."""
-    if isinstance(inputs, tuple):
-        return module(*inputs)
-    return module(**inputs) if isinstance(inputs, Mapping) else module(inputs)
 
 
 def _no_network(structure: Structure) -> nn.Module:
@@ -63,7 +57,7 @@ class ScoringContext:
     structure: Structure
     state: Mapping[str, Tensor]
     generator: torch.Generator | None = None
-    shape: tuple[int, ...] = (1, 1, 1)
+    shape: InputShape = (1, 1, 1)
     network: Callable[[Structure], nn.Module] = _no_network
     batches: Callable[[Sample], Sequence[Batch]] = _no_batches
     loss: Callable[[Any, Any], Tensor] = F.cross_entropy

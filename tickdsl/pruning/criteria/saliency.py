@@ -32,7 +32,8 @@ from tickdsl.pruning.criteria.score_aggregation import (
     flatten_rows,
     producer_slices,
 )
-from tickdsl.training.catalogue.input_shapes import InputShape, is_tokens
+from tickdsl.training.catalogue.input_shapes import FLAGS, INTEGERS, InputShape, NamedShapes, is_tokens
+from tickdsl.training.named_tensors import NamedTensors, joined_inputs, run_network, tensors_of
 
 #: The sample of SNIP and GraSP: 10 images per class, as in the configurations of GraSP's authors and in Tanaka et al.
 #: (2020). SNIP's own code uses 100 images of CIFAR-10.
@@ -154,7 +155,7 @@ class GraspHalves(Grasp):
         drawn = super().batches(context)
         if not context.logits or any(labels.dim() != 1 for _, labels in drawn):
             raise TickdslError("`by grasp-halves` halves the classes, but the data have none", "use `by grasp`")
-        images, labels = (torch.cat(parts) for parts in zip(*drawn, strict=True))
+        images, labels = joined_inputs([images for images, _ in drawn]), torch.cat([labels for _, labels in drawn])
         order = labels.argsort(stable=True)
         half = len(order) // 2
         return [(images[part], labels[part]) for part in (order[:half], order[half:]) if len(part)]
@@ -217,13 +218,14 @@ class SynFlow(Saliency):
 
 def _flow(module: nn.Module, shape: InputShape, device: torch.device) -> Tensor:
     """The sum of a network's outputs for an input of ones; for tokens, with the sum of all rows of their embeddings."""
-    if not is_tokens(shape):
-        return _sum_of_outputs(module(torch.ones(1, *shape, dtype=torch.float64, device=device)))
-    tokens = torch.ones(1, shape[0], dtype=torch.long, device=device).clamp_max(shape[1] - 1)
+    inputs = _ones(shape, device)
+    tokens = [tensor for tensor in tensors_of(inputs) if tensor.dtype == torch.long]
+    if not tokens:
+        return _sum_of_outputs(run_network(module, inputs))
     found: list[str] = []
 
     def sum_of_rows(layer: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
-        if not args or args[0] is not tokens:
+        if not args or all(args[0] is not each for each in tokens):
             return None  # an embedding of something else, such as of positions
         found.append("tokens")
         assert isinstance(layer, nn.Embedding)
@@ -233,13 +235,33 @@ def _flow(module: nn.Module, shape: InputShape, device: torch.device) -> Tensor:
         for layer in module.modules():
             if isinstance(layer, nn.Embedding):
                 stack.callback(layer.register_forward_hook(sum_of_rows).remove)
-        total = _sum_of_outputs(module(tokens))
-    if not found:
+        total = _sum_of_outputs(run_network(module, inputs))
+    if not found and not isinstance(shape, NamedShapes):
         raise TickdslError(
             "`by synflow` replaces the embedding of the tokens, but no `nn.Embedding` of the network reads them",
             "embed the network's inputs by `nn.Embedding`, or use another criterion",
         )
     return total
+
+
+def _ones(shape: InputShape, device: torch.device) -> Any:
+    """An input of ones, float64; tokens are 1 too, and flags are set."""
+    if isinstance(shape, NamedShapes):
+        return NamedTensors(
+            {
+                known.name: torch.ones(1, *known.sizes, dtype=torch.bool, device=device)
+                if known.kind == FLAGS
+                else _ones(known.shape, device)
+                if known.kind == INTEGERS and len(known.sizes) == 1
+                else torch.ones(
+                    1, *known.sizes, dtype=torch.long if known.kind == INTEGERS else torch.float64, device=device
+                )
+                for known in shape.inputs
+            }
+        )
+    if is_tokens(shape):
+        return torch.ones(1, shape[0], dtype=torch.long, device=device).clamp_max(shape[1] - 1)
+    return torch.ones(1, *shape, dtype=torch.float64, device=device)
 
 
 def _sum_of_outputs(outputs: Any) -> Tensor:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from tickdsl.errors import TickdslError
 from tickdsl.graph.model import Block
-from tickdsl.pruning.criteria.protocol import Criterion, Sample, ScoringContext, run_network
+from tickdsl.pruning.criteria.protocol import Criterion, Sample, ScoringContext
+from tickdsl.training.named_tensors import run_network
 
 #: Probabilities of this many images or tokens are compared at once.
 _ROWS = 1 << 16

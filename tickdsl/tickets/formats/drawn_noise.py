@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from tickdsl.errors import TickdslError
 from tickdsl.tickets.preprocessing import InputPreprocessing
+from tickdsl.training.named_tensors import run_network
 
 #: Functions that draw from the standard normal distribution.
 _STANDARD_NORMAL = (torch.randn, torch.randn_like)
@@ -125,7 +126,8 @@ def drawn_shapes(network: nn.Module, preprocessing: InputPreprocessing) -> tuple
 def _shapes_drawn(network: nn.Module, preprocessing: InputPreprocessing, count: int) -> list[tuple[int, ...]]:
     """The shapes of what a network draws for `count` inputs."""
     with torch.no_grad(), torch.random.fork_rng(devices=[]), RecordedDraws() as recorded:
-        network(preprocessing(preprocessing.fixed(count)))
+        fixed: Any = preprocessing.fixed(count)
+        run_network(network, preprocessing(fixed))
     return [tuple(tensor.shape) for tensor in recorded.drawn]
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any
 
@@ -20,11 +21,17 @@ from tickdsl.tickets import generators
 from tickdsl.tickets.float_preprocessing import FloatPreprocessing
 from tickdsl.tickets.formats.drawn_noise import GivenDraws
 from tickdsl.tickets.formats.file_interface import FileInterface
+from tickdsl.tickets.named_preprocessing import NamedPreprocessing
 from tickdsl.tickets.outputs import leaves
 from tickdsl.tickets.preprocessing import InputPreprocessing, Preprocessing
+from tickdsl.training.catalogue.input_shapes import NUMBERS
+from tickdsl.training.data.preprocess import statistics_shape
 from tickdsl.training.example_inputs import example_inputs
+from tickdsl.training.named_tensors import NamedTensors
 from tickdsl.training.tasks import CLASSIFY, Outputs
 
+#: What the names of inputs are prefixed by as names of modules, of which some are reserved.
+_PART = "of_"
 _HINT = "change the network's `forward`, or export it with `--format ticket`, which takes every network"
 
 
@@ -64,14 +71,22 @@ class RawNetwork(nn.Module):
 class StandardisedNetwork(nn.Module):
     """A network that takes numbers [N, C, H, W] as they are in the data, and standardises them as its training did.
 
-    raw: leave that to the user of the file.
+    mean, std: by channel, applied in `shape`. raw: leave that to the user of the file.
     """
 
-    def __init__(self, network: nn.Module, preprocessing: FloatPreprocessing, *, raw: bool) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        mean: Sequence[float],
+        std: Sequence[float],
+        shape: tuple[int, ...] = (1, -1, 1, 1),
+        *,
+        raw: bool,
+    ) -> None:
         super().__init__()
         self.network, self.raw = network, raw
-        self.register_buffer("mean", torch.tensor(preprocessing.mean).view(1, -1, 1, 1), persistent=False)
-        self.register_buffer("scale", 1 / torch.tensor(preprocessing.std).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(mean).view(shape), persistent=False)
+        self.register_buffer("scale", 1 / torch.tensor(std).view(shape), persistent=False)
         self.mean: Tensor
         self.scale: Tensor
 
@@ -90,6 +105,33 @@ class TokenNetwork(nn.Module):
     def forward(self, tokens: Tensor) -> Outputs:
         """Return the network's outputs."""
         return _plain(self.network(tokens))
+
+
+class NamedNetwork(nn.Module):
+    """A network that takes several inputs by keyword, as files take them, and normalises them as its training did.
+
+    raw: leave that to the user of the file.
+    """
+
+    def __init__(self, network: nn.Module, preprocessing: NamedPreprocessing, *, raw: bool) -> None:
+        super().__init__()
+        self.network = network
+        self.parts = nn.ModuleDict()
+        for name, part in preprocessing.parts.items() if not raw else ():
+            if isinstance(part, Preprocessing):
+                self.parts[_PART + name] = NormalisedNetwork(nn.Identity(), part)
+            elif part.known.kind == NUMBERS:
+                self.parts[_PART + name] = StandardisedNetwork(
+                    nn.Identity(), part.mean, part.std, statistics_shape(part.known), raw=False
+                )
+
+    def forward(self, **inputs: Tensor) -> Outputs:
+        """Return the network's outputs."""
+        prepared = {
+            name: self.parts[_PART + name](tensor) if _PART + name in self.parts else tensor
+            for name, tensor in inputs.items()
+        }
+        return _plain(self.network(**prepared))
 
 
 class NoiseNetwork(nn.Module):
@@ -112,7 +154,7 @@ def dynamic_shapes(interface: FileInterface) -> dict[str, Any]:
         return {generators.NOISE: batch}
     if interface.noise:
         return {"inputs": batch, "z": tuple(batch for _ in interface.noise)}
-    return {interface.inputs[0].name: batch}
+    return {known.name: batch for known in interface.inputs}
 
 
 def export_program(
@@ -128,17 +170,23 @@ def export_program(
     raw: leave the normalisation of images or numbers out. Raises TickdslError if torch.export cannot take the network,
     or if it returns something other than tensors, or as a classifier something other than one tensor of logits.
     """
-    examples = [torch.zeros(2, *known.shape) for known in interface.noise]
+    examples, keywords = [torch.zeros(2, *known.shape) for known in interface.noise], {}
     if interface.part:
         wrapped: nn.Module = generators.ImageGenerator(network, raw=raw)
     else:
         wrapped = _wrapped(network, preprocessing, raw=raw)
         wrapped = NoiseNetwork(wrapped) if interface.noise else wrapped
-        examples = [example_inputs(2, preprocessing.shape), *examples]
+        inputs: Any = example_inputs(2, preprocessing.shape)
+        if isinstance(inputs, NamedTensors):
+            keywords = inputs.tensors
+        else:
+            examples = [inputs, *examples]
     was_training = network.training
     try:
         with quiet_torch(), torch.no_grad():
-            program = torch.export.export(wrapped.eval(), tuple(examples), dynamic_shapes=dynamic_shapes(interface))
+            program = torch.export.export(
+                wrapped.eval(), tuple(examples), keywords, dynamic_shapes=dynamic_shapes(interface)
+            )
     except Exception as error:  # the network's own code runs here, and may raise anything
         raise TickdslError(f"torch.export cannot take {_name(network)}: {_reason(error)}", _HINT) from error
     finally:
@@ -154,11 +202,27 @@ def export_program(
 
 def _wrapped(network: nn.Module, preprocessing: InputPreprocessing, *, raw: bool) -> nn.Module:
     """The network with its preprocessing, unless `raw` leaves that out."""
+    if isinstance(preprocessing, NamedPreprocessing):
+        return _named_network(preprocessing)(network, preprocessing, raw=raw)
     if isinstance(preprocessing, FloatPreprocessing):
-        return StandardisedNetwork(network, preprocessing, raw=raw)
+        return StandardisedNetwork(network, preprocessing.mean, preprocessing.std, raw=raw)
     if not isinstance(preprocessing, Preprocessing):
         return TokenNetwork(network)
     return RawNetwork(network) if raw else NormalisedNetwork(network, preprocessing)
+
+
+def _named_network(preprocessing: NamedPreprocessing) -> type[NamedNetwork]:
+    """`NamedNetwork` whose `forward` says which keywords it takes, which torch.export names the inputs by."""
+
+    class Named(NamedNetwork):
+        def forward(self, **inputs: Tensor) -> Outputs:
+            return super().forward(**inputs)
+
+    kinds = inspect.Parameter
+    words = [kinds("self", kinds.POSITIONAL_ONLY)]
+    words += [kinds(name, kinds.POSITIONAL_OR_KEYWORD) for name in preprocessing.shape]
+    Named.forward.__signature__ = inspect.Signature(words)  # type: ignore[attr-defined]
+    return Named
 
 
 @contextmanager

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import attrs
 from torch import nn
 
+from tickdsl.errors import TickdslError
 from tickdsl.tickets import generators
 from tickdsl.tickets.float_preprocessing import FloatPreprocessing
 from tickdsl.tickets.formats.drawn_noise import drawn_shapes
+from tickdsl.tickets.named_preprocessing import NamedPreprocessing
 from tickdsl.tickets.outputs import OutputInfo, describe_outputs
-from tickdsl.tickets.preprocessing import InputPreprocessing, Preprocessing
+from tickdsl.tickets.preprocessing import Preprocessing
 from tickdsl.tickets.rebuilding import run_probe
 from tickdsl.tickets.ticket import Ticket
+from tickdsl.tickets.token_preprocessing import TokenPreprocessing
+from tickdsl.training.catalogue.input_shapes import FLAGS, IMAGE, INTEGERS, NUMBERS, one_shape
 from tickdsl.training.tasks import Generate, find_task
 
 #: What an input of noise holds.
@@ -71,7 +77,8 @@ def interface_of(ticket: Ticket, network: nn.Module, *, raw: bool = False) -> Fi
     if isinstance(task, Generate):
         noise = InputInfo(generators.NOISE, "float32", (generators.latent_of(network),), NOISE_MEANING, is_noise=True)
         meaning = f"the images that are generated, with values from {-1 if raw else 0} to 1"
-        return FileInterface((noise,), (OutputInfo(generators.IMAGES, preprocessing.shape, meaning),), generators.PART)
+        images = OutputInfo(generators.IMAGES, one_shape(preprocessing.shape), meaning)
+        return FileInterface((noise,), (images,), generators.PART)
     outputs = ticket.outputs or describe_outputs(run_probe(network, preprocessing), task)
     shapes = drawn_shapes(network, preprocessing)
     names = ["z"] if len(shapes) == 1 else [f"z{index + 1}" for index in range(len(shapes))]
@@ -79,10 +86,30 @@ def interface_of(ticket: Ticket, network: nn.Module, *, raw: bool = False) -> Fi
         InputInfo(name, "float32", shape, NOISE_MEANING, is_noise=True)
         for name, shape in zip(names, shapes, strict=True)
     )
+    if isinstance(preprocessing, NamedPreprocessing):
+        if shapes:
+            raise TickdslError(
+                f"the network {type(network).__name__} takes several inputs and draws random numbers",
+                "use `--format ticket`, which takes every network",
+            )
+        return FileInterface(tuple(_named_inputs(preprocessing, raw=raw)), outputs)
     return FileInterface((_input(preprocessing, raw=raw), *drawn), outputs)
 
 
-def _input(preprocessing: InputPreprocessing, *, raw: bool) -> InputInfo:
+def _named_inputs(preprocessing: NamedPreprocessing, *, raw: bool) -> Iterator[InputInfo]:
+    """The inputs of a file that takes several."""
+    types = {IMAGE: "float32", NUMBERS: "float32", INTEGERS: "int64", FLAGS: "bool"}
+    for known in preprocessing.shape.inputs:
+        meaning = {
+            IMAGE: "normalised by its user" if raw else "in 0 to 1, normalised inside",
+            NUMBERS: "standardised by its user" if raw else "as in the data, standardised inside",
+            INTEGERS: f"whole numbers from 0 to {known.values - 1}",
+            FLAGS: "true or false",
+        }[known.kind]
+        yield InputInfo(known.name, types[known.kind], known.sizes, meaning)
+
+
+def _input(preprocessing: Preprocessing | FloatPreprocessing | TokenPreprocessing, *, raw: bool) -> InputInfo:
     name = preprocessing.input_name
     if isinstance(preprocessing, FloatPreprocessing):
         values = "standardised by its user" if raw else "as in the data, standardised inside"

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import attrs
 import numpy as np
@@ -22,9 +23,11 @@ from tickdsl.tickets.export_format import ExportOptions, Subject, TestConditions
 from tickdsl.tickets.float_preprocessing import FloatPreprocessing
 from tickdsl.tickets.formats.drawn_noise import RecordedDraws
 from tickdsl.tickets.formats.file_interface import interface_of
+from tickdsl.tickets.named_preprocessing import NamedPreprocessing
 from tickdsl.tickets.outputs import leaves, like
 from tickdsl.tickets.preprocessing import InputPreprocessing, Preprocessing
 from tickdsl.tickets.verification import compare_figures, network_outputs, not_judged, require_equal_outputs
+from tickdsl.training.named_tensors import NamedTensors, tensors_of
 from tickdsl.training.tasks import CLASSIFY, Generate, Outputs
 
 #: The largest difference of outputs, as a share of the largest output, or of 1 if that is larger.
@@ -144,10 +147,12 @@ def run_in_fresh_process(
     with tempfile.TemporaryDirectory(prefix="tickdsl-") as name:
         folder = Path(name)
         uses_torch = path.suffix == ".pt2"
-        given = inputs if isinstance(preprocessing, Preprocessing) else preprocessing.file_input(inputs)
-        if raw and isinstance(preprocessing, FloatPreprocessing):
+        given: Any = inputs if isinstance(preprocessing, Preprocessing) else preprocessing.file_input(cast(Any, inputs))
+        if raw and isinstance(preprocessing, FloatPreprocessing | NamedPreprocessing):
             given = preprocessing.normalize(given)
-        for index, tensor in enumerate((given, *further)):
+        if isinstance(given, NamedTensors):
+            (folder / "names.json").write_text(json.dumps([*given.keys()]))
+        for index, tensor in enumerate((*tensors_of(given), *further)):
             if uses_torch:
                 torch.save(tensor.contiguous(), folder / f"input{index}.pt")
             else:

@@ -2,8 +2,8 @@
 
     python run_ticket.py FILE FOLDER SETTINGS
 
-FOLDER: holds the inputs, such as images uint8 [N, C, H, W], in `inputs.pt`; gets a list of the network's outputs,
-float32 [N, …], in `outputs.pt`.
+FOLDER: holds the inputs, such as images uint8 [N, C, H, W], or several by name, in `inputs.pt`; gets a list of the
+network's outputs, float32 [N, …], in `outputs.pt`.
 SETTINGS: a JSON object with `device`, `threads`, `layout`, `precision` and `allow_code`. This is a script.
 """
 
@@ -22,12 +22,14 @@ def main(file: str, folder: str, settings: str) -> None:
     from tickdsl.tickets.outputs import leaves
     from tickdsl.tickets.ticket_file import open_ticket
     from tickdsl.tickets.verification import network_outputs
+    from tickdsl.training.named_tensors import NamedTensors
     from tickdsl.training.tasks import find_task
 
     known = json.loads(settings)
     if known.pop("allow_code"):
         allow_code()
     inputs = torch.load(Path(folder) / "inputs.pt", weights_only=True, mmap=True)
+    inputs = NamedTensors(inputs) if isinstance(inputs, dict) else inputs
     try:
         ticket = open_ticket(file)
         task = find_task(ticket.task)

@@ -48,6 +48,9 @@ _TEST_OPTION = {
 }
 
 _VOCABULARY_OPTION = {"vocabulary": Option(int, 0, "the inputs are tokens out of so many", least=2, most=10_000_000)}
+_INPUTS_OPTION = {
+    "inputs": Option(list, [], "the names of several inputs, which the network takes by keyword, e.g. [image, meta]")
+}
 _LOAD_OPTION = {
     "load": Option(
         str, "auto", "hold the data in memory, or read and decode them while they are used (default: by their size)",
@@ -146,7 +149,8 @@ _DATASETS = {
         _own_images("hf", "images of the Hugging Face Hub, read by its package `datasets`"),
         DatasetInfo(
             "arrays", "your own arrays: an .npz, a .safetensors, or a folder of .npy files",
-            options=_COMMON_OPTIONS | _PATH_OPTION | _TEST_OPTION | _VOCABULARY_OPTION | _LOAD_OPTION, task=None,
+            options=_COMMON_OPTIONS | _PATH_OPTION | _TEST_OPTION | _VOCABULARY_OPTION | _LOAD_OPTION
+            | _INPUTS_OPTION, task=None,
         ),
         DatasetInfo(
             "synthetic", "one random pattern per class; for tests and benchmarks",

@@ -55,6 +55,11 @@ class ModelInfo:
         return self.family not in (TORCHVISION_FAMILY, PLUGIN_FAMILY, TIMM_FAMILY, HF_FAMILY)
 
     @property
+    def takes_several_inputs(self) -> bool:
+        """Whether its `forward` may take several inputs by keyword."""
+        return self.family in (PLUGIN_FAMILY, HF_FAMILY)
+
+    @property
     def has_fetchable_weights(self) -> bool:
         """Whether pretrained weights can be downloaded."""
         return self.family in (TORCHVISION_FAMILY, TIMM_FAMILY, HF_FAMILY)

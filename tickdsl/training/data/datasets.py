@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from tickdsl.errors import TickdslError, UnreadableDataError
 from tickdsl.plurals import plural
-from tickdsl.training.catalogue.input_shapes import InputShape
+from tickdsl.training.catalogue.input_shapes import IMAGE, NUMBERS, InputShape, NamedShapes
 from tickdsl.training.data import held_out
 from tickdsl.training.data.fingerprints import fingerprint as fingerprint
 from tickdsl.training.data.fingerprints import fingerprint_of, readable, with_defaults
@@ -25,10 +25,12 @@ from tickdsl.training.data.fingerprints import skipped as skipped
 from tickdsl.training.data.preprocess import Preprocess, make_preprocess
 from tickdsl.training.data.readers.encoded_images import EncodedImages
 from tickdsl.training.data.readers.mapped_arrays import MappedInputs
+from tickdsl.training.data.readers.named_arrays import NamedArrays
 from tickdsl.training.data.readers.raw_dataset import ImageArray, InputArray, RawDataset, TargetArray
 from tickdsl.training.data.sources import find_source
-from tickdsl.training.data.streaming.images import StreamedImages, take
+from tickdsl.training.data.streaming.images import StreamedImages, as_tensors, take
 from tickdsl.training.data.streaming.statistics import digests, value_counts
+from tickdsl.training.named_tensors import NamedTensors
 from tickdsl.training.rng import generator
 from tickdsl.training.tasks import CLASSIFY, BadTargets, Task, find_task
 from tickdsl.training.tasks.probe import probe
@@ -39,11 +41,12 @@ class Dataset:
     """Inputs and targets [N, …] of a training set, a test set and, if some are held out, a validation set.
 
     Inputs are images, uint8 [N, C, H, W], numbers, float32 [N, C, H, W] (columns are channels of one pixel), or tokens,
-    integers [N, T] in 0..vocabulary-1. task: what is learnt; for `classify`, the targets are labels int64 [N].
-    class_names: the names of the classes, or of what else the outputs are. mean, std: float32 [C], of the training
-    images with pixel values scaled to [0, 1], or of numbers as they are; empty for tokens. vocabulary: the number of
-    different tokens; 0 for images. fingerprint: the hex SHA-256 of the source and of the options that are not defaults;
-    equal fingerprints mean equal tensors. notes: what was skipped or converted, for the user.
+    integers [N, T] in 0..vocabulary-1; or several of them by name, `NamedTensors`. task: what is learnt; for
+    `classify`, the targets are labels int64 [N]. class_names: the names of the classes, or of what else the outputs
+    are. mean, std: float32 [C], of the training images with pixel values scaled to [0, 1], or of numbers as they are;
+    empty for tokens; of several inputs, those of one after the other. vocabulary: the number of different tokens; 0 for
+    images. named: the shapes of several inputs. fingerprint: the hex SHA-256 of the source and of the options that are
+    not defaults; equal fingerprints mean equal tensors. notes: what was skipped or converted, for the user.
     """
 
     name: str
@@ -58,6 +61,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
     task: Task = CLASSIFY
     vocabulary: int = 0
+    named: NamedShapes | None = None
     validation_inputs: Tensor | None = None
     validation_targets: Tensor | None = None
 
@@ -88,7 +92,9 @@ class Dataset:
 
     @property
     def shape(self) -> InputShape:
-        """The shape of an input: (C, H, W) for images, (T, V) for T tokens of V."""
+        """The shape of an input: (C, H, W) for images, (T, V) for T tokens of V; or of several by name."""
+        if self.named is not None:
+            return self.named
         size = tuple(map(int, self.train_inputs.shape[1:]))
         return (*size, self.vocabulary) if self.vocabulary else size
 
@@ -98,8 +104,8 @@ class Dataset:
 
     @property
     def has_floats(self) -> bool:
-        """Whether inputs are numbers instead of images of 8 bits."""
-        return self.train_inputs.dtype.is_floating_point
+        """Whether inputs are numbers instead of images of 8 bits; False for several inputs, which say so themselves."""
+        return self.named is None and self.train_inputs.dtype.is_floating_point
 
     def for_task(self, task: Task) -> Dataset:
         """The data set as it is used for another task, whose targets are the inputs themselves.
@@ -112,6 +118,10 @@ class Dataset:
             raise TickdslError(
                 f"{self.name} has no targets for the task `{task.name}`: its task is `{self.task.name}`",
                 f"use data with the task `{task.name}`",
+            )
+        if self.named is not None:
+            raise TickdslError(
+                f"the task `{task.name}` learns images, and {self.name} has several inputs", "use data of images"
             )
         if self.has_floats:
             raise TickdslError(
@@ -177,6 +187,7 @@ def load(
         notes=notes,
         task=task,
         vocabulary=raw.vocabulary,
+        named=raw.train_inputs.shapes if isinstance(raw.train_inputs, NamedArrays) else None,
     )
     if validation is None:
         return dataset
@@ -188,8 +199,11 @@ def load(
     )
 
 
-def _as_inputs(inputs: InputArray | EncodedImages | MappedInputs) -> Tensor:
-    """Inputs as a tensor, or if they are streamed, as what looks like one as far as data sets need it."""
+def _as_inputs(inputs: InputArray | EncodedImages | MappedInputs | NamedArrays) -> Tensor:
+    """Inputs as a tensor, or if they are streamed or several, as what looks like one as far as data sets need it."""
+    if isinstance(inputs, NamedArrays):
+        named: Any = StreamedImages(inputs) if inputs.is_mapped else NamedTensors(as_tensors(inputs.read()))
+        return named  # type: ignore[no-any-return]
     if isinstance(inputs, EncodedImages | MappedInputs):
         dtype = torch.from_numpy(np.empty(0, inputs.dtype)).dtype
         streamed: Any = StreamedImages(inputs, dtype=dtype)
@@ -316,6 +330,8 @@ def _resized(images: ImageArray, options: Mapping[str, Any]) -> ImageArray:
     """Apply the options `size` and `channels`; 0 means unchanged."""
     size, channels = options.get("size", 0), options.get("channels", 0)
     encoded: Any = images
+    if isinstance(encoded, NamedArrays):
+        return _resized_input(encoded, options) if size or channels else images
     if isinstance(encoded, EncodedImages) and channels and images.shape[1] == 1:
         repeated: Any = encoded.with_channels(channels)
         return repeated  # type: ignore[no-any-return]
@@ -342,6 +358,19 @@ def _resized(images: ImageArray, options: Mapping[str, Any]) -> ImageArray:
     return images
 
 
+def _resized_input(inputs: NamedArrays, options: Mapping[str, Any]) -> ImageArray:
+    """Apply the options `size` and `channels` to the input that is an image."""
+    name = inputs.shapes.augmented
+    if name is None:
+        raise TickdslError(
+            "`size` and `channels` are for images, and none of the inputs is the image",
+            "remove them, or call the input that they are for `image`",
+        )
+    images: Any = inputs.arrays[name]
+    changed: Any = inputs.with_image(name, _resized(images, options))
+    return changed  # type: ignore[no-any-return]
+
+
 def _parts(inputs: NDArray[Any] | MappedInputs) -> Iterator[NDArray[Any]]:
     """All inputs in order, in parts that fit into memory, equal ones whether they are streamed or not."""
     if isinstance(inputs, MappedInputs):
@@ -349,26 +378,35 @@ def _parts(inputs: NDArray[Any] | MappedInputs) -> Iterator[NDArray[Any]]:
     return (inputs[first : first + 1000] for first in range(0, len(inputs), 1000))
 
 
-def _float_statistics(numbers: NDArray[Any]) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation [C], in two passes of float64 over parts that fit into memory."""
-    count = math.prod(numbers.shape) // numbers.shape[1]
-    mean = np.sum([part.sum((0, 2, 3), dtype=np.float64) for part in _parts(numbers)], 0) / count
-    centred = ((part.astype(np.float64) - mean[:, None, None]) ** 2 for part in _parts(numbers))
-    deviation = np.sqrt(np.sum([part.sum((0, 2, 3)) for part in centred], 0) / count)
+def _float_statistics(numbers: NDArray[Any], channel_dim: int = 1) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation [C], in two passes of float64 over parts that fit into memory.
+
+    channel_dim: the dimension of the channels; 0, that of the samples, if there are none.
+    """
+    dims = len(numbers.shape)
+    channel = channel_dim % dims
+    others = tuple(dim for dim in range(dims) if dim != channel or not channel)
+    shape = [1 if dim in others else -1 for dim in range(dims)]
+    count = math.prod(numbers.shape) // (numbers.shape[channel] if channel else 1)
+    mean = np.sum([part.sum(others, dtype=np.float64) for part in _parts(numbers)], 0) / count
+    centred = ((part.astype(np.float64) - mean.reshape(shape)) ** 2 for part in _parts(numbers))
+    deviation = np.atleast_1d(np.sqrt(np.sum([part.sum(others) for part in centred], 0) / count))
     deviation[deviation == 0] = 1.0
-    return torch.tensor(mean, dtype=torch.float32), torch.tensor(deviation, dtype=torch.float32)
+    return torch.tensor(np.atleast_1d(mean), dtype=torch.float32), torch.tensor(deviation, dtype=torch.float32)
 
 
 def _channel_statistics(images: ImageArray) -> tuple[Tensor, Tensor]:
     """The exact mean and standard deviation [C] of pixel values scaled to [0, 1], or of floats as they are.
 
-    The deviation of a constant channel counts as 1.
+    The deviation of a constant channel counts as 1. Of several inputs, those of one after the other.
     """
+    encoded: Any = images
+    if isinstance(encoded, NamedArrays):
+        return _statistics_by_name(encoded)
     if np.issubdtype(images.dtype, np.floating):
         return _float_statistics(images)
     values = np.arange(256) / 255
     means, deviations = [], []
-    encoded: Any = images
     if isinstance(encoded, EncodedImages):
         counts = value_counts(encoded)
     else:
@@ -383,3 +421,16 @@ def _channel_statistics(images: ImageArray) -> tuple[Tensor, Tensor]:
         means.append(mean)
         deviations.append(deviation or 1.0)
     return torch.tensor(means, dtype=torch.float32), torch.tensor(deviations, dtype=torch.float32)
+
+
+def _statistics_by_name(inputs: NamedArrays) -> tuple[Tensor, Tensor]:
+    """The mean and standard deviation of the channels of all images and numbers, in the order of the inputs."""
+    parts = [(torch.empty(0), torch.empty(0))]
+    for known in inputs.shapes.inputs:
+        values: Any = inputs.arrays[known.name]
+        if known.kind == IMAGE:
+            parts.append(_channel_statistics(values))
+        elif known.kind == NUMBERS:
+            parts.append(_float_statistics(values, 1 if known.channel_dim == 0 else -1))
+    mean, std = (torch.cat(each) for each in zip(*parts, strict=True))
+    return mean, std

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tickdsl.training.data.augment import AugmentedBatches
 from tickdsl.training.data.datasets import Dataset
+from tickdsl.training.data.named_batches import NamedBatches
 from tickdsl.training.data.streaming.images import StreamedImages
 from tickdsl.training.recipes.recipe import Recipe, steps_per_epoch
 
@@ -23,7 +24,12 @@ class DeviceDataset:
         self.targets = data.train_targets.to(device)
         self._masks_move = data.task.spatial_targets and bool(recipe.augment)
         masks = self.targets if self._masks_move else None
-        self.augmented = AugmentedBatches(self.inputs, self.preprocess, recipe.augment, masks)
+        self.augmented: AugmentedBatches | NamedBatches = (
+            AugmentedBatches(self.inputs, self.preprocess, recipe.augment, masks)
+            if data.named is None
+            else NamedBatches(self.inputs, data.named, self.preprocess, recipe.augment)
+        )
+        self.has_several_inputs = data.named is not None
         self.batch_size, self.recipe = recipe.batch, recipe
         self.classes = data.classes
         self.steps_per_epoch = steps_per_epoch(len(self.targets), recipe.batch)
@@ -33,7 +39,7 @@ class DeviceDataset:
 
     def batch_targets(self, indices: Tensor, start: int) -> Tensor:
         """The targets [B, …] of the training inputs with these indices, at `start` and on in the epoch's order."""
-        if self._masks_move:
+        if self._masks_move and isinstance(self.augmented, AugmentedBatches):
             return self.augmented.masks(indices, start)
         return self.targets.index_select(0, indices)
 

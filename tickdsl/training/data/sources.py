@@ -95,7 +95,7 @@ def find_source(name: str, root: Path, options: Mapping[str, Any], *, download: 
     if name in _NEED_A_PATH and path is None:
         raise TickdslError(f"`data {name}` needs a path", f'add path="…" with {_NEED_A_PATH[name]}')
     if name == "arrays" and path is not None:
-        files = ArrayFiles(path, options["test"], options["vocabulary"], options["load"])
+        files = ArrayFiles(path, options["test"], options["vocabulary"], options["load"], options["inputs"])
         return Source(files.read, files.digest, reader_options=("test",))
     if name == "masks" and path is not None:
         masks = MaskFolder(

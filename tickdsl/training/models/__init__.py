@@ -20,7 +20,7 @@ from tickdsl.training.catalogue import (
     ModelInfo,
     architecture_options,
 )
-from tickdsl.training.catalogue.input_shapes import InputShape, is_tokens, shape_in_words
+from tickdsl.training.catalogue.input_shapes import InputShape, NamedShapes, is_tokens, one_shape, shape_in_words
 from tickdsl.training.models import (
     conv_n,
     generative,
@@ -38,6 +38,7 @@ from tickdsl.training.models import (
 from tickdsl.training.models.fresh_weights import redraw
 from tickdsl.training.models.initialisation import classifier_like, initialise, new_classifier
 from tickdsl.training.models.initialiser_record import Origin
+from tickdsl.training.models.keyword_inputs import one_input_error
 from tickdsl.training.models.pretrained import load_pretrained
 from tickdsl.training.models.without_memory import WithoutMemory
 from tickdsl.training.part_map import PartMap
@@ -103,13 +104,13 @@ def _foreign_network(
     if info.family == PLUGIN_FAMILY:
         return plugin.build(name, classes, shape, seed, architecture_options(options))
     if info.family == TIMM_FAMILY:
-        return timm_zoo.build(name, classes, shape, seed, options)
+        return timm_zoo.build(name, classes, one_shape(shape), seed, options)
     if info.family == HF_FAMILY:
         module = hf_zoo.build(name, classes, shape, seed, options)
         if not hf_zoo.has_replaceable_head(classes, shape, name, options):
             return module
     else:
-        module = torchvision_zoo.build(info.name, shape, seed)
+        module = torchvision_zoo.build(info.name, one_shape(shape), seed)
     return replace_classifier(module, classes=classes, seed=seed, name=name)
 
 
@@ -127,7 +128,7 @@ def create_on_meta(
     with WithoutMemory():
         if info.is_builtin:
             return _builtin_architecture(info, classes, shape, options or {})
-        module = torchvision_zoo.build(info.name, shape, seed=0)
+        module = torchvision_zoo.build(info.name, one_shape(shape), seed=0)
         path = classifier_path(module)
         parent_path, _, leaf = path.rpartition(".")
         setattr(module.get_submodule(parent_path), leaf, classifier_like(module.get_submodule(path), classes))
@@ -230,6 +231,10 @@ def _model_info(name: str) -> ModelInfo:
 
 
 def _check_shape(info: ModelInfo, name: str, shape: InputShape) -> None:
+    if isinstance(shape, NamedShapes):
+        if not info.takes_several_inputs:
+            raise one_input_error(name, shape)
+        return
     if is_tokens(shape) != (info.inputs == "tokens") and info.inputs != "any":
         raise TickdslError(
             f"{name} needs {info.inputs}; the data has {shape_in_words(shape, 'x')}",

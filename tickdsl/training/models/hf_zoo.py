@@ -10,10 +10,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tickdsl.errors import TickdslError, UnreadableWeightsError
+from tickdsl.errors import InputsMismatchError, TickdslError, UnreadableWeightsError
 from tickdsl.plugins import LIBRARIES
 from tickdsl.training.catalogue import DEFAULT_WEIGHTS, HF_FAMILY
-from tickdsl.training.catalogue.input_shapes import InputShape, is_tokens, shape_in_words
+from tickdsl.training.catalogue.input_shapes import (
+    IMAGE,
+    INTEGERS,
+    InputShape,
+    NamedShapes,
+    OneShape,
+    inputs_in_words,
+    is_tokens,
+)
+from tickdsl.training.models.keyword_inputs import require_keywords
 from tickdsl.training.models.offline import first_line, no_download
 from tickdsl.training.models.transformers import PADDING
 from tickdsl.training.rng import stream_seed
@@ -43,15 +52,24 @@ def build(name: str, classes: int, shape: InputShape, seed: int, options: Mappin
     next token, texts have logits [N, T, V]. Padding is not attended to. `config` is a folder or a repository of the
     Hub with the configuration, and with `weights=default` also the weights.
 
-    Raises TickdslError if transformers is missing, or there is no such network.
+    Several inputs are passed on by keyword, such as `input_ids` and `attention_mask`.
+
+    Raises TickdslError if transformers is missing, or there is no such network; InputsMismatchError if it does not take
+    inputs of these names.
     """
     transformers = _import_transformers()
-    kind = _type_name(name)
-    is_language = _is_language(name, classes, shape, options)
+    kind, inputs = _type_name(name), shape
+    shape = _main_shape(name, inputs)
+    is_language = _is_language(name, classes, inputs, options)
     configuration = _configured(
         _configuration(transformers, kind, options), kind, shape, options, is_language=is_language
     )
     network_class = _network_class(transformers, name, configuration, shape, is_language)
+    if isinstance(inputs, NamedShapes):
+        require_keywords(name, functools.partial(network_class.forward, None), inputs, any_keyword=False)
+        if "token_type_ids" in inputs and hasattr(configuration, "type_vocab_size"):
+            types = inputs.input("token_type_ids").values
+            configuration.type_vocab_size = max(configuration.type_vocab_size, types)
     pretrained = options.get("weights") == DEFAULT_WEIGHTS
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(stream_seed(seed, "init"))
@@ -68,14 +86,17 @@ def build(name: str, classes: int, shape: InputShape, seed: int, options: Mappin
             if pretrained and isinstance(error, OSError):
                 raise no_download(f"{name} from {options['config']}", error) from error
             raise TickdslError(
-                f"transformers cannot build {name} for {_inputs_in_words(shape)}: {first_line(error)}",
+                f"transformers cannot build {name} for {inputs_in_words(shape)}: {first_line(error)}",
                 "use other values of its options, or another size of the data",
             ) from error
     if is_tokens(shape) and not is_language and configuration._attn_implementation == "sdpa":
         _register_attention()
         module.set_attn_implementation(_ATTENTION)
     original: Any = type(module)
-    module.__class__ = _logits_class(original, is_tokens(shape), is_language)
+    if isinstance(inputs, NamedShapes):
+        module.__class__ = _named_logits_class(original, is_tokens(shape) and not is_language)
+    else:
+        module.__class__ = _logits_class(original, is_tokens(shape), is_language)
     network: nn.Module = module.float().train()
     return network
 
@@ -88,18 +109,30 @@ def has_replaceable_head(classes: int, shape: InputShape, name: str, options: Ma
 def _is_language(name: str, classes: int, shape: InputShape, options: Mapping[str, Any]) -> bool:
     """Whether the outputs are logits of the next token: as `head` says, or if there is one for each token."""
     purposes = LIBRARIES[HF_FAMILY].names()[_type_name(name)]
+    if isinstance(shape, NamedShapes):
+        shape, classes = _main_shape(name, shape), 0  # targets of arrays are classes or numbers, and no tokens
     if not is_tokens(shape) or "language" not in purposes:
         return False
     asked = options.get("head") or ("language" if "sequences" not in purposes else "")
     return asked == "language" if asked else classes == shape[1]
 
 
+def _main_shape(name: str, shape: InputShape) -> OneShape:
+    """The shape of the tokens or images of several inputs. Raises InputsMismatchError if there are neither."""
+    if not isinstance(shape, NamedShapes):
+        return shape
+    main = next((word for word in ("input_ids", "pixel_values") if word in shape), None)
+    if main is None or shape.input(main).kind != (INTEGERS if main == "input_ids" else IMAGE):
+        raise InputsMismatchError(
+            f"{name} needs the input `input_ids` of whole numbers, or `pixel_values` of images: the inputs are "
+            f"{', '.join(known.in_words for known in shape.inputs)}",
+            "rename the arrays and `inputs=`, and store tokens as integers [N, T] and images as uint8",
+        )
+    return shape[main]
+
+
 def _type_name(name: str) -> str:
     return name.removeprefix(f"{HF_FAMILY}.")
-
-
-def _inputs_in_words(shape: InputShape) -> str:
-    return shape_in_words(shape) if is_tokens(shape) else f"images of {shape_in_words(shape, 'x')}"
 
 
 def _import_transformers() -> ModuleType:
@@ -135,7 +168,7 @@ def _configuration(transformers: ModuleType, kind: str, options: Mapping[str, An
 
 
 def _configured(
-    configuration: Any, kind: str, shape: InputShape, options: Mapping[str, Any], *, is_language: bool
+    configuration: Any, kind: str, shape: OneShape, options: Mapping[str, Any], *, is_language: bool
 ) -> Any:
     """The configuration with what the data and the options of a plan set."""
     changes: dict[str, Any] = {word: 0.0 for word in _ATTENTION_DROPOUT if hasattr(configuration, word)}
@@ -167,7 +200,7 @@ def _configured(
         if hasattr(configuration, "image_size"):
             if height != width:
                 raise TickdslError(
-                    f"{HF_FAMILY}.{kind} needs square images; the data has {shape_in_words(shape, 'x')}",
+                    f"{HF_FAMILY}.{kind} needs square images; the data has {channels}x{height}x{width}",
                     f"add size={height} to `data`",
                 )
             changes["image_size"] = height
@@ -195,7 +228,7 @@ def _with_changes(configuration: Any, kind: str, changes: Mapping[str, Any], *, 
         ) from error
 
 
-def _token_settings(configuration: Any, shape: InputShape, options: Mapping[str, Any]) -> dict[str, Any]:
+def _token_settings(configuration: Any, shape: OneShape, options: Mapping[str, Any]) -> dict[str, Any]:
     length, vocabulary = shape
     changes: dict[str, Any] = {}
     if not options.get("config") or configuration.vocab_size < vocabulary:
@@ -211,7 +244,7 @@ def _token_settings(configuration: Any, shape: InputShape, options: Mapping[str,
 
 
 def _network_class(
-    transformers: ModuleType, name: str, configuration: Any, shape: InputShape, is_language: bool
+    transformers: ModuleType, name: str, configuration: Any, shape: OneShape, is_language: bool
 ) -> type[Any]:
     """The class of the network with the head that its outputs need. Raises TickdslError if its type has none."""
     auto = (
@@ -225,7 +258,7 @@ def _network_class(
         found = auto._model_mapping[type(configuration)]
     except (KeyError, ImportError, ModuleNotFoundError) as error:
         raise TickdslError(
-            f"transformers has no network of the type {name} for {_inputs_in_words(shape)}", first_line(error)
+            f"transformers has no network of the type {name} for {inputs_in_words(shape)}", first_line(error)
         ) from error
     network_class: type[Any] = found[0] if isinstance(found, tuple | list) else found
     return network_class
@@ -252,12 +285,35 @@ def _logits_class(network_class: Any, takes_tokens: bool, is_language: bool) -> 
         def forward(self, inputs: Tensor) -> Tensor:
             more: dict[str, Any] = {"input_ids": inputs} if takes_tokens else {"pixel_values": inputs}
             if takes_tokens and not is_language:
-                # The first token is always looked at, so that a text without any token has an answer too.
-                is_text = inputs != PADDING
-                is_text = is_text | (torch.arange(inputs.shape[1], device=inputs.device) == 0)
-                more["attention_mask"] = is_text.long()
+                more["attention_mask"] = _text_mask(inputs)
             logits: Tensor = super().forward(return_dict=True, **more).logits
             return logits
 
     Logits.__name__ = Logits.__qualname__ = network_class.__name__
     return Logits
+
+
+@functools.cache
+def _named_logits_class(network_class: Any, masks_padding: bool) -> type[Any]:
+    """A subclass that takes its inputs by keyword and returns a tensor of logits.
+
+    masks_padding: whether padding is masked if the inputs have no `attention_mask`.
+    """
+
+    class Logits(network_class):  # type: ignore[misc]
+        def forward(self, **inputs: Tensor) -> Tensor:
+            given = {name: tensor.long() if tensor.dtype == torch.bool else tensor for name, tensor in inputs.items()}
+            if masks_padding and "attention_mask" not in given:
+                given["attention_mask"] = _text_mask(given["input_ids"])
+            logits: Tensor = super().forward(return_dict=True, **given).logits
+            return logits
+
+    Logits.__name__ = Logits.__qualname__ = network_class.__name__
+    return Logits
+
+
+def _text_mask(tokens: Tensor) -> Tensor:
+    """1 where there is no padding; the first token is looked at, so that a text without any has an answer too."""
+    is_text = tokens != PADDING
+    is_text = is_text | (torch.arange(tokens.shape[1], device=tokens.device) == 0)
+    return is_text.long()

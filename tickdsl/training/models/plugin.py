@@ -13,13 +13,17 @@ from torch.utils._pytree import tree_leaves
 from tickdsl.plugins import Plugin, PluginError, call_plugin, load_plugin, require_plugin, type_in_words
 from tickdsl.plugins.loading import describe_error, error_location
 from tickdsl.plurals import plural
-from tickdsl.training.catalogue.input_shapes import InputShape, is_tokens, shape_in_words
+from tickdsl.training.catalogue.input_shapes import InputShape, NamedShapes, inputs_in_words
 from tickdsl.training.example_inputs import example_inputs
+from tickdsl.training.models.keyword_inputs import require_keywords
+from tickdsl.training.named_tensors import run_network
 from tickdsl.training.rng import stream_seed
 
 
 class ModelFactory(Protocol):
     """A plug-in's model: builds a network with initial weights for `classes` classes and images of `shape` (C, H, W).
+
+    Of data with several inputs, `shape` is a mapping: the shape of each by its name; the network takes them by keyword.
 
     The network maps float32 images [N, C, H, W] to logits [N, classes]. Draw random weights from torch's default
     generator, which is seeded with the plan's seed. Create the classifier last, so that networks for other numbers of
@@ -47,11 +51,12 @@ def build(name: str, classes: int, shape: InputShape, seed: int, options: Mappin
 
 
 def _check_forward(plugin: Plugin, module: nn.Module, classes: int, shape: InputShape) -> None:
-    inputs = example_inputs(2, shape)
-    size = f"images of {shape_in_words(shape, 'x')}" if not is_tokens(shape) else shape_in_words(shape)
+    if isinstance(shape, NamedShapes):
+        require_keywords(plugin.name, module.forward, shape)
+    inputs, size = example_inputs(2, shape), inputs_in_words(shape)
     try:
         with torch.no_grad():
-            outputs = module.cpu().eval()(inputs)
+            outputs = run_network(module.cpu().eval(), inputs)
     except Exception as error:
         message = f"the network of `{plugin.name}` fails on {size}: {describe_error(error)}"
         raise PluginError(message, error_location(error, plugin)) from error

@@ -12,13 +12,13 @@ from torch import nn
 from tickdsl.errors import TickdslError
 from tickdsl.plugins import LIBRARIES
 from tickdsl.training.catalogue import DEFAULT_WEIGHTS, TIMM_FAMILY
-from tickdsl.training.catalogue.input_shapes import InputShape, shape_in_words
+from tickdsl.training.catalogue.input_shapes import OneShape, shape_in_words
 from tickdsl.training.models.offline import first_line, no_download
 from tickdsl.training.rng import stream_seed
 from tickdsl.training.torchvision_import import import_torchvision
 
 
-def build(name: str, classes: int, shape: InputShape, seed: int, options: Mapping[str, Any]) -> nn.Module:
+def build(name: str, classes: int, shape: OneShape, seed: int, options: Mapping[str, Any]) -> nn.Module:
     """Build `timm.NAME` for images of `shape`, initialised by its own code.
 
     All weights but those of the classifier are the same for every number of classes. Raises TickdslError if timm is
@@ -43,7 +43,7 @@ def build(name: str, classes: int, shape: InputShape, seed: int, options: Mappin
     return module
 
 
-def native_shape(name: str) -> InputShape:
+def native_shape(name: str) -> OneShape:
     """The shape (C, H, W) of the images that a network was made for. Raises TickdslError if timm is missing."""
     channels, height, width = _import_timm().get_pretrained_cfg(name.removeprefix(f"{TIMM_FAMILY}.")).input_size
     return channels, height, width
@@ -60,7 +60,7 @@ def _import_timm() -> ModuleType:
     return module
 
 
-def _refused(name: str, shape: InputShape, pretrained: bool, error: Exception) -> TickdslError:
+def _refused(name: str, shape: OneShape, pretrained: bool, error: Exception) -> TickdslError:
     if pretrained and isinstance(error, OSError | RuntimeError) and "size" not in str(error):
         return no_download(f"{TIMM_FAMILY}.{name}", error)
     return TickdslError(

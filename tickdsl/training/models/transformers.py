@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tickdsl.errors import TickdslError
-from tickdsl.training.catalogue.input_shapes import InputShape
+from tickdsl.training.catalogue.input_shapes import OneShape
 from tickdsl.training.models.initialisation import TRANSFORMER_STD
 
 #: The token that fills up short texts. Encoders ignore it; language modelling has no use for it.
@@ -97,7 +97,7 @@ def _layers(layers: int, heads: int, dim: int, dropout: float, *, causal: bool) 
 class _Transformer(nn.Module):
     """Embeddings of tokens and positions, layers, and a norm."""
 
-    def __init__(self, shape: InputShape, layers: int, heads: int, dim: int, dropout: float, *, causal: bool) -> None:
+    def __init__(self, shape: OneShape, layers: int, heads: int, dim: int, dropout: float, *, causal: bool) -> None:
         super().__init__()
         length, vocabulary = shape
         self.tokens = nn.Embedding(vocabulary, dim)
@@ -124,7 +124,7 @@ class _Transformer(nn.Module):
 class Gpt(_Transformer):
     """A decoder: the logits [N, T, outputs] of the next token, for tokens int64 [N, T]; T may be shorter."""
 
-    def __init__(self, outputs: int, shape: InputShape, layers: int, heads: int, dim: int, dropout: float) -> None:
+    def __init__(self, outputs: int, shape: OneShape, layers: int, heads: int, dim: int, dropout: float) -> None:
         super().__init__(shape, layers, heads, dim, dropout, causal=True)
         self.head = nn.Linear(dim, outputs, bias=False)
 
@@ -139,7 +139,7 @@ class Bert(_Transformer):
     The first token is always looked at, so that a text without any token has an answer too.
     """
 
-    def __init__(self, outputs: int, shape: InputShape, layers: int, heads: int, dim: int, dropout: float) -> None:
+    def __init__(self, outputs: int, shape: OneShape, layers: int, heads: int, dim: int, dropout: float) -> None:
         super().__init__(shape, layers, heads, dim, dropout, causal=False)
         self.head = nn.Linear(dim, outputs)
 
@@ -156,7 +156,7 @@ class Vit(nn.Module):
     """An encoder of images [N, C, H, W]: outputs [N, outputs] from the mean of the features of all patches."""
 
     def __init__(
-        self, outputs: int, shape: InputShape, layers: int, heads: int, dim: int, dropout: float, patch: int
+        self, outputs: int, shape: OneShape, layers: int, heads: int, dim: int, dropout: float, patch: int
     ) -> None:
         super().__init__()
         channels, height, width = shape
@@ -181,7 +181,7 @@ class Vit(nn.Module):
         return logits
 
 
-def gpt(outputs: int, shape: InputShape, layers: int, heads: int, dim: int, dropout: float) -> nn.Module:
+def gpt(outputs: int, shape: OneShape, layers: int, heads: int, dim: int, dropout: float) -> nn.Module:
     """A decoder for `outputs` tokens, with the shape (T, V) of its inputs. Raises TickdslError if `heads` does not fit.
 
     Initial weights are those of GPT-2: a deviation of 0.02, divided by the square root of the number of layers that
@@ -192,7 +192,7 @@ def gpt(outputs: int, shape: InputShape, layers: int, heads: int, dim: int, drop
     )
 
 
-def bert(outputs: int, shape: InputShape, layers: int, heads: int, dim: int, dropout: float) -> nn.Module:
+def bert(outputs: int, shape: OneShape, layers: int, heads: int, dim: int, dropout: float) -> nn.Module:
     """An encoder with `outputs` numbers for a text, with the shape (T, V) of its inputs; initial weights as in BERT.
 
     Raises TickdslError if `heads` does not fit.
@@ -200,7 +200,7 @@ def bert(outputs: int, shape: InputShape, layers: int, heads: int, dim: int, dro
     return _with_deviations(Bert(outputs, shape, layers, heads, dim, dropout), residual=TRANSFORMER_STD)
 
 
-def vit(outputs: int, shape: InputShape, layers: int, heads: int, dim: int, dropout: float, patch: int) -> nn.Module:
+def vit(outputs: int, shape: OneShape, layers: int, heads: int, dim: int, dropout: float, patch: int) -> nn.Module:
     """An encoder of images with `outputs` numbers for each; `patch`: pixels per side of what becomes a token.
 
     Positions are learned, without a class token (as in Beyer et al. 2022). The patches are embedded by a convolution

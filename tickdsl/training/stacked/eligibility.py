@@ -61,6 +61,8 @@ def stacking_obstacle(jobs: Sequence[TrainingJob], choices: MeasuredChoices, dev
         return "their batches are computed in parts, to need less memory"
     if first.recipe.ema:
         return "their weights are averaged"
+    if first.data.named is not None:
+        return "their networks take several inputs"
     if first.recipe.mixes:
         return "the images of each of them are mixed by its own draws"
     if first.recipe.has_own_optimiser:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tickdsl.training.data.streaming.images import batches
+from tickdsl.training.named_tensors import run_network
 from tickdsl.training.tasks import CLASSIFY, Task
 
 #: Batch size for precomputing the teacher's outputs; smaller if outputs are large.
@@ -86,4 +87,4 @@ class Distiller:
         with torch.no_grad(), torch.autocast(
             self._device.type, dtype=self._autocast, enabled=self._autocast is not None
         ):  # fmt: skip
-            return self._task.soften(self._teacher(images), self.distillation.temperature)
+            return self._task.soften(run_network(self._teacher, images), self.distillation.temperature)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tickdsl.training.named_tensors import run_network
 from tickdsl.training.recipes.recipe import Recipe
 from tickdsl.training.step import optimisers
 from tickdsl.training.step.average import WeightAverage
@@ -55,7 +56,7 @@ class OptimiserStep:
         self.average = WeightAverage(model, recipe.ema) if recipe.ema else None
         self._loss_gradient: Tensor | None = None  # the loss's gradient in `backward`; None for a scalar loss
         # The last, smaller batch of an epoch, and smaller micro-batches, run uncompiled.
-        self._forward: Callable[[Tensor], Tensor] = compile_model(model) if compile else model
+        self._forward: Callable[..., Any] = compile_model(model) if compile else model
         # Dropout draws from torch's own generators.
         self._generators, self._seed = [torch.default_generator], 0
         if device.type == "cuda":
@@ -160,7 +161,7 @@ class OptimiserStep:
     ) -> None:
         """Add the gradients of a batch, or of a micro-batch, a `share` of it. full: how many images it usually has."""
         with self._autocast_context():
-            outputs = (self._forward if len(images) == full else self._model)(images)
+            outputs = run_network(self._forward if len(images) == full else self._model, images)
             loss = self._loss(outputs, targets)
         if self._distiller is not None and soft_targets is not None:
             loss = self._distiller.loss(outputs, soft_targets, loss)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tickdsl.training.measured_choices import MeasuredChoices
+from tickdsl.training.named_tensors import run_network
 from tickdsl.training.step.sparse_linear import SparseLinear
 from tickdsl.training.timing import is_clearly_faster
 
@@ -99,7 +100,7 @@ def _rows_per_layer(model: nn.Module, layers: Mapping[str, nn.Linear], images: T
     was_training = model.training
     model.eval()
     try:
-        model(images)
+        run_network(model, images)
     finally:
         model.train(was_training)
         for hook in hooks:

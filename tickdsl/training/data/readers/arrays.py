@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 import zipfile
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,15 @@ from tickdsl.plurals import plural
 from tickdsl.training.data import held_out
 from tickdsl.training.data.file_digests import files_digest
 from tickdsl.training.data.readers.folder import is_too_large
+from tickdsl.training.data.readers.image_arrays import as_channels_first
 from tickdsl.training.data.readers.mapped_arrays import MappedInputs, compressed_error, map_arrays
+from tickdsl.training.data.readers.named_arrays import (
+    NamedArrays,
+    as_named_input,
+    described,
+    find_named,
+    require_alike,
+)
 from tickdsl.training.data.readers.raw_dataset import InputArray, RawDataset, TargetArray
 
 #: The names of an array, in the order in which they are looked for.
@@ -32,8 +41,6 @@ _NAMES = {
     "test_targets": ("test_targets", "y_test", "test_labels"),
 }
 _LAYOUT = "it must hold x_train, y_train, x_test and y_test; or x and y, with test=20%"
-#: The most channels that the last dimension of images is taken for.
-_MAX_CHANNELS = 4
 
 
 @attrs.frozen
@@ -42,12 +49,14 @@ class ArrayFiles:
 
     vocabulary: the number of different tokens, if the inputs are tokens; 0 for images and columns of numbers. load:
     `stream` leaves inputs in their files (see `MappedInputs`), `resident` reads them, `auto` goes by their size.
+    inputs: the names of several inputs, which a network takes by keyword; empty for one input.
     """
 
     path: Path
     test_share: float
     vocabulary: int = 0
     load: str = "resident"
+    inputs: tuple[str, ...] = attrs.field(default=(), converter=tuple)
 
     def digest(self) -> str:
         """The hex SHA-256 of the files' bytes."""
@@ -56,47 +65,62 @@ class ArrayFiles:
     def read(self) -> RawDataset:
         """The data set. Raises TickdslError if the files or the arrays in them are not as they must be."""
         arrays = self._arrays()
-        found = {part: self._array(arrays, names) for part, names in _NAMES.items()}
+        found: dict[str, Any] = {part: self._array(arrays, names) for part, names in _NAMES.items()}
+        if self.inputs:
+            found |= {f"{part}_inputs": find_named(self.path, arrays, self.inputs, part) for part in ("train", "test")}
         for part, purpose in (("train_inputs", "inputs to train on"), ("train_targets", "targets to train on")):
             if found[part] is None:
                 held = ", ".join(sorted(arrays)[:8]) or "nothing"
                 raise TickdslError(f"{self.path} has no {purpose}: it holds {held}", _LAYOUT)
-        given, class_names = dict(found), self._class_names(arrays)
-        has_test = given["test_inputs"] is not None and given["test_targets"] is not None
+        class_names = self._class_names(arrays)
+        has_test = found["test_inputs"] is not None and found["test_targets"] is not None
         if self.test_share and has_test:
             raise TickdslError(f"{self.path} has a test set already", "leave out `test=`, or remove x_test and y_test")
         if not self.test_share and not has_test:
             raise TickdslError(f"{self.path} has no test set", f"add test=20% to `data`; or {_LAYOUT}")
-        as_inputs = self._as_inputs(given["train_inputs"], given["test_inputs"])
-        inputs, targets = as_inputs(given["train_inputs"]), np.asarray(given["train_targets"])
+        as_inputs = self._as_inputs(found["train_inputs"], found["test_inputs"])
+        inputs, targets = as_inputs(found["train_inputs"]), np.asarray(found["train_targets"])
         self._require_equal_lengths("training", inputs, targets)
         if has_test:
-            test_inputs, test_targets = as_inputs(given["test_inputs"]), np.asarray(given["test_targets"])
+            test_inputs, test_targets = as_inputs(found["test_inputs"]), np.asarray(found["test_targets"])
             self._require_equal_lengths("test", test_inputs, test_targets)
-            if test_inputs.shape[1:] != inputs.shape[1:] or test_inputs.dtype != inputs.dtype:
+            if self.inputs:
+                require_alike(self.path, inputs, test_inputs)
+            elif test_inputs.shape[1:] != inputs.shape[1:] or test_inputs.dtype != inputs.dtype:
                 ours, theirs = (f"{each.dtype} {list(each.shape[1:])}" for each in (inputs, test_inputs))
                 raise TickdslError(f"{self.path}: training inputs are {ours}, test inputs {theirs}", "store both alike")
         else:
             chosen = self._test_mask(inputs, targets)
             test_inputs, test_targets = inputs[chosen], targets[chosen]
             inputs, targets = inputs[~chosen], targets[~chosen]
-        return self._assembled(inputs, targets, test_inputs, test_targets, class_names)
+        raw = self._assembled(inputs, targets, test_inputs, test_targets, class_names)
+        return described(raw) if self.inputs else raw
 
-    def _as_inputs(self, *arrays: NDArray[Any] | None) -> Callable[[NDArray[Any] | None], Any]:
-        """What makes inputs of an array: their values, or if they are streamed, `MappedInputs`."""
-        size = sum(array.nbytes for array in arrays if array is not None)
-        if self.load == "resident" or (self.load == "auto" and not is_too_large(size)):
-            return self._inputs
-        if not all(array is None or _is_mapped(array) for array in arrays):
-            if self.load == "auto":
-                return self._inputs
-            raise compressed_error(self.path)
+    def _as_inputs(self, *parts: Any) -> Callable[[Any], Any]:
+        """What makes inputs of an array, or of arrays by name: their values, or if streamed, `MappedInputs`."""
+        arrays = [array for part in parts if part is not None for array in (part.values() if self.inputs else [part])]
+        streams = self._streams(arrays)
 
-        def mapped(array: NDArray[Any] | None) -> MappedInputs:
-            assert array is not None
-            return MappedInputs.of(array, self._inputs)
+        def as_input(convert: Callable[[Any], InputArray], array: NDArray[Any]) -> InputArray | MappedInputs:
+            return MappedInputs.of(array, convert) if streams else convert(array)
 
-        return mapped
+        def named(part: Mapping[str, NDArray[Any]]) -> NamedArrays:
+            try:
+                return NamedArrays.of({name: as_input(partial(as_named_input, name), part[name]) for name in part})
+            except TickdslError as error:
+                raise TickdslError(f"{self.path}: {error.message}", error.hint) from error
+
+        return named if self.inputs else partial(as_input, self._inputs)
+
+    def _streams(self, arrays: list[NDArray[Any]]) -> bool:
+        """Whether arrays stay in their files. Raises TickdslError if they are to, and cannot."""
+        if self.load == "resident" or (self.load == "auto" and not is_too_large(sum(each.nbytes for each in arrays))):
+            return False
+        if all(map(_is_mapped, arrays)):
+            return True
+        if self.load == "auto":
+            return False
+        raise compressed_error(self.path)
 
     def _files(self) -> list[Path]:
         if self.path.is_dir():
@@ -174,11 +198,7 @@ class ArrayFiles:
                 raise TickdslError(f"{self.path}: the input at {where} is not finite", "replace what is missing")
         if array.ndim == 2:
             return np.ascontiguousarray(array[:, :, None, None])
-        if array.ndim == 3:
-            return np.ascontiguousarray(array[:, None])
-        if array.shape[3] <= _MAX_CHANNELS < array.shape[1]:
-            array = array.transpose(0, 3, 1, 2)
-        return np.ascontiguousarray(array)
+        return as_channels_first(array)
 
     def _tokens(self, array: NDArray[Any]) -> InputArray:
         if array.ndim != 2 or not np.issubdtype(array.dtype, np.integer):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import attrs
 import numpy as np
@@ -12,6 +13,18 @@ from tickdsl.errors import TickdslError
 from tickdsl.plurals import plural
 from tickdsl.training.data.readers.image_decoding import ImageFacts, Scale
 from tickdsl.training.data.readers.raw_dataset import ImageArray
+
+#: The most channels that the last dimension of images is taken for.
+_MAX_CHANNELS = 4
+
+
+def as_channels_first(array: NDArray[Any]) -> NDArray[Any]:
+    """Images [N, H, W], [N, H, W, C] or [N, C, H, W] as [N, C, H, W]."""
+    if array.ndim == 3:
+        return np.ascontiguousarray(array[:, None])
+    if array.shape[3] <= _MAX_CHANNELS < array.shape[1]:
+        array = array.transpose(0, 3, 1, 2)
+    return np.ascontiguousarray(array)
 
 
 @attrs.frozen

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tickdsl.errors import TickdslError
 
 #: How many samples are read at once where all of them are looked at.
-_PART = 1000
+PART = 1000
 _SAFETENSORS_TYPES = {
     "BOOL": np.bool_, "U8": np.uint8, "I8": np.int8, "I16": np.int16, "U16": np.uint16, "I32": np.int32,
     "U32": np.uint32, "I64": np.int64, "U64": np.uint64, "F16": np.float16, "F32": np.float32, "F64": np.float64,
@@ -72,8 +72,8 @@ class MappedInputs:
 
     def parts(self) -> Iterator[NDArray[Any]]:
         """The values of all inputs in order, in parts."""
-        for first in range(0, len(self), _PART):
-            yield self.read(slice(first, first + _PART))
+        for first in range(0, len(self), PART):
+            yield self.read(slice(first, first + PART))
 
 
 def map_arrays(path: Path) -> Mapping[str, NDArray[Any]] | None:

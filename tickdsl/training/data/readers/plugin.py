@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -13,8 +13,10 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from tickdsl.errors import TickdslError
 from tickdsl.plugins import PluginError, call_plugin, code_identity, load_plugin, require_plugin, type_in_words
 from tickdsl.plurals import plural
+from tickdsl.training.data.readers.named_arrays import NamedArrays, as_named_input, described, require_alike
 from tickdsl.training.data.readers.raw_dataset import RawDataset
 
 #: The arrays of a data set, with the names by which they are part of its digest.
@@ -57,15 +59,17 @@ def _read(name: str, root: Path, options: str, code_identity: str) -> RawDataset
 
 
 def digest(raw: RawDataset) -> str:
-    """The hex SHA-256 of all images, targets and names, and of the task unless it is classification."""
+    """The hex SHA-256 of all inputs, targets and names, and of the task unless it is classification."""
     from tickdsl.training.tasks import CLASSIFY  # which loads torch
 
     named = raw.class_names if raw.task == CLASSIFY.name else [raw.task, raw.class_names]
     sha256 = hashlib.sha256(json.dumps(named).encode())
     for field, array_name in _ARRAYS.items():
-        array: NDArray[Any] = getattr(raw, field)
-        sha256.update(f"{array_name} {array.dtype} {array.shape}".encode())
-        sha256.update(np.ascontiguousarray(array).data)
+        held: Any = getattr(raw, field)
+        arrays = held.read() if isinstance(held, NamedArrays) else {array_name: held}
+        for name, array in arrays.items():
+            sha256.update(f"{name} {array.dtype} {array.shape}".encode())
+            sha256.update(np.ascontiguousarray(array).data)
     return sha256.hexdigest()
 
 
@@ -96,6 +100,8 @@ def _wrong_inputs(inputs: NDArray[Any], vocabulary: int) -> tuple[str, str] | No
 
 def _validated(name: str, raw: RawDataset) -> RawDataset:
     """The data set with its targets as the task needs them. Raises PluginError if an array is wrong; it says how."""
+    if isinstance(raw.train_inputs, Mapping):
+        return _validated_names(name, raw)
     from tickdsl.training.tasks import BadTargets, find_task
 
     arrays = {array_name: np.require(getattr(raw, array_name), requirements=("C", "W")) for array_name in _ARRAYS}
@@ -136,3 +142,24 @@ def _validated(name: str, raw: RawDataset) -> RawDataset:
     if task.has_classes and len(names) < 2:
         raise error("class_names", f"has {plural(len(names), 'name')}", "name at least two classes")
     return attrs.evolve(raw, **arrays, class_names=task.output_names(arrays["train_targets"], names))
+
+
+def _validated_names(name: str, raw: RawDataset) -> RawDataset:
+    """A data set whose inputs are dictionaries, as one of named arrays. Raises PluginError if an array is wrong."""
+    parts: dict[str, NamedArrays] = {}
+    try:
+        for part in ("train", "test"):
+            given: Any = getattr(raw, f"{part}_inputs")
+            if not isinstance(given, Mapping) or {*given} != {*raw.train_inputs}:
+                raise TickdslError("train_inputs and test_inputs have other names", "return dictionaries of equal keys")
+            parts[part] = NamedArrays.of(
+                {each: as_named_input(each, np.asarray(given[each])) for each in raw.train_inputs}
+            )
+        require_alike("", parts["train"], parts["test"])
+    except TickdslError as error:
+        raise PluginError(f"`{name}`: {error.message}", error.hint) from error
+    # Targets and names are validated with one input that stands for all of them.
+    stand_in: dict[str, Any] = {f"{part}_inputs": np.zeros((len(each), 1), np.float32) for part, each in parts.items()}
+    checked = _validated(name, attrs.evolve(raw, **stand_in))
+    named: dict[str, Any] = {f"{part}_inputs": inputs for part, inputs in parts.items()}
+    return described(attrs.evolve(checked, **named))

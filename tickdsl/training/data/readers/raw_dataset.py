@@ -21,7 +21,8 @@ class RawDataset:
     """A data set as read from its source: inputs, targets and the outputs' names.
 
     Inputs are images, uint8 [N, C, H, W], numbers, float32 [N, C, H, W] or [N, columns], or tokens, integers [N, T] in
-    0..vocabulary-1. vocabulary: the number of different tokens; 0 for images and numbers.
+    0..vocabulary-1. vocabulary: the number of different tokens; 0 for images and numbers. Or they are several by name:
+    a dictionary of arrays [N, …], of which integers of 8 bits in three or four dimensions are images.
 
     task: what is learnt; the targets, `train_targets` and `test_targets`, are of its type and shape, labels int64 [N]
     for `classify`. class_names: the names of the classes, or of what else the outputs are.

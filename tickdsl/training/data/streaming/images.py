@@ -17,8 +17,10 @@ from torch import Tensor
 from tickdsl.errors import TickdslError
 from tickdsl.training.data.readers.encoded_images import EncodedImages
 from tickdsl.training.data.readers.mapped_arrays import MappedInputs
+from tickdsl.training.data.readers.named_arrays import NamedArrays
 from tickdsl.training.data.streaming.decoder_pool import DecoderPool, Reply, decoder_pool
 from tickdsl.training.devices import to_device
+from tickdsl.training.named_tensors import NamedTensors
 
 #: The most bytes of batches that are decoded ahead, and the most batches.
 _AHEAD_BYTES, _AHEAD_BATCHES = 256 << 20, 8
@@ -69,9 +71,9 @@ def _result(future: Future[Reply], source: str) -> Reply:
 
 
 class PendingRows:
-    """A batch of an array that is being read from its file, [B, …] on the CPU, in pinned memory if it goes to a GPU."""
+    """A batch of arrays that is being read from files, [B, …] on the CPU, in pinned memory if it goes to a GPU."""
 
-    def __init__(self, inputs: MappedInputs, rows: NDArray[np.int64], *, pinned: bool) -> None:
+    def __init__(self, inputs: MappedInputs | NamedArrays, rows: NDArray[np.int64], *, pinned: bool) -> None:
         self._pinned = pinned
         self._future = _reader().submit(inputs.read, rows)
 
@@ -82,12 +84,18 @@ class PendingRows:
 
     def wait(self) -> Tensor:
         """Wait for the batch."""
-        batch = torch.from_numpy(self._future.result())
-        return batch.pin_memory() if self._pinned else batch
+        found = self._future.result()
+        batch: Any = NamedTensors(as_tensors(found)) if isinstance(found, dict) else torch.from_numpy(found)
+        return batch.pin_memory() if self._pinned else batch  # type: ignore[no-any-return]
 
     def cancel(self) -> None:
         """Give the batch up."""
         self._future.cancel()
+
+
+def as_tensors(arrays: dict[str, NDArray[Any]]) -> dict[str, Tensor]:
+    """Arrays by name as tensors."""
+    return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
 
 
 @functools.cache
@@ -100,10 +108,11 @@ def _reader() -> ThreadPoolExecutor:
 class StreamedImages:
     """Inputs that are read when they are indexed; the results are on `device`.
 
-    images: images uint8 [N, C, H, W] in files, which are decoded then, or inputs [N, …] of `dtype` in an array.
+    images: images uint8 [N, C, H, W] in files, which are decoded then, or inputs [N, …] of `dtype` in an array, or
+    several inputs by name.
     """
 
-    images: EncodedImages | MappedInputs
+    images: EncodedImages | MappedInputs | NamedArrays
     device: torch.device = torch.device("cpu")
     dtype: torch.dtype = torch.uint8
 
@@ -137,13 +146,15 @@ class StreamedImages:
         rows = indices.cpu().numpy() if isinstance(indices, Tensor) else indices
         chosen = np.arange(len(self), dtype=np.int64)[rows]
         pinned = self.device.type == "cuda"
-        if isinstance(self.images, MappedInputs):
+        if isinstance(self.images, MappedInputs | NamedArrays):
             return PendingRows(self.images, chosen, pinned=pinned)
         return PendingBatch(self.images, chosen, pinned=pinned)
 
     @property
     def bytes_per_image(self) -> int:
-        """The size of a decoded image."""
+        """The size of a decoded image, or of all inputs of a sample."""
+        if isinstance(self.images, NamedArrays):
+            return self.images.nbytes // max(1, len(self.images))
         return int(np.prod(self.images.shape[1:])) * self.dtype.itemsize
 
     def ahead(self, batch: int) -> int:
@@ -180,6 +191,15 @@ def in_memory(inputs: Tensor) -> Tensor:
     """Inputs as a tensor; those that are streamed are all decoded."""
     streamed: Any = inputs
     return streamed[:] if isinstance(streamed, StreamedImages) else inputs
+
+
+def input_called(inputs: Tensor, name: str) -> Tensor:
+    """One of several inputs; those that are streamed stay in their files."""
+    several: Any = inputs
+    if isinstance(several, StreamedImages) and isinstance(several.images, NamedArrays):
+        stored: Any = several.images.arrays[name]
+        return attrs.evolve(several, images=stored)  # type: ignore[return-value]
+    return several[name]  # type: ignore[no-any-return]
 
 
 def take(inputs: Tensor, indices: Any) -> Tensor:
