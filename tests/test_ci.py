@@ -10,6 +10,8 @@ SUBSET = (TESTS.parent / ".ci" / "slow-subset.txt").read_text("utf-8").split("\n
 #: Files whose slow tests are alike one that is in the subset or fast, or which need a GPU.
 COVERED = {
     "tests/engine/machine/test_compile_auto.py": "the compiler: tests/training/step/test_compilation.py",
+    "tests/engine/scheduler/test_runs_on_a_bucket.py": "its own fast tests, with fewer runs",
+    "tests/engine/scheduler/test_runs_on_a_network_disk.py": "its own fast tests, with fewer runs",
     "tests/engine/scheduler/test_simulated_runs.py": "its own fast tests, with fewer runs",
     "tests/engine/test_building.py": "its own fast tests, with smaller networks",
     "tests/test_gpu_script.py": "the benchmarks that the script calls",

@@ -59,6 +59,7 @@ def run_and_record(
     be used.
     """
     from tickdsl.engine.launch import launch
+    from tickdsl.records.bucket_runs import share_run
     from tickdsl.results.export import write_results
     from tickdsl.results.state_builder import StateBuilder
 
@@ -83,6 +84,7 @@ def run_and_record(
             write_results(state, run.paths)  # first of all: watchers read the results as soon as the run has ended
     if options.worker is not None:
         state = _shared_state(run, tensorboard, warn)
+    share_run(options.store, run.paths, warn)
     return RecordedRun(run.paths, state, run.exit)
 
 

@@ -184,6 +184,8 @@ class _Drawer:
         self.is_mixed: bool = self.pick((True, False))
         if not self.is_mixed:
             self.units = [self.pick(self.units)]
+        #: Whether samples are held out for what chooses.
+        self.validates: bool = self.pick((False, False, False, True))
 
     def pick(self, choices: Sequence[Any]) -> Any:
         return self.draw(st.sampled_from(list(choices)))
@@ -220,6 +222,8 @@ class _Drawer:
             ]
         )
         scopes = ["", "global", "local", *(("erk", "balanced") if unit == "weights" else ())]
+        # A search looks at validation data, and evaluates many networks.
+        scopes += ["searched"] if self.validates and unit in ("weights", "filters", "neurons") else []
         if self.sometimes() and not amount.startswith("matching"):
             amount = self.pick(BUDGETS)
             ends = [] if "x 2" in amount else ["x 2"]
@@ -229,11 +233,14 @@ class _Drawer:
         if once:
             amount, ends = amount.removesuffix(" x 2"), []
         options = self.options(_own_schemas("prune", ("order", "multiple"))) if self.sometimes() else {}
+        scope = self.pick(scopes)
+        if scope == "searched":
+            options["evaluations"] = "6"
         return Statement(
             " ".join(
                 part
                 for part in (
-                    "prune", unit, self.pick(scopes), amount,
+                    "prune", unit, scope, amount,
                     self.pick(["", "", *ends]),
                     f"by {self.pick(criteria)}" if self.sometimes() else "",
                     self.pick(("", "", "", "at init", "at 5it", "at 50%")),
@@ -266,7 +273,14 @@ class _Drawer:
         if self.sometimes():
             yield Statement(f"distill from {self.pick(['dense', *arms])}", self.options(_schemas("distill")))
 
+    def cycle(self) -> Statement:
+        """A cycle of training alone."""
+        inner = self.pick(("rewind lr", "rewind lr to 50%", "perturb 10%; rewind lr", "retrain linear 8it"))
+        return Statement(f"cycle {self.pick((1, 2))}", block=tuple(map(Statement, inner.split("; "))))
+
     def pipeline(self, arms: Sequence[str], *, split: bool) -> Iterator[Statement]:
+        if not split and self.pick((False,) * 4 + (True,)):
+            yield self.cycle()
         for _ in range(self.pick((1, 1, 1, 2))):
             if self.often():
                 yield self.prune(arms, once=False)
@@ -276,6 +290,8 @@ class _Drawer:
                 if self.sometimes():
                     block += [self.prune(arms, once=True), *self.tails(arms, split=split)]
                 yield Statement(f"cycle {self.pick((1, 2))}", block=tuple(block))
+            if not split and self.pick((False,) * 4 + (True,)):
+                yield self.cycle()
         if not split and self.pick((False, False, False, False, True)):
             block = tuple(self.tails((), split=False)) if self.sometimes() else None
             yield Statement(
@@ -288,7 +304,9 @@ class _Drawer:
         controls = [name for name, supported in vocabulary.CONTROLS.items() if supported]
         if self.often():
             named = self.pick([["all"], list(arms) or ["all"]])
-            compared = [*named, *self.draw(st.lists(st.sampled_from(controls), max_size=2, unique=True))]
+            # Those that start from the ticket's weights, which many tickets do not have, come less often.
+            others = [name for name in controls if name not in vocabulary.CHOICE_CONTROLS] * 2
+            compared = [*named, *self.draw(st.lists(st.sampled_from([*others, *controls]), max_size=2, unique=True))]
             yield Statement(f"compare {', '.join(compared)}", self.options(_schemas("compare")))
         if self.sometimes():
             # `fid` needs generated images and a file.
@@ -307,7 +325,7 @@ class _Drawer:
 
     def plan(self) -> Iterator[Statement]:
         yield Statement(f"model {self.model}")
-        yield Statement("data digits")
+        yield Statement("data digits validation=20%" if self.validates else "data digits")
         yield self.train()
         if self.sometimes():
             yield Statement(self.pick(("seeds 2", "seeds [7]")))

@@ -14,7 +14,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 import pytest
@@ -43,7 +43,7 @@ from tickdsl.plan.study import Study
 from tickdsl.records import Process, Store, process
 from tickdsl.records import events as e
 from tickdsl.records.control import ControlReader, send_request
-from tickdsl.records.generations import join_generation
+from tickdsl.records.generations import Generation, join_generation
 from tickdsl.records.process import boot_id, host_name
 
 #: Process ids that no real process has.
@@ -143,9 +143,28 @@ class World:
     pids: int = _FIRST_PID
     current: threading.local = attrs.field(factory=threading.local)
 
+    #: Whether runs with `--fresh` are possible, and how many runs there may be at the same time.
+    has_generations: ClassVar[bool] = True
+    numbers_of_runs: ClassVar[tuple[int, ...]] = (1, 1, 2, 2, 3)
+
     @property
     def store(self) -> Path:
         return self.folder / "store"
+
+    def open_store(self, number: int, generation: Generation | None = None) -> Store:
+        """The store as the run with this number opens it."""
+        return Store(self.store, generation=generation)
+
+    def faults(self) -> contextlib.AbstractContextManager[None]:
+        """A block in which the store is as unreliable as it is in this world."""
+        return contextlib.nullcontext()
+
+    def beat(self, store: Store) -> None:
+        """What the heartbeat of a run does."""
+
+    def claims_left(self) -> list[str]:
+        """Claims that are left after all runs have ended."""
+        return [path.name for path in self.store.glob("claims/*")]
 
     def new_process(self) -> None:
         """Become another process."""
@@ -330,7 +349,7 @@ class SimulatedRun:
     def _attempt(self, calm: bool) -> int | None:
         world, draw = self.world, self.world.draw
         generation = join_generation(world.store, world.study.graph) if self.fresh else None
-        store = Store(world.store, generation=generation)
+        store = world.open_store(self.number, generation)
         made_before = {key for key in world.study.graph if generation is not None and generation.has_made(key)}
         control = world.folder / f"control-{self.number}-{self.attempts}.jsonl"
         events: list[e.Event] = []
@@ -347,6 +366,7 @@ class SimulatedRun:
         def between() -> None:
             """What happens beside a run while its workers work."""
             self.baton.switch(self.number)
+            world.beat(store)
             world.check_store()
             if not calm and draw.random() < 0.02:
                 world.damage()
@@ -366,8 +386,13 @@ class SimulatedRun:
         reader = ControlReader(control, skip_old=False)
         interpreter = Interpreter(world.study, store, emit, reader, stack=self.stack, clock=lambda: world.now)
         code = None
+
+        def start_workers() -> FakeWorkers:
+            store.prepare_writing()
+            return workers
+
         try:
-            code = interpreter.run(lambda: workers)
+            code = interpreter.run(start_workers)
         except KeyboardInterrupt:
             code = INTERRUPTED
         finally:
@@ -425,7 +450,7 @@ def simulated_processes(world: World) -> Iterator[None]:
         yield
 
 
-def simulate(study: Study, folder: Path, seed: int) -> None:
+def simulate(study: Study, folder: Path, seed: int, make_world: type[World] = World) -> World:
     """Simulate one to three runs of a study, and check what each must have measured in the end.
 
     `folder` should be in memory: a simulation makes and removes thousands of folders.
@@ -434,22 +459,31 @@ def simulate(study: Study, folder: Path, seed: int) -> None:
     # Not rewind points: whether a training has stored one before it is stopped would decide about the outcome.
     candidates = [key for key, node in study.graph.nodes(data=True) if "prefix_of" not in node]
     doomed = frozenset(key for key in candidates if draw.random() < draw.choice((0.0, 0.0, 0.03)))
-    world = World(folder, study, draw, doomed)
-    with simulated_processes(world):
+    world = make_world(folder, study, draw, doomed)
+    with simulated_processes(world), world.faults():
         baton = Baton(draw)
         runs = [
-            SimulatedRun(world, baton, number, draw.choice((1, 2, 3)), draw.choice((1, 1, 4)), draw.random() < 0.4)
-            for number in range(draw.choice((1, 1, 2, 2, 3)))
+            SimulatedRun(
+                world,
+                baton,
+                number,
+                draw.choice((1, 2, 3)),
+                draw.choice((1, 1, 4)),
+                draw.random() < 0.4 and world.has_generations,
+            )
+            for number in range(draw.choice(world.numbers_of_runs))
         ]
         baton.run(runs)
+    with simulated_processes(world):
         expected = undisturbed(study, folder / "reference", doomed)
         for run in runs:
             measured = measurements(run.events)
             assert measured == expected, sorted(measured.items() ^ expected.items())
         for key, times in world.completed.items():
             assert times <= 1 + world.damaged[key], "a step that was stored was run again"
-        assert not list(world.store.glob("claims/*")), "claims are left"
+        assert not world.claims_left(), "claims are left"
         assert not [key for key in world.doomed if key in world.stored]
+    return world
 
 
 def undisturbed(study: Study, folder: Path, doomed: frozenset[str]) -> Measured:

@@ -2,62 +2,41 @@
 
 from __future__ import annotations
 
-import http.client
-import itertools
 import json
-import random
 import shutil
-import socketserver
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
+from bucket_server import FailingProxy, environment, new_bucket, s3_server
 
 from tickdsl.cli import main
 from tickdsl.errors import TickdslError
-from tickdsl.records.bucket import Bucket, is_bucket
+from tickdsl.records.bucket import Bucket
+from tickdsl.records.bucket_location import is_bucket
+from tickdsl.records.bucket_results import BucketResults
 from tickdsl.records.result_record import Damaged
 from tickdsl.records.store import Store
 from tickdsl.records.store_transfer import open_place, transfer
 
-NUMBERS = itertools.count(1)
 KEYS = tuple(f"{number:064x}" for number in range(12))
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    from moto.server import ThreadedMotoServer
-
-    moto = ThreadedMotoServer(port=0, verbose=False)
-    moto.start()
-    host, port = moto.get_host_and_port()
-    yield f"http://{host}:{port}"
-    moto.stop()
+    with s3_server() as url:
+        yield url
 
 
 @pytest.fixture
 def bucket(server: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """The URL of a new bucket on the server, which the environment leads to."""
     connect(monkeypatch, server)
-    name = f"bucket-{next(NUMBERS)}"
-    connection = http.client.HTTPConnection(urlsplit(server).netloc)
-    connection.request("PUT", f"/{name}")
-    assert connection.getresponse().status == 200
-    return f"s3://{name}/lab"
+    return new_bucket(server)
 
 
 def connect(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": url,
-        "AWS_ALLOW_HTTP": "true",
-    }.items():
+    for name, value in environment(url).items():
         monkeypatch.setenv(name, value)
 
 
@@ -84,62 +63,6 @@ def contents(store: Store) -> dict[str, dict[str, bytes]]:
     }
 
 
-class FailingProxy:
-    """Passes requests on to a server; some get no answer, some an error, and of some only the answer is lost."""
-
-    def __init__(self, url: str, share: float, seed: int) -> None:
-        draw, lock, proxy = random.Random(seed), threading.Lock(), self
-        self.failures = 0
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def handle_any(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                with lock:
-                    failure = draw.choice(("refuse", "drop", "lose")) if draw.random() < share else None
-                    proxy.failures += failure is not None
-                if failure == "refuse":
-                    self.send_response(503)
-                    self.send_header("Content-Length", "0")
-                    self.end_headers()
-                    return
-                if failure == "drop":
-                    self.close_connection = True
-                    return
-                connection = http.client.HTTPConnection(urlsplit(url).netloc)
-                headers = {name: value for name, value in self.headers.items() if name.lower() != "connection"}
-                connection.request(self.command, self.path, body, headers)
-                answer = connection.getresponse()
-                content = answer.read()
-                if failure == "lose":
-                    self.close_connection = True
-                    return
-                self.send_response(answer.status)
-                for name, value in answer.getheaders():
-                    if name.lower() not in ("transfer-encoding", "content-length", "connection"):
-                        self.send_header(name, value)
-                length = answer.getheader("Content-Length") if self.command == "HEAD" else len(content)
-                self.send_header("Content-Length", str(length))
-                self.end_headers()
-                self.wfile.write(content)
-
-            do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = handle_any
-
-            def log_message(self, *words: Any) -> None: ...
-
-        class Server(ThreadingHTTPServer):
-            def handle_error(self, *details: Any) -> None: ...
-
-        self._server: socketserver.BaseServer = Server(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-
 def test_folders(tmp_path: Path) -> None:
     source, target = fill(tmp_path / "a"), fill(tmp_path / "b", KEYS[:3])
     done = transfer(open_place(str(tmp_path / "a")), open_place(str(tmp_path / "b")))
@@ -153,7 +76,7 @@ def test_folders(tmp_path: Path) -> None:
 def test_to_a_bucket_and_back(tmp_path: Path, bucket: str) -> None:
     source = fill(tmp_path / "a")
     assert transfer(open_place(str(tmp_path / "a")), open_place(bucket)).copied == KEYS
-    assert Bucket(bucket).keys() == set(KEYS)
+    assert results_in(bucket).versions().keys() == set(KEYS)
     done = transfer(open_place(bucket), open_place(str(tmp_path / "b")), KEYS[:5])
     assert (done.copied, done.present) == (KEYS[:5], 0)
     assert contents(Store(tmp_path / "b")) == {key: contents(source)[key] for key in KEYS[:5]}
@@ -182,33 +105,49 @@ def test_what_is_damaged_stays_where_it_is(tmp_path: Path, bucket: str) -> None:
     damaged.write_bytes(b"x" * damaged.stat().st_size)
     done = transfer(open_place(str(tmp_path / "a")), open_place(bucket))
     assert [key for key, _ in done.damaged] == [KEYS[0]]
-    assert Bucket(bucket).keys() == set(KEYS[1:])
+    assert results_in(bucket).versions().keys() == set(KEYS[1:])
 
 
 def test_a_result_is_in_the_bucket_once_its_record_is(tmp_path: Path, bucket: str) -> None:
-    import obstore
-    from obstore.store import from_url
-
     fill(tmp_path / "a", KEYS[:1])
     folder = tmp_path / "a" / "results" / KEYS[0][:2] / KEYS[0]
-    half = from_url(bucket)
-    obstore.put(half, f"results/{KEYS[0][:2]}/{KEYS[0]}/weights.safetensors", b"begun by somebody else")
-    assert Bucket(bucket).keys() == set()
-    assert Bucket(bucket).upload(KEYS[0], folder)
-    assert not Bucket(bucket).upload(KEYS[0], folder)  # a second upload changes nothing
-    obstore.put(half, f"results/{KEYS[0][:2]}/{KEYS[0]}/weights.safetensors", b"overwritten")
+    Bucket(bucket).put(f"results/{KEYS[0][:2]}/{KEYS[0]}/0123456789abcdef/weights.safetensors", b"begun by another")
+    assert not results_in(bucket).versions()
+    assert results_in(bucket).upload(KEYS[0], folder)
+    assert not results_in(bucket).versions().keys() ^ {KEYS[0]}
+    names = [found.path for found in Bucket(bucket).objects("results") if found.path.endswith("weights.safetensors")]
+    for name in names:
+        Bucket(bucket).put(name, b"overwritten")
     done = transfer(open_place(bucket), open_place(str(tmp_path / "b")))
     assert [key for key, _ in done.damaged] == [KEYS[0]]
 
 
-def test_files_outside_the_result_are_refused(tmp_path: Path, bucket: str) -> None:
-    import obstore
-    from obstore.store import from_url
+def test_the_first_of_two_uploads_counts_unless_it_is_damaged(tmp_path: Path, bucket: str) -> None:
+    """Two machines may round a result differently: files and record of one are never mixed with those of the other."""
+    for name, content in (("a", b"of a"), ("b", b"of b's")):
+        store = Store(tmp_path / name)
+        store.prepare_writing()
+        with store.writing(KEYS[0]) as draft:
+            (draft.folder / "w").write_bytes(content)
+            draft.finish({"operation": "train"})
+    a, b = (tmp_path / name / "results" / KEYS[0][:2] / KEYS[0] for name in ("a", "b"))
+    assert results_in(bucket).upload(KEYS[0], a)
+    assert results_in(bucket).upload(KEYS[0], b) is None
+    assert results_in(bucket).download(KEYS[0], tmp_path / "c") and (tmp_path / "c" / "w").read_bytes() == b"of a"
+    Bucket(bucket).delete([found.path for found in Bucket(bucket).objects("results") if found.size == len(b"of a")])
+    assert results_in(bucket).upload(KEYS[0], b)
+    assert results_in(bucket).download(KEYS[0], tmp_path / "d") and (tmp_path / "d" / "w").read_bytes() == b"of b's"
 
+
+def results_in(url: str) -> BucketResults:
+    return BucketResults(Bucket(url))
+
+
+def test_files_outside_the_result_are_refused(tmp_path: Path, bucket: str) -> None:
     record = {"v": 1, "key": KEYS[0], "files": {"../../escaped": {"size": 1, "sha256": "0"}}}
-    obstore.put(from_url(bucket), f"results/{KEYS[0][:2]}/{KEYS[0]}/result.json", json.dumps(record).encode())
+    Bucket(bucket).put(f"results/{KEYS[0][:2]}/{KEYS[0]}/result.json", json.dumps(record).encode())
     with pytest.raises(Damaged, match="it has a file"):
-        Bucket(bucket).download(KEYS[0], tmp_path)
+        results_in(bucket).download(KEYS[0], tmp_path)
 
 
 def test_the_commands(tmp_path: Path, bucket: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -227,11 +166,14 @@ def test_the_commands(tmp_path: Path, bucket: str, capsys: pytest.CaptureFixture
 
 
 def test_a_bucket_that_is_not_there(tmp_path: Path, bucket: str) -> None:
-    with pytest.raises(TickdslError, match="s3://no-such-bucket cannot be read: "):
-        Bucket("s3://no-such-bucket").keys()
+    with pytest.raises(TickdslError, match="s3://no-such-bucket cannot be read: there is no such bucket"):
+        results_in("s3://no-such-bucket").versions()
+    with pytest.raises(TickdslError, match="cannot be read: there is no such bucket") as caught:
+        results_in("s3://no-such-bucket").record(KEYS[0])
+    assert caught.value.hint == "create it, or check the name"
     fill(tmp_path / "a", KEYS[:1])
     with pytest.raises(TickdslError, match="s3://no-such-bucket cannot be written: "):
-        Bucket("s3://no-such-bucket").upload(KEYS[0], tmp_path / "a" / "results" / KEYS[0][:2] / KEYS[0])
+        results_in("s3://no-such-bucket").upload(KEYS[0], tmp_path / "a" / "results" / KEYS[0][:2] / KEYS[0])
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from tickdsl.api.differences import Difference, differences
 from tickdsl.api.exports import ExportFormatName
 from tickdsl.api.plan_sources import SetValue, StrPath, data_folder, set_texts
 from tickdsl.api.run_record import RunRecord
+from tickdsl.api.store_path import require_store_path
 from tickdsl.argument_types import require_path, require_whole
 from tickdsl.errors import TickdslError
 from tickdsl.plurals import plural
@@ -286,7 +287,7 @@ def open_run(
     Args:
         run: The name of a run, the start of its name (of several runs, the newest), its folder, or "latest".
         out: The folder of the run folders.
-        store: The folder of the stored results, from which networks are taken (default: the one that the run used).
+        store: The folder or bucket of the stored results, from which networks are taken (default: that of the run).
         data: The folder of the data sets (default: `$TICKDSL_DATA` or `.tick/data`).
         allow_code: Whether networks may be built by code that the plan names as `"package.module:factory"`.
 
@@ -299,6 +300,6 @@ def open_run(
     state = read_source(paths).state
     used = state.run.store if state.run is not None else ".tick/store"
     record = RunRecord(
-        paths, state, require_path(used if store is None else store, "store"), data_folder(data), allow_code
+        paths, state, require_store_path(used if store is None else store), data_folder(data), allow_code
     )
     return Results(record)

@@ -12,12 +12,14 @@ from tickdsl.api.plan_sources import SetValue, StrPath, data_folder, plan_source
 from tickdsl.api.progress import in_notebook, progress_listener, say
 from tickdsl.api.results import Results
 from tickdsl.api.run_record import RunRecord
+from tickdsl.api.store_path import require_store_path
 from tickdsl.api.torch_state import neutral_torch
 from tickdsl.argument_types import require_path, require_whole
 from tickdsl.errors import TickdslError
 from tickdsl.plugins.permission import code_allowed_within
 from tickdsl.printable import printable
 from tickdsl.recorded_run import RecordedRun, require_compatible, run_and_record, write_final_report
+from tickdsl.records.bucket_location import is_bucket, store_name
 
 if TYPE_CHECKING:
     from tickdsl.checks import CheckReport
@@ -71,7 +73,7 @@ def run(
         deterministic: On a GPU, get the same bits each time: slower, and no trainings are stacked.
         fresh: Run every step again, even if its result is stored. A fresh run that was stopped is continued.
         start_over: Run every step again, also those that an unfinished fresh run has made.
-        store: The folder of the stored results.
+        store: The folder of the stored results, or a bucket such as `"s3://lab/tickets"`.
         out: The folder of the run folders.
         data: The folder of the data sets (default: `$TICKDSL_DATA` or `.tick/data`).
         allow_code: Whether the plan may run code that it names as `"package.module:factory"`.
@@ -93,7 +95,8 @@ def run(
     for name, number in (("seeds", seeds), ("jobs", jobs), ("stack", stacked)):
         if number is not None:
             require_whole(number, name, 1)
-    store, out = require_path(store, "store"), require_path(out, "out")
+    store_folder, out = require_store_path(store), require_path(out, "out")
+    named = store_name(store_folder) if is_bucket(str(store)) else require_path(store, "store")
     cluster = _cluster(workers, gpus_per_step, cpus_per_step)
     from tickdsl.checks.plan_selection import select_arms, with_seeds
 
@@ -105,7 +108,7 @@ def run(
     source, overrides = plan_source(plan), set_texts(set)
     arms = [only] if isinstance(only, str) else only
     folder = data_folder(data)
-    flags = {"store": store, "out": out, "data": folder, "device": device, "seeds": seeds, "fresh": fresh or start_over}
+    flags = {"store": named, "out": out, "data": folder, "device": device, "seeds": seeds, "fresh": fresh or start_over}
     flags |= {"deterministic": deterministic, "allow-code": allow_code}
     with code_allowed_within(allow_code):
         with neutral_torch():
@@ -114,7 +117,7 @@ def run(
         from tickdsl.engine.launch import LaunchOptions
 
         options = LaunchOptions(
-            store=store.absolute(),  # so that the results are found from another working folder
+            store=store_folder,
             out=out,
             data=folder,
             jobs=jobs,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import attrs
 
-from tickdsl.checks.schedules import arm_steps_per_epoch, final_length, reaches_end
+from tickdsl.checks.schedules import arm_steps_per_epoch, final_length, reaches_end, valid_recipe
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.lang.writing.cycles import is_single_round
 from tickdsl.moments import INIT, Moment
@@ -35,7 +35,8 @@ def diagnostics(arm: Arm) -> Iterator[Diagnostic]:
 def _check_moments(arm: Arm, retrain: Retrain) -> Iterator[Diagnostic]:
     """Check that a recipe's milestones and warm-up are over before its end, as those of `train` (TD306, TD313)."""
     recipe = Recipe.from_dict(retrain.recipe)
-    same_steps = recipe.batch == Recipe.from_dict(arm.recipe).batch
+    base = valid_recipe(arm.recipe)
+    same_steps = base is not None and recipe.batch == base.batch
     per_epoch = arm_steps_per_epoch(arm) if same_steps else None
     for milestone in recipe.milestones:
         if reaches_end(milestone, recipe.length, per_epoch):
@@ -109,7 +110,9 @@ def _check_moments_after_transfer(arm: Arm, group: Rounds, transfer: Transfer) -
     The findings are those of `train`: TD306, TD313.
     """
     retrains = [tail for tail in transfer.tail or group.tail if isinstance(tail, Retrain)]
-    recipe = Recipe.from_dict(retrains[-1].recipe if retrains else arm.recipe)
+    recipe = valid_recipe(retrains[-1].recipe if retrains else arm.recipe)
+    if recipe is None:
+        return
     batch = {**arm.recipe, "batch": recipe.batch}
     there = arm_steps_per_epoch(attrs.evolve(arm, data=transfer.data, split=None, recipe=batch))
     here = arm_steps_per_epoch(attrs.evolve(arm, recipe=batch))

@@ -11,7 +11,7 @@ from tickdsl.lang.findings.diagnostics import Diagnostic
 from tickdsl.lang.meaning.settings import in_plan_words, location_at_fault
 from tickdsl.lang.meaning.values import ValueLocation
 from tickdsl.moments import INIT, Moment
-from tickdsl.plan.model import Arm, Prune, Recalibrate, Retrain, Rewind, Rounds, Zeroing
+from tickdsl.plan.model import Arm, Options, Prune, Recalibrate, Retrain, Rewind, Rounds, Zeroing
 from tickdsl.plan.training_cycles import cycles_as_rounds
 from tickdsl.plurals import plural
 from tickdsl.training import catalogue
@@ -134,6 +134,14 @@ def _check_order_of_milestones(arm: Arm, recipe: Recipe, per_epoch: int | None) 
             place = (arm.recipe_places or {}).get(f"milestones.{number}")
             yield _recipe_diagnostic("TD305", message, arm, place, help=f"one epoch has {plural(per_epoch, 'step')}")
             return
+
+
+def valid_recipe(fields: Options) -> Recipe | None:
+    """A recipe; None if something is wrong with it, which `diagnostics` reports (TD305)."""
+    try:
+        return Recipe.from_dict(fields)
+    except ValueError:
+        return None
 
 
 def _recipe_diagnostic(

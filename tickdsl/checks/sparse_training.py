@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from tickdsl.checks.schedules import arm_steps_per_epoch, final_length, reaches_end
+from tickdsl.checks.schedules import arm_steps_per_epoch, final_length, reaches_end, valid_recipe
 from tickdsl.graph.model import ModelGraph
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
 from tickdsl.lang.syntax import Span
@@ -132,7 +132,9 @@ def _check_evolve(arm: Arm, index: int, number: int, evolve: Evolve) -> Iterator
     retrained = any(isinstance(tail, Retrain) for tail in group.tail)
     start = rewind.to if rewind is not None else (INIT if retrained else group.prune.at or INIT)
     per_epoch = arm_steps_per_epoch(arm)
-    recipe = Recipe.from_dict(_recipe_before(arm, index, number))
+    recipe = valid_recipe(_recipe_before(arm, index, number))
+    if recipe is None:
+        return
     if evolve.grow == "momentum" and recipe.optimizer == "sgd" and not recipe.momentum:
         yield Diagnostic(
             "TD453",

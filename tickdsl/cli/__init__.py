@@ -40,7 +40,7 @@ from tickdsl.cli import (
     watch,
     worker,
 )
-from tickdsl.cli.arguments import HelpFormatter, Parser, format_examples
+from tickdsl.cli.arguments import HelpFormatter, Parser, format_examples, open_buckets
 from tickdsl.cli.output import OK, USAGE, accept_every_character, discard_broken_streams, echo, ignore_closed_output
 from tickdsl.errors import TickdslError, is_out_of_memory
 from tickdsl.records.files import disk_error
@@ -87,6 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code = OK
         if hasattr(arguments, "verb"):
+            open_buckets(arguments)
             code = arguments.verb(arguments)
         else:
             parser.print_help()

@@ -9,8 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeAlias
 
+import attrs
+
 from tickdsl.engine.workers.ray_options import RayOptions, parse_workers
+from tickdsl.errors import TickdslError
 from tickdsl.printable import printable
+from tickdsl.records.bucket_location import is_bucket, open_cache
 from tickdsl.records.paths import default_data_folder
 
 Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -93,10 +97,47 @@ def add_store_option(verb: argparse.ArgumentParser) -> None:
     """Add `--store`."""
     verb.add_argument(
         "--store",
+        metavar="STORE",
+        type=store_location,
+        default=Path(".tick/store"),
+        help="folder of the stored results, or s3://BUCKET/PREFIX, gs:// or az:// (default: .tick/store)",
+    )
+
+
+def add_cache_options(verb: argparse.ArgumentParser) -> None:
+    """Add `--cache` and `--cache-size`, for a store in a bucket."""
+    verb.add_argument(
+        "--cache",
         metavar="DIR",
         type=Path,
-        default=Path(".tick/store"),
-        help="folder of the stored results (default: .tick/store)",
+        help="with a store in a bucket: where this machine keeps what it reads (default: $TICKDSL_CACHE or "
+        "~/.cache/tickdsl/buckets)",
+    )
+    verb.add_argument(
+        "--cache-size",
+        metavar="SIZE",
+        type=byte_size,
+        help="with a store in a bucket: how large that may become, such as 500MB or 50GB (default: 20GB)",
+    )
+
+
+def add_store_of_run_option(verb: argparse.ArgumentParser) -> None:
+    """Add `--store` to a command that takes networks from the store of a run."""
+    verb.add_argument(
+        "--store",
+        metavar="STORE",
+        type=store_location,
+        help="folder of the stored results, or a bucket, whose runs are then meant (default: the store of the run)",
+    )
+
+
+def add_bucket_option(verb: argparse.ArgumentParser) -> None:
+    """Add `--store` to a command that reads runs: those of a bucket instead of those in a folder."""
+    verb.add_argument(
+        "--store",
+        metavar="BUCKET",
+        type=bucket_location,
+        help="take the runs from a bucket, s3://BUCKET/PREFIX, gs:// or az:// (default: from the folder --out)",
     )
 
 
@@ -136,17 +177,21 @@ def add_run_argument(
     verb: argparse.ArgumentParser,
     metavar: str = "RUN",
     description: str = "folder or name of a run, or the start of its name",
+    bucket_option: bool = True,
 ) -> None:
     """Add the run that a command works on (default: the newest one) and `--out`."""
     verb.add_argument(
         "run", metavar=metavar, nargs="?", default="latest", help=f"{description} (default: the newest run)"
     )
     add_out_option(verb)
+    if bucket_option:
+        add_bucket_option(verb)
 
 
 def add_network_arguments(verb: argparse.ArgumentParser) -> None:
     """Add the run that a command works on, and what chooses one of its networks."""
-    add_run_argument(verb, description="folder or name of a run, or the start of its name (then the newest one)")
+    newest = "folder or name of a run, or the start of its name (then the newest one)"
+    add_run_argument(verb, description=newest, bucket_option=False)
     verb.add_argument("--arm", metavar="ARM", help="name or id of the arm (default: the one with the best ticket)")
     verb.add_argument(
         "--level",
@@ -165,6 +210,47 @@ def add_network_arguments(verb: argparse.ArgumentParser) -> None:
         type=name_value,
         help="only arms with this value of a sweep; can be given several times (default: all arms)",
     )
+
+
+@attrs.frozen
+class BucketUrl:
+    """A store in a bucket, as it was written."""
+
+    url: str
+
+
+def store_location(text: str) -> Path | BucketUrl:
+    """Parse a folder or the URL of a bucket."""
+    return BucketUrl(text) if is_bucket(text) else Path(text)
+
+
+def bucket_location(text: str) -> BucketUrl:
+    """Parse the URL of a bucket."""
+    if not is_bucket(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no bucket such as s3://lab/runs; folders are named by --out")
+    return BucketUrl(text)
+
+
+def open_buckets(arguments: argparse.Namespace) -> None:
+    """Replace the bucket in the arguments, if there is one, by the folder of this machine that caches it.
+
+    Raises TickdslError if the URL names no bucket, or the folder cannot be written.
+    """
+    store = getattr(arguments, "store", None)
+    cache, size = getattr(arguments, "cache", None), getattr(arguments, "cache_size", None)
+    if isinstance(store, BucketUrl):
+        arguments.store = open_cache(store.url, cache, size)
+    elif cache is not None or size is not None:
+        option = "--cache" if cache is not None else "--cache-size"
+        raise TickdslError(f"{option} has no effect without a bucket", "add --store s3://BUCKET/PREFIX")
+
+
+def byte_size(text: str) -> int:
+    """Parse a number of bytes such as 500MB or 50GB."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kMGT]?)B?", text)
+    if match is None or float(match[1]) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size, e.g. 500MB or 50GB")
+    return max(1, int(float(match[1]) * 1000 ** ("", "k", "M", "G", "T").index(match[2])))
 
 
 def positive_int(text: str) -> int:

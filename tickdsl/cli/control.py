@@ -7,12 +7,13 @@ import sys
 import time
 
 from tickdsl.cli.arguments import Verbs, add_run_argument, add_verb, non_negative_seconds
+from tickdsl.cli.bucket_runs import following, runs_folder
 from tickdsl.cli.engine import engine_process
 from tickdsl.cli.output import OK, echo
 from tickdsl.errors import TickdslError
 from tickdsl.records.control import send_request
 from tickdsl.records.events import ControlAck, RunEnd
-from tickdsl.records.paths import find_run
+from tickdsl.records.paths import RunPaths, find_run
 from tickdsl.records.run_events import RunEventReader, events_age
 
 _SUMMARIES = {"pause": "pause a run", "resume": "continue a paused run", "stop": "stop a run"}
@@ -49,11 +50,16 @@ def add(verbs: Verbs) -> None:
 
 
 def _send_command(arguments: argparse.Namespace) -> int:
+    paths = find_run(runs_folder(arguments), arguments.run)
+    with following(arguments, paths):
+        return _send_to(paths, arguments)
+
+
+def _send_to(paths: RunPaths, arguments: argparse.Namespace) -> int:
     from tickdsl.results.liveness import effective_status
     from tickdsl.results.state import ENDED_STATUSES
     from tickdsl.results.state_builder import build_state
 
-    paths = find_run(arguments.out, arguments.run)
     reader = RunEventReader(paths)
     state = build_state(reader.poll())
     status = effective_status(state, events_age(paths), engine_process(paths))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import attrs
 
-from tickdsl.cli.arguments import Verbs, add_code_option, add_data_option, add_verb
+from tickdsl.cli.arguments import Verbs, add_code_option, add_data_option, add_verb, store_location
 from tickdsl.cli.output import OK, echo
 from tickdsl.plurals import plural
 
@@ -34,9 +34,9 @@ def add(verbs: Verbs) -> None:
     )
     evaluate.add_argument(
         "--store",
-        metavar="DIR",
-        type=Path,
-        help="folder of the stored results, with the classifier that judged generated images (default: .tick/store)",
+        metavar="STORE",
+        type=store_location,
+        help="folder or bucket of the results, with the classifier that judged generated images (default: .tick/store)",
     )
     evaluate.add_argument("--json", action="store_true", help="print the figures as JSON")
     add_data_option(evaluate)

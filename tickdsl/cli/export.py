@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from tickdsl.cli.arguments import (
     Verbs,
     add_code_option,
     add_data_option,
     add_network_arguments,
+    add_store_of_run_option,
     add_verb,
     path_of_file,
 )
+from tickdsl.cli.bucket_runs import runs_folder
 from tickdsl.cli.output import OK, STEP_FAILED, echo
 
 _FORMATS = ("ticket", "pt2", "onnx", "state-dict")
@@ -60,9 +61,7 @@ def add(verbs: Verbs) -> None:
         help="pt2, onnx: compute only the filters and dense blocks of layers that `refill` or `regroup` made (default: "
         "whole layers with zeros)",
     )
-    export.add_argument(
-        "--store", metavar="DIR", type=Path, help="folder of the stored results (default: the store of the run)"
-    )
+    add_store_of_run_option(export)
     add_data_option(export)
     add_code_option(export)
     export.set_defaults(verb=_export)
@@ -79,7 +78,7 @@ def _export(arguments: argparse.Namespace) -> int:
 
     options = ExportOptions(raw=arguments.raw, sparse=arguments.sparse, int8=arguments.int8, blocks=arguments.blocks)
     chosen = format_named(arguments.format, arguments.to, options)
-    paths, note = find_newest_run(arguments.out, arguments.run)
+    paths, note = find_newest_run(runs_folder(arguments), arguments.run)
     if note:
         echo(note)
     wanted = Wanted(

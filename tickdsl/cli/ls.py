@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from tickdsl.cli.arguments import Verbs, add_out_option, add_verb, positive_int
+from tickdsl.cli.arguments import Verbs, add_bucket_option, add_out_option, add_verb, positive_int
+from tickdsl.cli.bucket_runs import runs_folder
 from tickdsl.cli.engine import engine_process
 from tickdsl.cli.output import OK, echo
 from tickdsl.errors import TickdslError
 from tickdsl.moments import format_duration
 from tickdsl.printable import printable_line
+from tickdsl.records.bucket_location import store_name
 from tickdsl.records.paths import RunPaths, list_runs
 from tickdsl.records.run_events import events_age, read_run_events
 from tickdsl.results.formatting import percent
@@ -73,9 +75,10 @@ def add(verbs: Verbs) -> None:
         "ls",
         "list runs",
         "List the runs with their status, progress, remaining time and best ticket.",
-        (("tickdsl ls", "list the newest runs"), ("tickdsl ls -n 1 --json", "print the newest run as JSON")),
+        (("tickdsl ls", "list the newest runs"), ("tickdsl ls --store s3://lab/tickets", "list the runs of a bucket")),
     )
     add_out_option(ls)
+    add_bucket_option(ls)
     ls.add_argument(
         "-n",
         metavar="N",
@@ -89,12 +92,13 @@ def add(verbs: Verbs) -> None:
 
 
 def _ls(arguments: argparse.Namespace) -> int:
-    rows = [_row(paths) for paths in list_runs(arguments.out)[-arguments.number :]]
+    out = runs_folder(arguments)
+    rows = [_row(paths) for paths in list_runs(out)[-arguments.number :]]
     if arguments.json:
         fields = attrs.filters.exclude(attrs.fields(BestTicket).shown)
         echo(json.dumps([attrs.asdict(row, filter=fields) for row in rows], indent=1))
     elif not rows:
-        echo(f"no runs in {arguments.out}")
+        echo(f"no runs in {arguments.out if arguments.store is None else store_name(arguments.store)}")
     else:
         for line in run_table(rows, _width()):
             echo(line)

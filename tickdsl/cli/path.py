@@ -6,13 +6,15 @@ import argparse
 import sys
 from pathlib import Path
 
-from tickdsl.cli.arguments import Verbs, add_network_arguments, add_verb
+from tickdsl.cli.arguments import Verbs, add_network_arguments, add_store_of_run_option, add_verb
+from tickdsl.cli.bucket_runs import runs_folder
 from tickdsl.cli.newest_run import newest_run
 from tickdsl.cli.output import OK, echo
 from tickdsl.errors import TickdslError
+from tickdsl.records.bucket_location import cached_bucket, is_bucket, store_folder, store_name
+from tickdsl.records.bucket_store import open_store
 from tickdsl.records.paths import RunPaths
 from tickdsl.records.run_events import read_run_events
-from tickdsl.records.store import Store
 from tickdsl.records.store_contents import require_store
 
 
@@ -36,9 +38,7 @@ def add(verbs: Verbs) -> None:
         help="ticket, dense, or a control such as random-init (default: ticket)",
     )
     path.add_argument("--structure", action="store_true", help="print the folder of its structure instead")
-    path.add_argument(
-        "--store", metavar="DIR", type=Path, help="folder of the stored results (default: the store of the run)"
-    )
+    add_store_of_run_option(path)
     path.set_defaults(verb=_path)
 
 
@@ -47,7 +47,7 @@ def _path(arguments: argparse.Namespace) -> int:
     from tickdsl.results.store_keys import store_keys
     from tickdsl.tickets.choice import Wanted, choose
 
-    paths = newest_run(arguments.out, arguments.run)
+    paths = newest_run(runs_folder(arguments), arguments.run)
     state = build_state(read_run_events(paths))
     sweep = dict(arguments.set)
     choice = choose(state, Wanted(arguments.arm, arguments.level, arguments.seed, sweep, arguments.contestant))
@@ -59,12 +59,13 @@ def _path(arguments: argparse.Namespace) -> int:
     if key is None:
         raise TickdslError("this network has the structure of the dense one", "leave out --structure")
     store = arguments.store or _store_of(paths, state.run.store if state.run else "")
-    require_store(store)
+    if cached_bucket(store) is None:
+        require_store(store)
     try:
-        echo(Store(store).get(key).folder)
+        echo(open_store(store).get(key).folder)
     except KeyError:
         raise TickdslError(
-            f"the result {key[:12]} of this network is not in the store {store}",
+            f"the result {key[:12]} of this network is not in the store {store_name(store)}",
             "run the plan again to compute it again, or name the folder of the store with --store",
         ) from None
     return OK
@@ -72,6 +73,8 @@ def _path(arguments: argparse.Namespace) -> int:
 
 def _store_of(paths: RunPaths, given: str) -> Path:
     """The store of a run as it was given: from here, else from the folder that the folder of runs is in."""
+    if is_bucket(given):
+        return store_folder(given)
     for base in (Path(), paths.folder.resolve().parent.parent):
         if given and (base / given).is_dir():
             return base / given

@@ -64,10 +64,13 @@ def show_plan(arguments: argparse.Namespace) -> int:
     from tickdsl.inspect.plan_json import as_json
     from tickdsl.inspect.plan_preview import print_preview
     from tickdsl.inspect.rerun_reasons import explain_rerun
-    from tickdsl.records.store import Store
+    from tickdsl.records.bucket_store import open_store
 
     study = prepare_study(plan, arguments.data)
-    store = Store(arguments.store, _warn) if arguments.store.is_dir() else None  # a preview must not create a store
+    # A preview must not create a store.
+    store = open_store(arguments.store, _warn) if arguments.store.is_dir() else None
+    if store is not None:
+        store.look_up(study.graph)
     if getattr(arguments, "why", None):
         echo(explain_rerun(study, arguments.why, store))
     elif getattr(arguments, "json", False):

@@ -7,6 +7,7 @@ import sys
 import time
 
 from tickdsl.cli.arguments import Verbs, add_run_argument, add_verb, positive_float
+from tickdsl.cli.bucket_runs import runs_folder
 from tickdsl.cli.monitor import add_display_options, read_plan_text
 from tickdsl.cli.newest_run import newest_run
 from tickdsl.cli.output import OK, ignore_closed_output
@@ -40,7 +41,7 @@ def add(verbs: Verbs) -> None:
 
 
 def _replay(arguments: argparse.Namespace) -> int:
-    paths = newest_run(arguments.out, arguments.run)
+    paths = newest_run(runs_folder(arguments), arguments.run)
     records = list(read_run_events(paths))
     if not records:
         raise TickdslError(f"{paths.folder} has no events yet", "wait for them with `tickdsl watch`")

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tickdsl.cli.arguments import Verbs, add_out_option, add_verb
+from tickdsl.cli.arguments import Verbs, add_bucket_option, add_out_option, add_verb
+from tickdsl.cli.bucket_runs import runs_folder
 from tickdsl.cli.newest_run import newest_run
 from tickdsl.cli.output import OK, echo
 from tickdsl.errors import TickdslError
@@ -49,6 +50,7 @@ def add(verbs: Verbs) -> None:
         help="html is one file; pdf, svg and png are a figure (default: by the ending of --to, or html)",
     )
     add_out_option(report)
+    add_bucket_option(report)
     report.add_argument(
         "--to",
         metavar="FILE",
@@ -103,10 +105,12 @@ def _report(arguments: argparse.Namespace) -> int:
 
     form = arguments.format or _format_by_ending(arguments.to) or "html"
     options = _figure_options(arguments, form)
-    folders = dict.fromkeys(newest_run(arguments.out, run).folder.resolve() for run in arguments.runs)
+    out = runs_folder(arguments)
+    folders = dict.fromkeys(newest_run(out, run).folder.resolve() for run in arguments.runs)
     target = arguments.to
     if target is None and form == "html":
-        target = RunPaths(next(iter(folders))).report if len(folders) == 1 else Path("report.html")
+        in_folder = len(folders) == 1 and arguments.store is None
+        target = RunPaths(next(iter(folders))).report if in_folder else Path("report.html")
     if target is None and form in ("pdf", "png") and sys.stdout.isatty():
         raise TickdslError(f"cannot print a {form.upper()} on a terminal", f"name a file: --to accuracy.{form}")
     content = render_report(form, [read_source(RunPaths(folder)) for folder in folders], options)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tickdsl.cli.arguments import (
     Verbs,
+    add_cache_options,
     add_only_option,
     add_out_option,
     add_plan_options,
@@ -62,6 +63,7 @@ def add(verbs: Verbs) -> None:
     )
     run.add_argument("plan", metavar="FILE", type=Path, help="plan file")
     add_store_option(run)
+    add_cache_options(run)
     add_out_option(run)
     add_jobs_option(run, "the number of cores, at most 8; on each GPU at most 4")
     run.add_argument(

@@ -14,6 +14,7 @@ from tickdsl.cli.output import echo, ignore_closed_output
 from tickdsl.cli.plan_loading import CheckedPlan
 from tickdsl.engine.workers.ray_options import RayOptions, ray_options
 from tickdsl.recorded_run import run_and_record, write_final_report
+from tickdsl.records.bucket_runs import share_run
 from tickdsl.records.event_decode import EventRecord
 from tickdsl.records.events import Phase
 
@@ -132,6 +133,7 @@ def run_in_process(arguments: argparse.Namespace, checked: CheckedPlan, worker: 
         else:
             echo(results_table(run.state), end="", styled=True)
     write_final_report(run, warn)  # last: drawing its figures takes a moment
+    share_run(arguments.store, run.paths, warn)
     with ignore_closed_output():
         echo(closing_message(run.state, run.paths), file=sys.stderr)
     return run.exit

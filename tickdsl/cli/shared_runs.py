@@ -7,6 +7,7 @@ import hashlib
 
 from tickdsl.cli.checked_sources import write_sources
 from tickdsl.cli.plan_loading import CheckedPlan
+from tickdsl.records.bucket_runs import mirror_of
 from tickdsl.records.canonical import canonical_json
 from tickdsl.records.event_log import EventWriter
 from tickdsl.records.events import Phase
@@ -25,6 +26,9 @@ def prepare_shared_run(arguments: argparse.Namespace, checked: CheckedPlan) -> R
     chosen = [sorted(arguments.only or ()), arguments.seeds, sorted(arguments.set)]
     content = canonical_json([[source.text for source in checked.sources], *chosen])
     paths = shared_run(arguments.out, checked.plan.name, hashlib.sha256(content).hexdigest())
+    mirror = mirror_of(arguments.store, paths, watching=True)
+    if mirror is not None:
+        mirror.pull()
     if not paths.plan.exists():
         write_sources(paths, checked.sources)
         write_atomically(paths.plan, checked.text.encode())
@@ -33,4 +37,6 @@ def prepare_shared_run(arguments: argparse.Namespace, checked: CheckedPlan) -> R
             writer.write(Phase(doing="waiting for workers"))
     if build_state(read_run_events(paths)).status in ENDED_STATUSES:
         paths.control.unlink(missing_ok=True)
+        if mirror is not None:
+            mirror.forget_requests()
     return paths

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from tickdsl.cli.arguments import EachNameOnce, name_value, positive_int
@@ -16,6 +17,7 @@ from tickdsl.cli.shared_runs import prepare_shared_run
 from tickdsl.engine.workers.slurm_jobs import SlurmOptions, parse_minutes, require_slurm, submit
 from tickdsl.errors import TickdslError
 from tickdsl.plurals import plural
+from tickdsl.records.bucket_location import cached_bucket, store_name
 from tickdsl.records.paths import RunPaths
 
 _DEFAULTS: dict[str, Any] = {"partition": None, "gpus": None, "time": None, "max_jobs": None, "slurm": []}
@@ -77,10 +79,11 @@ def run_on_slurm(
     if checked is None:
         return PLAN_ERRORS
     from tickdsl.engine.prepare_study import prepare_study
-    from tickdsl.records.store import Store
+    from tickdsl.records.bucket_store import open_store
 
     study = prepare_study(checked.plan, arguments.data)
-    store = Store(arguments.store, lambda message: echo(f"tickdsl: warning: {message}", file=sys.stderr))
+    store = open_store(arguments.store, lambda message: echo(f"tickdsl: warning: {message}", file=sys.stderr))
+    store.look_up(study.graph)
     store.prepare_writing()  # before a job waits in the queue for it
     left = sum(study.step(key).operation == "train" and key not in store for key in study.graph)
     paths = prepare_shared_run(arguments, checked)
@@ -98,7 +101,7 @@ def run_on_slurm(
 def _worker_command(arguments: argparse.Namespace, paths: RunPaths) -> list[str]:
     """The command of each worker: the plan as it was checked, and the options that were given for all."""
     words = [*TICKDSL, "worker", str(arguments.plan), "--into", str(paths.folder.absolute())]
-    words += ["--store", str(arguments.store.absolute()), "--out", str(arguments.out.absolute())]
+    words += ["--store", _store_of_all(arguments.store), "--out", str(arguments.out.absolute())]
     words += ["--data", str(arguments.data.absolute()), "--device", arguments.device]
     words += ["--checkpoint-every", str(arguments.checkpoint_every)]
     for name in ("jobs", "stack", "seeds"):
@@ -112,6 +115,11 @@ def _worker_command(arguments: argparse.Namespace, paths: RunPaths) -> list[str]
         if getattr(arguments, name):
             words.append(f"--{name.replace('_', '-')}")
     return words
+
+
+def _store_of_all(store: Path) -> str:
+    """The store as workers in other folders name it."""
+    return store_name(store) if cached_bucket(store) is not None else str(store.absolute())
 
 
 def _minutes(text: str) -> int:

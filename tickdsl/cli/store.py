@@ -8,12 +8,14 @@ import re
 import sys
 from pathlib import Path
 
+from tickdsl.cli import bucket_store
 from tickdsl.cli.arguments import Verbs, add_out_option, add_results_of_run_option, add_store_option, add_verb
 from tickdsl.cli.newest_run import newest_run
 from tickdsl.cli.output import OK, PLAN_ERRORS, echo
 from tickdsl.cli.store_transfer import add_pull, add_push
 from tickdsl.errors import TickdslError
 from tickdsl.plurals import agreeing, plural
+from tickdsl.records.bucket_location import cached_bucket
 from tickdsl.records.paths import RunPaths, find_run, list_runs
 from tickdsl.records.store_cleaning import CleaningRule, Removal, plan_removal, refuse_danger, remove
 from tickdsl.records.store_contents import require_store, stored_results
@@ -150,6 +152,8 @@ def age(text: str) -> float:
 def _size(arguments: argparse.Namespace) -> int:
     from tickdsl.cli.store_tables import print_sizes, sizes
 
+    if (cached := cached_bucket(arguments.store)) is not None:
+        return bucket_store.size(cached, arguments.json)
     require_store(arguments.store)
     users = store_users(arguments.store, arguments.out, unreadable=_warn)
     removal = plan_removal(arguments.store, users, CleaningRule())
@@ -164,6 +168,8 @@ def _size(arguments: argparse.Namespace) -> int:
 def _list(arguments: argparse.Namespace) -> int:
     from tickdsl.cli.store_tables import print_results, result_rows
 
+    if (cached := cached_bucket(arguments.store)) is not None:
+        return bucket_store.show_list(cached, arguments.run, arguments.json)
     require_store(arguments.store)
     chosen = None if arguments.run is None else newest_run(arguments.out, arguments.run)
     users = store_users(arguments.store, arguments.out, () if chosen is None else (chosen,), unreadable=_warn)
@@ -182,6 +188,8 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
+    if (cached := cached_bucket(arguments.store)) is not None:
+        return bucket_store.verify(cached)
     require_store(arguments.store)
     keys = [found.key for found in stored_results(arguments.store)]
     shown = 0
@@ -221,6 +229,9 @@ def _say_who_needs(arguments: argparse.Namespace, damaged: set[str]) -> None:
 
 
 def _gc(arguments: argparse.Namespace) -> int:
+    if (cached := cached_bucket(arguments.store)) is not None:
+        _print_removal(bucket_store.clean(cached, arguments), arguments.dry_run)
+        return OK
     require_store(arguments.store)
     kept_runs = [paths for name in arguments.keep for paths in _runs_to_keep(arguments.out, name)]
     rule = CleaningRule(arguments.older, arguments.force, frozenset(paths.folder.resolve() for paths in kept_runs))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from tickdsl.cli.output import echo
 from tickdsl.plurals import plural
 from tickdsl.records.result_record import Damaged, read_record
 from tickdsl.records.store_cleaning import Removal
-from tickdsl.records.store_contents import FOLDERS, stored_results, total_size
+from tickdsl.records.store_contents import FOLDERS, StoredItem, stored_results, total_size
 from tickdsl.records.store_users import StoreUser
 from tickdsl.results.formatting import quantity
 
@@ -19,6 +19,14 @@ _SHOWN_KEY = 12
 
 
 def sizes(root: Path, users: Sequence[StoreUser], removal: Removal) -> dict[str, Any]:
+    """The sizes of a store in a folder; see `sizes_of`."""
+    folders = {name: total_size(root / name) for name in FOLDERS}
+    return sizes_of(str(root), folders, total_size(root), users, removal)
+
+
+def sizes_of(
+    store: str, folders: Mapping[str, int], size: int, users: Sequence[StoreUser], removal: Removal
+) -> dict[str, Any]:
     """The sizes of a store in bytes: by folder, by run, and what `gc` would remove.
 
     `alone` is what only this run refers to.
@@ -45,10 +53,10 @@ def sizes(root: Path, users: Sequence[StoreUser], removal: Removal) -> dict[str,
         )
     return {
         "v": 1,
-        "store": str(root),
+        "store": store,
         "results": len(size_by_key),
-        "bytes": total_size(root),
-        "folders": {name: total_size(root / name) for name in FOLDERS},
+        "bytes": size,
+        "folders": dict(folders),
         "runs": runs,
         "removable": {"results": len(removal.results), "bytes": removal.size},
     }
@@ -76,27 +84,35 @@ def print_sizes(content: dict[str, Any]) -> None:
 
 
 def result_rows(root: Path, users: Sequence[StoreUser], keys: frozenset[str] | None) -> list[dict[str, Any]]:
-    """The stored results, or those among `keys`, the newest first.
+    """The results stored in a folder, or those among `keys`, the newest first.
 
     Raises TickdslError for a result of another version.
     """
-    rows = []
-    for found in sorted(stored_results(root), key=lambda found: (-found.made, found.key)):
-        if keys is None or found.key in keys:
-            rows.append(
-                {
-                    "key": found.key,
-                    "operation": _operation(found.path, found.key),
-                    "bytes": found.size,
-                    "made": found.made,
-                    "folder": str(found.path),
-                    "runs": [user.name for user in users if found.key in user.keys],
-                }
-            )
-    return rows
+    return rows_of(stored_results(root), lambda found: _operation(found.path, found.key), users, keys)
 
 
-def print_results(rows: Sequence[dict[str, Any]], root: Path) -> None:
+def rows_of(
+    results: Iterable[StoredItem],
+    operation: Callable[[StoredItem], str],
+    users: Sequence[StoreUser],
+    keys: frozenset[str] | None,
+) -> list[dict[str, Any]]:
+    """Results, or those among `keys`, the newest first."""
+    return [
+        {
+            "key": found.key,
+            "operation": operation(found),
+            "bytes": found.size,
+            "made": found.made,
+            "folder": str(found.path),
+            "runs": [user.name for user in users if found.key in user.keys],
+        }
+        for found in sorted(results, key=lambda found: (-found.made, found.key))
+        if keys is None or found.key in keys
+    ]
+
+
+def print_results(rows: Sequence[dict[str, Any]], root: Path | str) -> None:
     """Print what `result_rows` returns."""
     if not rows:
         echo(f"no results in {root}")

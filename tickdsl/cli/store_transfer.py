@@ -11,7 +11,7 @@ from tickdsl.cli.newest_run import newest_run
 from tickdsl.cli.output import OK, PLAN_ERRORS, echo
 from tickdsl.errors import TickdslError
 from tickdsl.plurals import plural
-from tickdsl.records.bucket import is_bucket
+from tickdsl.records.bucket_location import cached_bucket, is_bucket, store_name
 from tickdsl.records.store_contents import require_store
 from tickdsl.records.store_transfer import open_place, transfer
 from tickdsl.records.store_users import keys_of_run
@@ -62,20 +62,26 @@ def _add_arguments(action: argparse.ArgumentParser) -> None:
 
 
 def _push(arguments: argparse.Namespace) -> int:
-    require_store(arguments.store)
-    return _copy(arguments, str(arguments.store), arguments.other, "pushed")
+    if cached_bucket(arguments.store) is None:
+        require_store(arguments.store)
+    return _copy(arguments, store_name(arguments.store), arguments.other, "pushed")
 
 
 def _pull(arguments: argparse.Namespace) -> int:
     if not is_bucket(arguments.other):
         require_store(Path(arguments.other))
-    return _copy(arguments, arguments.other, str(arguments.store), "pulled")
+    return _copy(arguments, arguments.other, store_name(arguments.store), "pulled")
 
 
 def _copy(arguments: argparse.Namespace, source: str, target: str, verb: str) -> int:
     from tickdsl.cli.store_tables import size_text
 
-    if not is_bucket(arguments.other) and Path(arguments.other).resolve() == arguments.store.resolve():
+    own = store_name(arguments.store)
+    if is_bucket(arguments.other):
+        same = arguments.other.rstrip("/") == own
+    else:
+        same = Path(arguments.other).resolve() == arguments.store.resolve()
+    if same:
         raise TickdslError(f"{arguments.other} is this store itself", "name another one")
     wanted = None
     if arguments.run is not None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from tickdsl.cli.arguments import Verbs, add_run_argument, add_verb
+from tickdsl.cli.bucket_runs import following, runs_folder
 from tickdsl.cli.closing import STREAM_ENDED, reattach_hint, report_ending
 from tickdsl.cli.engine import engine_process
 from tickdsl.cli.event_stream import open_event_stream
@@ -58,7 +59,9 @@ def add(verbs: Verbs) -> None:
 def _watch(arguments: argparse.Namespace) -> int:
     if arguments.run == "-" or (":" in arguments.run and not Path(arguments.run).exists()):
         return _watch_remote(arguments)
-    return watch_run(newest_run(arguments.out, arguments.run), arguments)
+    paths = newest_run(runs_folder(arguments), arguments.run)
+    with following(arguments, paths):
+        return watch_run(paths, arguments)
 
 
 def watch_run(paths: RunPaths, arguments: argparse.Namespace) -> int:

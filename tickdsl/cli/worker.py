@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tickdsl.cli.arguments import (
     Verbs,
+    add_cache_options,
     add_only_option,
     add_out_option,
     add_plan_options,
@@ -38,6 +39,7 @@ def add(verbs: Verbs) -> None:
     )
     worker.add_argument("plan", metavar="FILE", type=Path, help="plan file")
     add_store_option(worker)
+    add_cache_options(worker)
     add_out_option(worker)
     add_jobs_option(worker, "1")
     add_device_options(worker)

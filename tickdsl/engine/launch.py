@@ -40,6 +40,10 @@ from tickdsl.plan.study import Study
 from tickdsl.plugins import code_allowed
 from tickdsl.plurals import agreeing, plural
 from tickdsl.records import events
+from tickdsl.records.bucket_cleaning import taking_part
+from tickdsl.records.bucket_location import cached_bucket, store_name
+from tickdsl.records.bucket_runs import sharing_run
+from tickdsl.records.bucket_store import open_store
 from tickdsl.records.control import ControlReader
 from tickdsl.records.event_decode import EventRecord
 from tickdsl.records.event_log import EventWriter, read_events
@@ -47,7 +51,6 @@ from tickdsl.records.files import write_atomically
 from tickdsl.records.generations import join_generation
 from tickdsl.records.paths import RunPaths, new_run
 from tickdsl.records.process import Process
-from tickdsl.records.run_register import RunRegister
 from tickdsl.records.store import Store
 from tickdsl.training.device_choice import devices_in_words, resolve_devices, torch_version
 
@@ -118,8 +121,20 @@ def _launch(
     options.announce(f"reading {_names(arm.data.name for arm in plan.arms)}")
     study = prepare_study(plan, options.data, device)
     warnings: list[str] = []
+    in_bucket = cached_bucket(options.store) is not None
+    if in_bucket and options.fresh:
+        raise TickdslError(
+            "--fresh is not for a store in a bucket", f"use another prefix: --store {store_name(options.store)}-2"
+        )
+    if in_bucket and options.workers is not None:
+        raise TickdslError(
+            "the nodes of a Ray cluster need a store in a folder that all of them see",
+            f"start `tickdsl worker --store {store_name(options.store)}` on each node instead",
+        )
     generation = join_generation(options.store, study.graph, options.start_over) if options.fresh else None
-    store = Store(options.store, warnings.append, generation)
+    store = open_store(options.store, warnings.append, generation)
+    store.look_up(study.graph)
+    store.be_patient()
     for each in devices:
         require_precisions((study.step(key) for key in study.graph if key not in store), each)
     require_equal_devices(plan, devices)
@@ -141,7 +156,7 @@ def _launch(
         checkpoint_seconds=options.checkpoint_seconds,
         stack=1 if options.deterministic else options.stack,
         deterministic=options.deterministic,
-        visibility_seconds=VISIBILITY_SECONDS if options.workers or options.worker else 0.0,
+        visibility_seconds=0.0 if in_bucket or not (options.workers or options.worker) else VISIBILITY_SECONDS,
         allow_code=code_allowed(),
         generation=generation,
     )
@@ -154,7 +169,7 @@ def _launch(
     # Requests that were made while this engine started count; those to an earlier engine of the same run do not.
     # A worker that joins others obeys what they obey.
     control = ControlReader(paths.control, skip_old=options.worker is None and _was_started(paths))
-    with EventWriter(own.events) as writer:
+    with sharing_run(options.store, paths, options.worker, warnings.append), EventWriter(own.events) as writer:
         emit_lock = threading.Lock()
 
         def emit(event: events.Event) -> None:
@@ -198,8 +213,8 @@ def _launch(
         message: str | None = None
         try:
             emit(_run_start(plan, paths, options, jobs, devices_in_words(devices)))
-            register = RunRegister(options.store)
-            with register.taking_part(own.folder, study.graph, lambda told: emit(events.Log(message=told))):
+            with taking_part(options.store, own.folder, study.graph, lambda told: emit(events.Log(message=told))):
+                store.look_up(study.graph)
                 emit(plan_resolved_event(study, store.__contains__, notes, store.metrics))
                 if generation is not None and (number := generation.number_made):
                     emit(events.Log(message=f"continuing a --fresh run that has made {plural(number, 'step')} anew"))
@@ -277,7 +292,7 @@ def _run_start(plan: Plan, paths: RunPaths, options: LaunchOptions, jobs: int, d
         jobs=jobs,
         workers="" if options.workers is None else "ray",
         device=device,
-        store=str(options.store),
+        store=store_name(options.store),
     )
 
 

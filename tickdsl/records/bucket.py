@@ -1,38 +1,61 @@
-"""Results in a bucket: S3, Google Cloud Storage or Azure, through obstore. The layout is that of a store's folder.
+"""Objects in a bucket: S3, Google Cloud Storage or Azure, through obstore. What they mean is the business of others.
 
-    URL/results/ab/abcdef…/{result.json, …}
-
-A bucket has no rename, so the record of a result is written last, and once: who finds it finds the whole result.
+A bucket has no rename. What it has is a put on a condition: that there is no such object yet, or that it is still the
+one that was seen. Everything that several machines could change at the same time is written so.
 """
 
 from __future__ import annotations
 
-import json
+import datetime
+import time
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
+
+import attrs
 
 from tickdsl.errors import TickdslError
-from tickdsl.records.result_record import NAME as RECORD
-from tickdsl.records.result_record import Damaged, check_record
-from tickdsl.records.store import is_key
+from tickdsl.moments import format_duration
 
-SCHEMES = ("s3", "gs", "az")
-_HINT = "credentials come from the environment (for S3, AWS_ACCESS_KEY_ID and its companions) or the machine's role"
+T = TypeVar("T")
+
+#: What obstore does about a request that fails, before it counts as one; on top of that, see `Bucket.patience`.
+_RETRIES: dict[str, Any] = {"max_retries": 4, "retry_timeout": datetime.timedelta(seconds=20)}
+_CHUNK_BYTES = 1 << 22
+_WAITS = (1.0, 2.0, 5.0, 10.0)
+_CREDENTIALS = (
+    "credentials come from the environment (for S3, AWS_ACCESS_KEY_ID and its companions) or the machine's role"
+)
+_NO_CREDENTIALS, _NO_BUCKET = "no credentials were found", "there is no such bucket"
+#: How refusals read, which no patience changes; in other words, if the service's say little; and what to do about each.
+_REFUSALS = (
+    (("NoSuchBucket", "ContainerNotFound", "specified bucket does not"), _NO_BUCKET, "create it, or check the name"),
+    (("169.254.169.254", "169.254.170.2", "metadata.google", "CredentialsNotLoaded"), _NO_CREDENTIALS, _CREDENTIALS),
+    (("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "401 Unauth"), "", f"check them: {_CREDENTIALS}"),
+    (("AccessDenied", "403 Forbidden"), "", "the credentials must allow to list, read, write and delete there"),
+    (("PermanentRedirect", "AuthorizationHeaderMalformed"), "", "name the region of the bucket in AWS_REGION"),
+)  # fmt: skip
+_UNREACHABLE = "check the network and, for others than Amazon, AWS_ENDPOINT_URL; then run the same command again"
 
 
-def is_bucket(location: str) -> bool:
-    """Whether a location is a bucket and no folder."""
-    return location.partition("://")[0] in SCHEMES and "://" in location
+@attrs.frozen
+class BucketObject:
+    """An object below the URL of a bucket: its size in bytes, its version, and when it was written (since 1970)."""
+
+    path: str
+    size: int
+    etag: str
+    written: float
 
 
 class Bucket:
-    """The results below a URL such as `s3://bucket/prefix`.
+    """The objects below a URL such as `s3://bucket/prefix`.
 
-    Every method raises TickdslError if the bucket cannot be reached, read or written; requests that fail for a moment
-    are repeated by obstore.
+    Requests that fail for a moment are repeated: for a few seconds, and while `patience` (in seconds) is not zero, for
+    that long, which `tell` is told once. Every method raises TickdslError if the bucket cannot be read or written.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, tell: Callable[[str], None] = lambda message: None) -> None:
         try:
             import obstore
             from obstore.store import from_url
@@ -40,61 +63,127 @@ class Bucket:
             hint = 'run `pip install "tickdsl[s3]"`'
             raise TickdslError(f"{url} needs obstore, which is not installed", hint) from error
         self.url = url.rstrip("/")
+        self.patience = 0.0
+        self._tell = tell
         self._obstore: Any = obstore
         try:
-            self._store: Any = from_url(self.url)
+            connect: Any = from_url  # its overloads are by the scheme of the URL
+            self._store: Any = connect(self.url, retry_config=_RETRIES)
         except Exception as error:  # obstore's own errors share no public base
             raise self._error("opened", error) from error
 
-    def keys(self) -> set[str]:
-        """The keys of all complete results."""
+    def get(self, path: str) -> tuple[bytes, str] | None:
+        """The content of an object and its version; None if there is none."""
+
+        def request() -> tuple[bytes, str]:
+            found = self._obstore.get(self._store, path)
+            return bytes(found.bytes()), str(found.meta["e_tag"])
+
         try:
-            listed = self._obstore.list(self._store, "results/", chunk_size=1000)
-            paths = [Path(item["path"]) for chunk in listed for item in chunk]
-        except Exception as error:
-            raise self._error("read", error) from error
-        return {path.parent.name for path in paths if path.name == RECORD and is_key(path.parent.name)}
+            return self._ask("read", request)
+        except FileNotFoundError:
+            return None
 
-    def download(self, key: str, folder: Path) -> None:
-        """Write the files of a result, and its record, into `folder`; whether they match is not checked.
+    def fetch(self, path: str, target: Path) -> bool:
+        """Write the content of an object to a file; returns whether there is one."""
 
-        Raises Damaged if a file is missing, or if the record is not one of this result.
-        """
-        text = self._get(f"{_place(key)}/{RECORD}")
-        for name in check_record(text, key)["files"]:
-            if Path(name).is_absolute() or ".." in Path(name).parts:
-                raise Damaged(f"it has a file {name}")
-            target = folder / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(self._get(f"{_place(key)}/{name}"))
-        (folder / RECORD).write_bytes(text)
+        def request() -> None:
+            found = self._obstore.get(self._store, path)
+            with target.open("wb") as file:
+                for chunk in found.stream(min_chunk_size=_CHUNK_BYTES):
+                    file.write(chunk)
 
-    def upload(self, key: str, folder: Path) -> bool:
-        """Write a result whose files are in `folder`; returns whether it is new: another upload may have been first."""
-        record = folder / RECORD
-        names = json.loads(record.read_bytes())["files"]
         try:
-            for name in names:
-                self._obstore.put(self._store, f"{_place(key)}/{name}", folder / name)
-            self._obstore.put(self._store, f"{_place(key)}/{RECORD}", record, mode="create", use_multipart=False)
-        except self._obstore.exceptions.AlreadyExistsError:
+            self._ask("read", request)
+        except FileNotFoundError:
             return False
-        except Exception as error:
-            raise self._error("written", error) from error
         return True
 
-    def _get(self, path: str) -> bytes:
+    def put(self, path: str, content: bytes | Path) -> str:
+        """Write an object, whether there is one or not; returns its version."""
+        return self._ask("written", lambda: str(self._obstore.put(self._store, path, content)["e_tag"]))
+
+    def create(self, path: str, content: bytes) -> str | None:
+        """Write an object that does not exist; returns its version, None if there is one with another content."""
+        return self._put_if(path, content, "create")
+
+    def replace(self, path: str, content: bytes, etag: str) -> str | None:
+        """Write an object that still has this version; returns the new one, None if it has another by now."""
+        return self._put_if(path, content, {"e_tag": etag})
+
+    def delete(self, paths: Collection[str]) -> None:
+        """Delete objects; those that do not exist are none the worse."""
+        if paths:
+            try:
+                self._ask("written", lambda: self._obstore.delete(self._store, sorted(paths)))
+            except FileNotFoundError:  # some services say so
+                if len(paths) > 1:
+                    for path in paths:
+                        self.delete([path])
+
+    def objects(self, folder: str) -> list[BucketObject]:
+        """The objects in a folder, and in those within, sorted by path."""
+
+        def request() -> list[BucketObject]:
+            chunks = self._obstore.list(self._store, folder, chunk_size=1000)
+            return [
+                BucketObject(item["path"], item["size"], str(item["e_tag"]), item["last_modified"].timestamp())
+                for chunk in chunks
+                for item in chunk
+            ]
+
+        return sorted(self._ask("read", request), key=lambda found: found.path)
+
+    def folders(self, folder: str) -> list[str]:
+        """The names of the folders in a folder."""
+        request = lambda: self._obstore.list_with_delimiter(self._store, folder)["common_prefixes"]  # noqa: E731
+        return sorted(Path(path).name for path in self._ask("read", request))
+
+    def _put_if(self, path: str, content: bytes, mode: Any) -> str | None:
+        def request() -> str:
+            done = self._obstore.put(self._store, path, content, mode=mode, use_multipart=False)
+            return str(done["e_tag"])
+
         try:
-            return bytes(self._obstore.get(self._store, path).bytes())
-        except FileNotFoundError:
-            raise Damaged(f"{Path(path).name} is missing") from None
-        except Exception as error:
-            raise self._error("read", error) from error
+            return self._ask("written", request)
+        except (self._obstore.exceptions.AlreadyExistsError, self._obstore.exceptions.PreconditionError):
+            # Perhaps by this very request: its answer was lost, and it was repeated.
+            found = self.get(path)
+            return found[1] if found is not None and found[0] == content else None
+
+    def _ask(self, verb: Literal["read", "written"], request: Callable[[], T]) -> T:
+        """The answer to a request; passes on that there is no such object, or that a condition does not hold."""
+        exceptions, deadline, attempt = self._obstore.exceptions, None, 0
+        while True:
+            try:
+                answer = request()
+            except (exceptions.AlreadyExistsError, exceptions.PreconditionError):
+                raise
+            except Exception as error:
+                refused = _refusal(error) is not None
+                if isinstance(error, OSError) and not refused:  # there is no such object, or the disk here is full
+                    raise
+                failure = self._error(verb, error)
+                now = time.monotonic()
+                if deadline is None and self.patience and not refused:
+                    deadline = now + self.patience
+                    self._tell(f"{failure.message}; trying again for {format_duration(self.patience)}")
+                if deadline is None or refused or now >= deadline:
+                    raise failure from error
+                time.sleep(min(_WAITS[min(attempt, len(_WAITS) - 1)], max(0.0, deadline - now)))
+                attempt += 1
+            else:
+                if deadline is not None:
+                    self._tell(f"{self.url} can be reached again")
+                return answer
 
     def _error(self, verb: str, error: Exception) -> TickdslError:
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        return TickdslError(f"{self.url} cannot be {verb}: {reason}", _HINT)
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason, hint = _refusal(error) or ("", _UNREACHABLE)
+        return TickdslError(f"{self.url} cannot be {verb}: {reason or (lines or [type(error).__name__])[0]}", hint)
 
 
-def _place(key: str) -> str:
-    return f"results/{key[:2]}/{key}"
+def _refusal(error: Exception) -> tuple[str, str] | None:
+    """What a refusal means, if its own words do not say it, and what to do; None for other errors, which may pass."""
+    text = str(error)
+    return next(((reason, hint) for words, reason, hint in _REFUSALS if any(word in text for word in words)), None)

@@ -16,6 +16,7 @@ import secrets
 import shutil
 import time
 from pathlib import Path
+from typing import Protocol
 
 from tickdsl.records.files import disk_error
 from tickdsl.records.folders import owner_is_dead, subfolders, try_rename
@@ -24,6 +25,37 @@ from tickdsl.records.process import Process
 #: Runs renew their claims every few seconds; on network file systems others see that up to a minute later.
 _EXPIRY_SECONDS = 180.0
 _NOTE, _MAX_NOTE = "note", 1000
+
+
+class StepClaims(Protocol):
+    """Claims on steps, wherever they are kept."""
+
+    def acquire(self, key: str) -> str | None:
+        """Claim `key`; returns None if this process has the claim now, else a description of its holder.
+
+        Raises TickdslError if claims cannot be written.
+        """
+        ...
+
+    def release(self, key: str) -> None:
+        """Give up the claim on `key` if this process has it."""
+        ...
+
+    def release_all(self) -> None:
+        """Give up all claims of this process."""
+        ...
+
+    def set_note(self, note: str) -> None:
+        """Tell others something about the process of the claims that are held now; an empty note takes it back."""
+        ...
+
+    def renew(self) -> None:
+        """Renew the claims of this process. Thread-safe."""
+        ...
+
+    def sweep(self) -> None:
+        """Begin to watch the claims of other processes; remove those of dead ones, where possible."""
+        ...
 
 
 class Claims:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tickdsl.records.bucket_location import cached_bucket
+from tickdsl.records.bucket_store import open_store
+
 #: A grid of pictures, as PNG.
 SAMPLES = "samples.png"
 
@@ -18,4 +21,10 @@ def read_samples(folder: Path) -> bytes | None:
 
 def stored_samples(store: Path, key: str) -> bytes | None:
     """The same of the result with this key in a store (see `Store`), which is not changed."""
-    return read_samples(store / "results" / key[:2] / key)
+    if cached_bucket(store) is None:
+        return read_samples(store / "results" / key[:2] / key)
+    try:
+        result = open_store(store).get(key)
+        return read_samples(result.folder) if SAMPLES in result.data["files"] else None
+    except KeyError:
+        return None

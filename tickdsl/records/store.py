@@ -20,7 +20,7 @@ import json
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ import attrs
 
 from tickdsl.errors import TickdslError
 from tickdsl.records.canonical import json_safe
-from tickdsl.records.claims import Claims
+from tickdsl.records.claims import Claims, StepClaims
 from tickdsl.records.files import disk_error
 from tickdsl.records.folders import is_abandoned, owner_is_dead, subfolders, try_rename
 from tickdsl.records.generations import Generation
@@ -62,11 +62,19 @@ def is_key(text: str) -> bool:
 
 @attrs.frozen
 class Result:
-    """A finished result: `data` is the content of result.json, `folder` holds the other files."""
+    """A finished result: `data` is the content of result.json, `folder` holds the other files.
+
+    Those of a store in a bucket are fetched when `folder` is first asked for.
+    """
 
     key: str
-    folder: Path
+    _place: Path | Callable[[], Path]
     data: Mapping[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        """The folder with its files. Raises KeyError if it was removed from a bucket meanwhile."""
+        return self._place if isinstance(self._place, Path) else self._place()
 
     @property
     def metrics(self) -> Mapping[str, Any]:
@@ -113,7 +121,7 @@ class Store:
         work = self.root if generation is None else generation.folder
         self._unfinished = work / "unfinished"
         self._scratch = ScratchFolders(self._unfinished, self._drafts)
-        self.claims = Claims(work / "claims", self._drafts)
+        self.claims: StepClaims = Claims(work / "claims", self._drafts)
         with self._disk_errors():
             self._sweep()
 
@@ -123,6 +131,28 @@ class Store:
             for folder in (self._results, self._drafts, self._unfinished):
                 folder.mkdir(parents=True, exist_ok=True)
             probe = self._drafts / self._unique_name()
+            probe.mkdir()
+            probe.rmdir()
+
+    def be_patient(self) -> None:
+        """Wait for a store that cannot be reached for a while, as a run does once it has begun."""
+
+    def look_up(self, keys: Collection[str]) -> None:
+        """Get to know at once which of these results are stored; without this, each is looked up when it is asked for.
+
+        Raises TickdslError if the store cannot be read.
+        """
+
+    def refresh(self, key: str) -> None:
+        """Forget what is remembered of a result that was missing: whoever has claimed its step asks for the truth.
+
+        Network file systems remember for up to a minute that a folder was missing, but not beyond a change that this
+        machine makes beside it.
+        """
+        place = self._result_folder(key)
+        probe = place.with_name(f".{self._unique_name()}")
+        with self._disk_errors():
+            place.parent.mkdir(parents=True, exist_ok=True)
             probe.mkdir()
             probe.rmdir()
 
@@ -190,6 +220,16 @@ class Store:
         """The folder of this process for the unfinished work of `key`; see `ScratchFolders.claim`."""
         self._result_folder(key)
         return self._scratch.claim(key)
+
+    def checkpoint_saved(self, key: str, progress: int) -> None:
+        """Note that there is a checkpoint of `key` in its `scratch` folder that has come this far, in any unit."""
+
+    def share_checkpoints(self, keys: Collection[str]) -> None:
+        """See to it that other machines find the last checkpoints of these steps, which this process gives up."""
+
+    def reading(self) -> contextlib.AbstractContextManager[None]:
+        """A block in which the results that were asked for stay where they are."""
+        return contextlib.nullcontext()
 
     def _counts(self, key: str) -> bool:
         """Whether a stored result of `key` belongs to the generation, if there is one."""

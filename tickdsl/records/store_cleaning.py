@@ -10,8 +10,9 @@ import contextlib
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import attrs
 
@@ -141,15 +142,17 @@ def remove(root: Path, find_users: Callable[[], Sequence[StoreUser]], rule: Clea
     return removal
 
 
-def _is_evaluation_of(found: StoredItem, networks: frozenset[str]) -> bool:
+def is_evaluation(record: Mapping[str, Any], networks: frozenset[str]) -> bool:
     """Whether a result is an evaluation of a search on one of these networks; runs do not list evaluations."""
+    return record.get("operation") == _EVALUATION and record["parts"]["parents"].get("weights") in networks
+
+
+def _is_evaluation_of(found: StoredItem, networks: frozenset[str]) -> bool:
     try:
         record = read_record(found.path, found.key, hashes=False)
     except (Damaged, TickdslError):
         return False
-    if record is None or record.get("operation") != _EVALUATION:
-        return False
-    return record["parts"]["parents"].get("weights") in networks
+    return record is not None and is_evaluation(record, networks)
 
 
 def _idle_generations(root: Path) -> Iterator[StoredItem]:

@@ -12,7 +12,9 @@ from typing import Protocol
 import attrs
 
 from tickdsl.errors import TickdslError
-from tickdsl.records.bucket import Bucket, is_bucket
+from tickdsl.records.bucket import Bucket
+from tickdsl.records.bucket_location import is_bucket
+from tickdsl.records.bucket_results import BucketResults
 from tickdsl.records.result_record import Damaged, read_record
 from tickdsl.records.store import Store
 from tickdsl.records.store_contents import stored_results
@@ -78,19 +80,18 @@ class _Folder:
 
 class _Bucket:
     def __init__(self, url: str) -> None:
-        self._bucket = Bucket(url)
+        self._results = BucketResults(Bucket(url))
 
     def keys(self) -> set[str]:
-        return self._bucket.keys()
+        return set(self._results.versions())
 
     def read(self, key: str, folder: Path) -> Path:
-        self._bucket.download(key, folder)
-        if read_record(folder, key, hashes=True) is None:
-            raise Damaged("it has no record")
+        if self._results.download(key, folder) is None:
+            raise Damaged("it was removed or damaged before")
         return folder
 
     def write(self, key: str, folder: Path) -> bool:
-        return self._bucket.upload(key, folder)
+        return self._results.upload(key, folder) is not None
 
 
 def open_place(location: str) -> Place:

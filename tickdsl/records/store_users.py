@@ -18,6 +18,7 @@ from tickdsl.records.files import disk_error
 from tickdsl.records.folders import last_change
 from tickdsl.records.paths import RunPaths, list_runs
 from tickdsl.records.process import Process
+from tickdsl.records.run_events import worker_names
 from tickdsl.records.run_register import RegisteredRun, RunRegister
 
 #: The end of an events file in which there is a heartbeat, if the run is long.
@@ -69,6 +70,22 @@ def store_users(
                     raise
                 unreadable(error)
     return sorted(users.values(), key=lambda user: (user.last_used, user.name))
+
+
+def users_in_folder(out: Path, unreadable: Callable[[TickdslError], None] | None = None) -> list[StoreUser]:
+    """The runs in the folder `out`, of one engine or of several workers; see `store_users`."""
+    users = []
+    for paths in list_runs(out):
+        try:
+            user = _unregistered_user(paths)
+            workers = [_unregistered_user(paths.worker(name)) for name in worker_names(paths)]
+        except TickdslError as error:
+            if unreadable is None:
+                raise
+            unreadable(error)
+        else:
+            users.append(attrs.evolve(user, running=any(each.running for each in (user, *workers))))
+    return sorted(users, key=lambda user: (user.last_used, user.name))
 
 
 def _registered_user(run: RegisteredRun) -> StoreUser | None:

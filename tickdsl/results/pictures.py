@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
+from tickdsl.records.bucket_location import is_bucket, store_folder
 from tickdsl.records.paths import RunPaths
 from tickdsl.records.samples import stored_samples
 from tickdsl.results.state import MetricKey, RunState
@@ -39,5 +40,7 @@ def png_size(png: bytes) -> tuple[int, int] | None:
 
 def _store_folder(paths: RunPaths, given: str) -> Path:
     """The store of a run as it was given: from here, else from the folder that the folder of runs is in."""
+    if is_bucket(given):
+        return store_folder(given)
     candidates = (base / given for base in (Path(), paths.folder.resolve().parent.parent))
     return next((folder for folder in candidates if folder.is_dir()), Path(given))

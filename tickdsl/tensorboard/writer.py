@@ -15,6 +15,8 @@ from typing import Any
 from tensorboardX import summary
 from tensorboardX.proto.summary_pb2 import Summary
 
+from tickdsl.records.bucket_location import store_folder
+from tickdsl.records.bucket_store import open_store
 from tickdsl.records.event_decode import EventRecord
 from tickdsl.records.events import (
     CLASSIFY,
@@ -184,7 +186,7 @@ class _EventHandler:
 
     def _result(self, step: str) -> Result | None:
         if self._store is None and self._run is not None:
-            self._store = Store(Path(self._run.store))
+            self._store = open_store(store_folder(self._run.store))
         try:
             return self._store.get(self._keys[step]) if self._store else None
         except KeyError:

@@ -23,8 +23,10 @@ from tickdsl.plan.step_builder import DEFAULT_TASK
 from tickdsl.plan.steps import structure_of
 from tickdsl.plugins import code_allowed, network_identity
 from tickdsl.pruning.transfer import transfer_structure
+from tickdsl.records.bucket_location import store_folder, store_name
+from tickdsl.records.bucket_store import open_store
 from tickdsl.records.paths import RunPaths
-from tickdsl.records.store import Result, Store
+from tickdsl.records.store import Result
 from tickdsl.results.state import RunState
 from tickdsl.results.state_builder import read_run
 from tickdsl.tickets.choice import Choice, Wanted, choose
@@ -152,7 +154,7 @@ def _with_judge(
 
 
 def _store_folder(state: RunState, store: Path | None) -> Path:
-    return store or Path(state.run.store if state.run is not None else ".tick/store")
+    return store or store_folder(state.run.store if state.run is not None else ".tick/store")
 
 
 def _test_inputs(data: Dataset, output_bytes: int) -> TestInputs:
@@ -175,11 +177,11 @@ def _stored(key: str, state: RunState, store: Path | None) -> Result:
     folder = _store_folder(state, store)
     known = folder.is_dir() and bool(key)
     warnings: list[str] = []
-    stored = Store(folder, warnings.append) if known else None
+    stored = open_store(folder, warnings.append) if known else None
     if stored is None or not stored.check(key):
         damage = f" ({warnings[-1]})" if warnings else ""
         raise TicketError(
-            f"the result {key[:8] or '(unknown)'} of this network is not in the store {folder}{damage}",
+            f"the result {key[:8] or '(unknown)'} of this network is not in the store {store_name(folder)}{damage}",
             "run the plan again to compute it again, or name the folder of the store with --store",
         )
     return stored.get(key)

@@ -10,7 +10,7 @@ import attrs
 
 from tickdsl.engine.steps.judging_features import FEATURES
 from tickdsl.engine.steps.result_files import load_weights
-from tickdsl.records.store import Store
+from tickdsl.records.bucket_store import open_store
 from tickdsl.results.formatting import percent
 from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.features import classifier_features, train_classifier
@@ -51,7 +51,7 @@ def stored_judge(data: Dataset, key: str | None, folder: Path) -> Features | Non
     """The features by a classifier in a store; None if it is not there, or was trained on other data than `data`."""
     if not key or not folder.is_dir():
         return None
-    store = Store(folder, lambda warning: None)
+    store = open_store(folder, lambda warning: None)
     if not store.check(key):
         return None
     result = store.get(key)

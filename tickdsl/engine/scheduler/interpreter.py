@@ -175,6 +175,7 @@ class Interpreter:
             return None
         if self._peers.hold(key):
             return None
+        self.store.refresh(key)
         if self._results.load(key):  # stored by another run just before the claim
             self.store.claims.release(key)
             self._scheduler.finish(key)

@@ -24,8 +24,9 @@ from tickdsl.graph.surgery.compact import compact, slice_state_dict
 from tickdsl.patient_reads import appears
 from tickdsl.plan.steps import Step, structure_of
 from tickdsl.pruning.transfer import transfer_structure
+from tickdsl.records.bucket_store import open_store
 from tickdsl.records.canonical import canonical_json
-from tickdsl.records.store import Result, Store
+from tickdsl.records.store import Result
 from tickdsl.training.catalogue import architecture_options
 from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.data.streaming.decoder_pool import share_cores
@@ -39,7 +40,8 @@ class Context:
     def __init__(self, settings: Settings, hooks: Hooks | None = None) -> None:
         self.settings = settings
         self.hooks = hooks or Hooks()
-        self.store = Store(settings.store, lambda message: self.hooks.warn(message), settings.generation)
+        self.store = open_store(settings.store, lambda message: self.hooks.warn(message), settings.generation)
+        self.store.be_patient()
         self.device = torch.device(settings.device)
         self.choices = machine_choices(self.store.root, lambda message: self.hooks.log(message))
         self.jobs_at_work = 1  # in the whole run

@@ -138,11 +138,16 @@ def prepare_training(step: Step, context: Context, prefixes: Mapping[str, Step])
             f"nothing left to train: the training starts at {step.args.get('start')} of {recipe.length}",
             "rewind to an earlier moment",
         )
+
+    def on_saved(done: int) -> None:
+        context.store.checkpoint_saved(step.key, done)
+        context.hooks.checkpoint_saved(step.key, round(done / clock.per_epoch, 3))
+
     checkpoint = Checkpointer(
         context.store.scratch(step.key),
         context.settings.checkpoint_seconds,
         warn=lambda message: context.hooks.step_warning(step.key, message),
-        on_saved=lambda done: context.hooks.checkpoint_saved(step.key, round(done / clock.per_epoch, 3)),
+        on_saved=on_saved,
     )
     trial = SpeedTrial(step, network, data, recipe)
     layout = choose_layout(trial, context.device, context.choices)

@@ -107,12 +107,13 @@ class Worker:
 
         deterministic = self._context.settings.deterministic
         try:
-            with deterministic_algorithms() if deterministic else nullcontext():
+            with deterministic_algorithms() if deterministic else nullcontext(), self._context.store.reading():
                 if len(tasks) == 1:
                     run_step(tasks[0].step, self._context, tasks[0].prefixes)
                 else:
                     run_stacked_steps(tasks, self._context, on_leave)
         except Stopped:
+            self._context.store.share_checkpoints(self._keys)
             return outcomes_for_all("stopped")
         except TickdslError as error:
             return outcomes_for_all("failed", error.message, error.hint)

@@ -23,6 +23,7 @@ from tickdsl.lang.meaning.variables import Variables, references, report_duplica
 from tickdsl.lang.reading.include import LoadedPlan
 from tickdsl.lang.writing.literals import format_value
 from tickdsl.plan import model
+from tickdsl.training.recipes.recipe import Recipe
 
 #: The name of the arm of a plan without `arm` statements.
 IMPLICIT_ARM_NAME = "ticket"
@@ -296,7 +297,10 @@ class ArmExpander:
         if not steps:
             self._report_split(own)
         has_levels = resolved.rounds or resolved.cycles
-        if arm_settings is None or plan_settings is None or not (has_levels or (own and not steps)):
+        if arm_settings is None or plan_settings is None:
+            return None
+        if not (has_levels or (own and not steps)):
+            _report_wrong_recipe(arm_settings, reader)
             return None
         fork = None
         if arm_settings.recipe != plan_settings.recipe:
@@ -325,6 +329,20 @@ class ArmExpander:
             recipe_span=arm_settings.recipe_span,
             recipe_places=arm_settings.recipe_places,
         )
+
+
+def _report_wrong_recipe(found: settings.ArmSettings, reader: ValueReader) -> None:
+    """Report TD305 for an arm that has no rounds because they need its recipe, and something is wrong with that.
+
+    With rounds, `tickdsl.checks` reports it.
+    """
+    try:
+        Recipe.from_dict(found.recipe)
+    except ValueError as error:
+        place = settings.location_at_fault(error, found.recipe_places or {})
+        message = f"invalid recipe: {settings.in_plan_words(error)}"
+        span, labels = (found.recipe_span, ()) if place is None else (place.span, place.references)
+        reader.report(Diagnostic("TD305", message, span, secondary=labels))
 
 
 def _report_late_settings(
