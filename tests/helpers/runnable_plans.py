@@ -49,6 +49,7 @@ OPTION_VALUES: dict[str, tuple[str, ...]] = {
     "label-smoothing": ("0.1", "0.2"),
     "clip": ("0.5", "2"),
     "accumulate": ("2", "3"),
+    "power": ("2", "3"),
     "ema": ("0.5", "0.9"),
     "mixup": ("0.2", "1"),
     "cutmix": ("0.5", "1"),

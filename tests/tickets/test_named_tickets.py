@@ -83,8 +83,8 @@ def test_a_study_on_an_image_and_numbers(folder: Path, capsys: pytest.CaptureFix
     (found,) = onnxruntime.InferenceSession("t.onnx").run(None, given)
     torch.testing.assert_close(torch.from_numpy(found), expected, atol=1e-4, rtol=1e-4)
     assert tickdsl.load("t.safetensors")(image=image.float(), meta=meta).shape == (9, 3)
-    assert main([*export[:6], "--format", "state-dict", "--to", "s"]) == 1
-    assert main(["evaluate", "t.pt2", "--on", "digits"]) == 1
+    assert main([*export[:6], "--format", "state-dict", "--to", "s"]) == 2
+    assert main(["evaluate", "t.pt2", "--on", "digits"]) == 2
     assert "t.pt2 takes image 3×6×6 and meta 4, and digits has 1×8×8" in capsys.readouterr().err
     assert main(["graph", "pair:network", "--on", on, "--allow-code"]) == 0
     assert "image 3×6×6 and meta 4" in capsys.readouterr().out

@@ -65,7 +65,9 @@ def prepare_study(plan: Plan, data: Path | None = None, device: Device | None = 
         prunable = find_scope(graph, base, args(0))
         if prune.until is None:
             return max_rounds(prunable, args)
-        needed = rounds_until(prunable, args, float(prune.until))
+        # How much of another network a ticket is, after a stretch or squeeze, only the run tells.
+        is_open = arm.elastic is not None
+        needed = max_rounds(prunable, args) if is_open else rounds_until(prunable, args, float(prune.until))
         return min(needed, prune.times) if prune.times is not None else needed
 
     def task(model: Model, spec: Data) -> str:

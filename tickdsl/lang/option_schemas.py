@@ -245,7 +245,10 @@ REPORT_OPTION_METRICS: dict[str, tuple[str, ...]] = {
 }
 #: How a gradual prune approaches its amount, and what can happen to units before they are removed.
 CURVES = ("cubic", "linear")
-VIAS = ("penalty", "zeroing")
+VIAS: dict[str, str] = {
+    "penalty": "train with an L2 penalty on what was chosen, which grows, then remove it",
+    "zeroing": "set what was chosen to zero from time to time in the training, and remove it at its end",
+}
 PRUNE_OPTIONS: dict[str, OptionType] = {
     "order": OptionType("word", "which units are removed: those with the lowest or the highest scores", ORDERS),
     "multiple": OptionType(
@@ -261,6 +264,9 @@ PRUNE_OPTIONS: dict[str, OptionType] = {
     "step": OptionType("float", "`via penalty`: how much the penalty's factor grows at a time", above=0),
     "every": OptionType("moment", "`via …`: how often the factor grows, or units are set to zero"),
     "to": OptionType("float", "`via penalty`: the factor at which the penalty stops growing", above=0),
+    "power": OptionType(
+        "int", "`via penalty`: the factor grows with this power of the steps taken: 1, 2 or 3", least=1, most=3
+    ),
     "hold": OptionType("moment", "`via penalty`: how long the network trains on with the full penalty"),
     "lr": OptionType("float", "`via penalty`: the learning rate of the training with the penalty", above=0),
     "batch": OptionType("int", "`via penalty`: its batch size", least=1),
@@ -268,7 +274,7 @@ PRUNE_OPTIONS: dict[str, OptionType] = {
 #: What a prune is carried out by -> the options that it takes: `gradual`, `penalty`, `zeroing`.
 PRUNE_OPTION_OWNERS: dict[str, tuple[str, ...]] = {
     "gradual": ("curve",),
-    "penalty": ("step", "every", "to", "hold", "lr", "batch"),
+    "penalty": ("step", "every", "to", "power", "hold", "lr", "batch"),
     "zeroing": ("every",),
 }
 #: What enters the network in an `evolve`.
