@@ -56,7 +56,7 @@ def test_the_cpu_has_what_is_asked_of_a_device(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(device_choice, "_is_cpu", lambda text: True)
     (cpu,) = device_choice.resolve_devices("cpu")
     assert (str(cpu), cpu.type, cpu.index) == (str(torch.device("cpu")), "cpu", torch.device("cpu").index)
-    assert device_choice.as_torch(cpu) == torch.device("cpu")
+    assert device_choice.loaded(cpu) == torch.device("cpu")
     assert device_choice.devices_in_words((cpu,)) == "cpu"
 
 

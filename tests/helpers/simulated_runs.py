@@ -223,7 +223,12 @@ class FakeWorkers:
 
     @property
     def has_capacity(self) -> bool:
-        return len(self.groups) < self.jobs
+        alone = any(task.runs_alone for group in self.groups for task in group.tasks)
+        return len(self.groups) < self.jobs and not alone
+
+    @property
+    def has_quiet_machine(self) -> bool:
+        return not self.groups
 
     @property
     def may_grow(self) -> bool:

@@ -6,15 +6,16 @@ import functools
 import importlib.util
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 import attrs
 
 from tickdsl.errors import TickdslError
 
 if TYPE_CHECKING:
-    import torch
+    from tickdsl.training.devices import AnyDevice
 
 _VERSION_FILE = "version.py"
 
@@ -60,16 +61,16 @@ def resolve_device(text: str) -> Device:
     return devices.resolve_device(text)
 
 
-def devices_in_words(devices: tuple[Device, ...]) -> str:
+def devices_in_words(devices: Sequence[Device]) -> str:
     """Devices as `resolve_devices` reads them: `cpu`, `cuda:1`, `cuda:0,2`."""
     return ",".join([str(devices[0]), *(str(device.index) for device in devices[1:])])
 
 
-def as_torch(device: Device) -> torch.device:
-    """The device as torch has it."""
+def loaded(device: Device) -> AnyDevice:
+    """The device as `devices` has it: a `torch.device`, or one of other machines."""
     import torch
 
-    return torch.device(str(device))
+    return torch.device("cpu") if isinstance(device, _Cpu) else cast("AnyDevice", device)
 
 
 def torch_version() -> str:

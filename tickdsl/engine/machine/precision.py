@@ -12,7 +12,7 @@ import attrs
 
 from tickdsl.plan.model import Arm, Options, Plan, Retrain, TrainingCycle
 from tickdsl.plan.steps import Step
-from tickdsl.training.device_choice import Device, as_torch
+from tickdsl.training.device_choice import Device, loaded
 
 T = TypeVar("T")
 
@@ -63,11 +63,11 @@ def require_precisions(steps: Iterable[Step], device: Device) -> None:
         if precision != "fp32":  # which every device has
             from tickdsl.training import devices
 
-            devices.autocast_type(precision, as_torch(device))
+            devices.autocast_type(precision, loaded(device))
 
 
 def has_fast_bf16(device: Device) -> bool:
     """As `devices.has_fast_bf16`."""
     from tickdsl.training import devices
 
-    return devices.has_fast_bf16(as_torch(device))
+    return devices.has_fast_bf16(loaded(device))

@@ -12,7 +12,8 @@ from tickdsl.plan.measurement_steps import DEFAULT_CONTEXT, MeasurementContext
 from tickdsl.plan.model import Plan
 from tickdsl.records.process import host_name
 from tickdsl.training.data.file_digests import files_digest
-from tickdsl.training.device_choice import Device, as_torch, torch_version
+from tickdsl.training.device_choice import Device, torch_version
+from tickdsl.training.remote_device import RemoteDevice
 
 #: Data sets that may be CIFAR-10; their content is known only when they are read.
 _POSSIBLY_CIFAR10 = ("cifar10", "folder")
@@ -58,17 +59,20 @@ def require_equal_devices(plan: Plan, devices: Sequence[Device]) -> None:
 
 
 def _machine_identity(device: Device) -> dict[str, str]:
-    """What identifies a machine on which times and memory may differ."""
-    return {"host": host_name(), "chip": _chip(device), "torch": torch_version()}
+    """What identifies a machine on which times and memory may differ; of a cluster, that is the chip of its nodes."""
+    host = "cluster" if isinstance(device, RemoteDevice) else host_name()
+    return {"host": host, "chip": chip_name(device), "torch": torch_version()}
 
 
-def _chip(device: Device) -> str:
-    """The name of a GPU, or of the CPU."""
+def chip_name(device: Device) -> str:
+    """The name of a GPU, or of the processor."""
+    if isinstance(device, RemoteDevice):
+        return device.chip
     if device.type != "cuda":
         return _cpu_name()
     import torch
 
-    return torch.cuda.get_device_name(as_torch(device))
+    return torch.cuda.get_device_name(str(device))
 
 
 def _cpu_name() -> str:
