@@ -53,7 +53,7 @@ from tickdsl.records.paths import RunPaths, new_run
 from tickdsl.records.process import Process
 from tickdsl.records.shared_clock import clock_of
 from tickdsl.records.store import Store
-from tickdsl.training.device_choice import Device, devices_in_words, resolve_devices, torch_version
+from tickdsl.training.device_choice import Device, devices_in_words, loaded, resolve_devices, torch_version
 
 _STATUS = {OK: "ok", STOPPED: "stopped", INTERRUPTED: "interrupted"}  # with all other codes, it failed
 #: Threads that launch runs in one process take turns: torch's random state, threads and layouts are the process's.
@@ -216,7 +216,7 @@ def _launch(
             if options.workers is not None:
                 from tickdsl.engine.workers.ray_start import start_on_cluster
 
-                return start_on_cluster(settings, options.workers, study, device, jobs, emit_phase)
+                return start_on_cluster(settings, options.workers, study, loaded(device), jobs, emit_phase)
             from tickdsl.engine.workers.in_process import InProcessWorker
             from tickdsl.engine.workers.processes import WorkerPool
 
