@@ -37,7 +37,7 @@ _SEED_ARGS = frozenset({"noise", "round"})
 #: Arguments of a step whose training cannot be stacked.
 _UNSTACKABLE_ARGS = frozenset({"distill", "budget", "gradual", "evolve", "penalty", "soft"})
 #: Fields of a recipe whose training cannot be stacked; `training.stacked.eligibility` says why.
-_UNSTACKABLE_FIELDS = ("bn_l1", "clip", "accumulate", "ema", "mixup", "cutmix")
+_UNSTACKABLE_FIELDS = ("bn_l1", "clip", "accumulate", "ema", "mixup", "cutmix", "bias_lr")
 
 
 class StepGrouper:
