@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-import torch
 
 from tickdsl.engine.compared_metric import require_known_metric
 from tickdsl.engine.graph_cache import DEFAULT_DATA_DIR, dense_graph, task_of
@@ -31,10 +30,10 @@ from tickdsl.records.canonical import canonical_json
 from tickdsl.training import weights_files
 from tickdsl.training.data import datasets
 from tickdsl.training.data.file_digests import files_digest
-from tickdsl.training.devices import resolve_device
+from tickdsl.training.devices import AnyDevice, resolve_device
 
 
-def prepare_study(plan: Plan, data: Path | None = None, device: torch.device | None = None) -> Study:
+def prepare_study(plan: Plan, data: Path | None = None, device: AnyDevice | None = None) -> Study:
     """All steps of a plan, to run on `device` (default: the device of `--device auto`).
 
     Raises TickdslError if a data set or a run is missing, a target cannot be reached, or the plan asks for what the
