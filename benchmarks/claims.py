@@ -107,6 +107,7 @@ def data_in_words(plan: Plan) -> str:
 def _data_set(name: str, options: Mapping[str, Any]) -> str:
     path = str(options.get("path", ""))
     words = _ARCHIVES.get(path, path) if name == "folder" else name
+    words += f" at {options['size']} pixels" if options.get("size") else ""
     taken = options.get("samples") or options.get("train")
     return f"{words}, {taken:,} samples" if taken else words
 

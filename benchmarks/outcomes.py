@@ -57,6 +57,7 @@ PAIRS: dict[str, tuple[str, ...]] = {
         "kd[start=init, gone={gone}] - plain[start=1ep, gone={gone}]",
         "plain[start=1ep, gone={gone}] - plain[start=init, gone={gone}]",
     ),
+    "super-tickets": tuple(f"winning[share={{share}}] - {other}[share={{share}}]" for other in ("random", "losing")),
     "late-rewinding": ("imp[moment=2ep] - imp[moment=init]",),
     "layers-trained": ("start - filters", "later - end"),
     "early-bird": ("early-bird - afterwards",),
@@ -67,6 +68,7 @@ PAIRS: dict[str, tuple[str, ...]] = {
         "once[criterion={criterion}, gone={gone}] - once[criterion=random, gone={gone}]",
     ),
 }  # fmt: skip
+PAIRS["super-tickets-vision"] = PAIRS["super-tickets"]
 PAIRS["cifar-structured"] = PAIRS["structured"]
 PAIRS["cifar-retraining"] = tuple(pair for pair in PAIRS["retraining"] if not re.search("cyclic|linear|scratch", pair))
 

@@ -4,8 +4,10 @@
                                                       `--jobs N` (default: 2) and `--jobs 1`, each with a new store
     python benchmarks/study.py store [--plan FILE]    the time spent in the store, as a share of the whole run
     python benchmarks/study.py large [--steps N ...]  a study of many steps, without training them
-    python benchmarks/study.py cluster [--steps N] [--workers N ...] [--latency MS ...]
-                                                      how busy the workers of a simulated cluster are
+    python benchmarks/study.py cluster [--steps N] [--workers N ...] [--latency MS ...] [--factor F] [--epochs N]
+                                       [--run RUN]    how busy the workers of a simulated cluster are; their steps take
+                                                      F times as long as those that RUN has recorded
+    python benchmarks/study.py durations --run RUN    the durations that a run has recorded, for durations.json
 
 Linux only: this process adopts a run's orphaned processes, so that the CPU time of all workers is counted.
 """
@@ -16,6 +18,7 @@ import argparse
 import contextlib
 import ctypes
 import functools
+import json
 import os
 import resource
 import statistics
@@ -31,7 +34,7 @@ from typing import Any
 
 import attrs
 import psutil
-from cluster_simulation import simulate
+from cluster_simulation import Durations, recorded_durations, simulate
 
 from tickdsl.engine.launch import LaunchOptions, launch
 from tickdsl.engine.messages import Message, Outcome, Progress, Task
@@ -49,11 +52,15 @@ from tickdsl.records import EventWriter, RunPaths, Store, find_run, read_events
 from tickdsl.records.claims import Claims
 from tickdsl.records.control import ControlReader
 from tickdsl.records.events import Event, PlanResolved, RunEnd, StepEnd, StepStart
+from tickdsl.records.run_events import read_run_events
 from tickdsl.records.scratch import ScratchFolders
 from tickdsl.results.state_builder import StateBuilder
 from tickdsl.training.checkpoints import Checkpointer
 
 PLAN = Path("plans/structured.plan")
+DURATIONS = Path(__file__).with_name("durations.json")
+_MEMORY = Path("/dev/shm")
+_BUSY_AIMS = {64: "95%", 512: "80%"}
 _PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -206,6 +213,10 @@ class FakeWorkers:
         return len(self._tasks) < 2
 
     @property
+    def has_quiet_machine(self) -> bool:
+        return not self._tasks
+
+    @property
     def may_grow(self) -> bool:
         return False
 
@@ -263,21 +274,32 @@ def _many_arms(count: int) -> str:
     return f"model small-cnn on digits\ntrain 12ep\nseeds 5\n{arms}compare all, random-init\n"
 
 
-def cluster(steps: int, worker_counts: Sequence[int], latencies: Sequence[float]) -> None:
-    """Simulate a study of about so many steps on clusters, and print how busy their workers are."""
-    arms = max(1, steps // 210)
-    study = prepare_study(_plan(_many_arms(arms)))
+def cluster(
+    steps: int, worker_counts: Sequence[int], latencies: Sequence[float], durations: Durations, epochs: int
+) -> None:
+    """Simulate a study of about so many steps on clusters; print a table of how busy their workers are."""
+    study = prepare_study(_plan(_many_arms(max(1, steps // 210))))
+    training = durations.mean("train")
+    print(f"{plural(len(study.graph), 'step')}; a training takes {training:.3g} s, {plural(epochs, 'epoch')}\n")
+    print("| workers | store, ms | hours | busy | busy while there is a step to run | aim | requests a step |", end="")
+    print(" of the engine | its CPU a step, ms (aim: 5) |\n|" + "--:|" * 9, flush=True)
     for workers in worker_counts:
         for latency in latencies:
-            with tempfile.TemporaryDirectory() as folder:
-                done = simulate(study, Path(folder), workers, latency / 1e3)
-            requests, engine_ms = done.requests / done.steps, 1e3 * done.engine / done.steps
-            print(
-                f"{plural(done.steps, 'step')}, {plural(workers, 'worker')}, store {latency:g} ms: "
-                f"busy {done.share_busy:.1%}, {done.makespan / 3600:.1f} h; "
-                f"per step {requests:.1f} requests and {engine_ms:.2f} ms of the engine's CPU",
-                flush=True,
+            with tempfile.TemporaryDirectory(dir=_MEMORY if _MEMORY.is_dir() else None) as folder:
+                done = simulate(study, Path(folder), workers, latency / 1e3, durations, epochs)
+            cells = (
+                f"{workers} | {latency:g} | {done.makespan / 3600:.1f} | {done.share_busy:.1%}",
+                f"{done.share_busy_with_work:.1%} | {_BUSY_AIMS.get(workers, '')} | {done.requests / done.steps:.1f}",
+                f"{done.engine_requests / done.steps:.1f} | {1e3 * done.engine / done.steps:.2f}",
             )
+            print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def _durations(run: Path | None, factor: float) -> Durations:
+    """The durations that a run has recorded; by default, those beside this script."""
+    if run is None:
+        return Durations(json.loads(DURATIONS.read_text("utf-8")), factor)
+    return Durations(recorded_durations(read_run_events(RunPaths(run))), factor)
 
 
 def _schedule(study: Study, folder: Path, planning_seconds: float) -> None:
@@ -333,7 +355,7 @@ def _study(plan: Path) -> Study:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("benchmark", choices=("jobs", "store", "large", "cluster"))
+    parser.add_argument("benchmark", choices=("jobs", "store", "large", "cluster", "durations"))
     parser.add_argument("--plan", type=Path, default=PLAN)
     parser.add_argument("--rounds", type=int, default=3, help="number of rounds (default: %(default)s)")
     parser.add_argument("--jobs", type=int, default=2)
@@ -342,6 +364,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, nargs="+", default=[2_500, 10_000])
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 8, 64, 512])
     parser.add_argument("--latency", type=float, nargs="+", default=[0.2, 5, 50], help="ms of a request to the store")
+    parser.add_argument("--factor", type=float, default=100, help="default: %(default)s")
+    parser.add_argument("--epochs", type=int, default=160, help="that a training reports (default: %(default)s)")
+    parser.add_argument("--run", type=Path)
     arguments = parser.parse_args()
     match arguments.benchmark:
         case "jobs":
@@ -350,7 +375,10 @@ def main() -> None:
         case "store":
             store(arguments.plan)
         case "cluster":
-            cluster(arguments.steps[-1], arguments.workers, arguments.latency)
+            durations = _durations(arguments.run, arguments.factor)
+            cluster(arguments.steps[-1], arguments.workers, arguments.latency, durations, arguments.epochs)
+        case "durations":
+            print(json.dumps(_durations(arguments.run, 1.0).recorded))
         case _:
             large(arguments.steps)
 

@@ -28,6 +28,7 @@ from .feed import Feed
 from .keys import TAB_TITLES, VIEWS, help_sections, key_line_items, key_of
 from .report_actions import ReportActionsApp
 from .screens.compare import CompareView
+from .screens.detail import Detail
 from .screens.help import help_screen
 from .screens.layers import LayersView
 from .screens.log import LogView
@@ -64,6 +65,7 @@ class Monitor(ReportActionsApp):
         Binding("space", "freeze", "Freeze the view; the run continues", id="freeze"),
         Binding("p", "pause", "Pause or resume the run", id="pause"),
         Binding("x", "stop", "Stop the run; it can be resumed later", id="stop"),
+        Binding("w", "workers", "Workers, idle shares and device hours", id="workers"),
         Binding("o", "open_report", "Open the report, or show its path over ssh", id="report"),
         Binding("e", "export_ticket", "Export the best ticket", id="export"),
         Binding("s", "screenshot_here", "Save an SVG screenshot", id="screenshot"),
@@ -297,6 +299,10 @@ class Monitor(ReportActionsApp):
     def action_help(self) -> None:
         self.push_screen(help_screen(help_sections(self.view, self.BINDINGS, Rows.BINDINGS)))
 
+    def action_workers(self) -> None:
+        """Show what each worker does, as of now."""
+        self.push_screen(Detail.of_workers(self._snapshots.snapshot(self.clock(), self.filter_text)))
+
     def action_help_quit(self) -> None:
         """Handle ctrl+c: explain which key quits and which stops the run."""
         self.notify("Press q to quit the monitor (the run continues), or x to stop the run")
@@ -325,6 +331,7 @@ _BLOCKED_BY_DIALOG = frozenset(
         "theme",
         "reset",
         "help",
+        "workers",
         "screenshot_here",
         "quit",
         "open_report",

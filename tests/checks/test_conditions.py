@@ -91,7 +91,7 @@ def test_what_pruning_leaves_is_in_the_ranges(pipeline: str) -> None:
     assert plan is not None
     arm, graph = plan.arms[0], dense_graph(plan.arms[0], None)
     state = dense_network("resnet20", b"{}", 10, (1, 8, 8)).module.state_dict()
-    ranges, structure, rows = metric_ranges(arm, graph), Structure.dense(graph), []
+    ranges, structure, rows = metric_ranges(arm, graph, graph), Structure.dense(graph), []
     node = arm.rounds[0].prune
     for index in range(node.times or 1):
         left = slice_state_dict(graph, state, Structure.dense(graph), structure)
@@ -106,3 +106,31 @@ def test_what_pruning_leaves_is_in_the_ranges(pipeline: str) -> None:
     if node.unit == "weights":  # then the ranges are exact
         assert ranges.any_level["params"].least == rows[-1]["params"]
         assert first["sparsity"].least == pytest.approx(rows[0]["sparsity"])
+
+
+#: Tickets of a network of 90,000 parameters, carried to one of 7 layers of 60 and to one of 2.
+ELASTIC = "model lenet-300-100 on digits width=0.2 depth=3\ntrain 2ep lr=0.1\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        # The stretched network has 28,254 parameters, the one that is pruned 13,854.
+        ("prune weights 30% until params < 20000; rewind weights to 1ep\nstretch to lenet-300-100 depth=7", set()),
+        ("prune weights 30% until params < 60%; rewind weights to 1ep\nstretch to lenet-300-100 depth=7", set()),
+        (
+            "prune weights 30% x 2; rewind weights to 1ep\nstretch to lenet-300-100 depth=7\nstop when params < 20000",
+            set(),
+        ),
+        ("prune neurons 30% x 4 until flops < 12000; rewind weights to 1ep\nstretch to lenet-300-100 depth=7", set()),
+        ("prune weights 30% until params > 30000; rewind weights to 1ep\nstretch to lenet-300-100 depth=7", NEVER),
+        ("prune weights 30% until flops < 20000; rewind weights to 1ep\nstretch to lenet-300-100 depth=7", NEVER),
+        (
+            "prune weights 30% x 2; rewind weights to 1ep\nsqueeze to lenet-300-100 depth=1\nstop when params < 9000",
+            AT_ONCE,
+        ),
+    ],
+)
+def test_conditions_are_about_the_network_that_tickets_are_carried_to(text: str, expected: set[str]) -> None:
+    found = codes(f"{ELASTIC}{text}\n") & (NEVER | AT_ONCE)
+    assert found == set() if not expected else found & expected

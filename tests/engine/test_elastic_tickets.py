@@ -8,6 +8,7 @@ import pytest
 import torch
 from step_runner import StepRunner, equal_states, step_runner
 
+from tickdsl.engine.scheduler.arm_ends import arm_ends
 from tickdsl.graph.indexing import remaining_weights
 
 #: Layers of 300 from 2 to 4: fc2 comes to fc2, fc3 and fc4, fc3 (of 100) to fc5, and fc4, the head, to fc6.
@@ -141,3 +142,47 @@ def test_squeezed_filters_give_a_smaller_network(tmp_path: Path) -> None:
     assert torch.equal(start["layer2.2.conv1.weight"], rewound["layer2.3.conv1.weight"])
     assert len(found.weights(level.ticket)["layer3.2.conv1.weight"]) == 3
     assert not equal_states(start, found.weights(level.ticket))
+
+
+def test_rounds_end_by_what_is_left_of_the_network_that_levels_are_measured_as(tmp_path: Path) -> None:
+    text = (
+        "arm share { prune weights local 30% until 30% in fc2; rewind weights to 1ep; "
+        "stretch to lenet-300-100 depth=6 }\n"
+        "arm cost { prune weights local 30% x 6 until params < 85% in fc2; rewind weights to 1ep; "
+        "stretch to lenet-300-100 depth=6 }\n"
+    )
+    found = step_runner(tmp_path, text, HEAD)
+    for arm, ends_at in (("share", 0.3), ("cost", 0.15)):
+        ended = []
+        for number, level in enumerate(found.levels(arm), start=1):
+            here, source = (
+                found.metrics(key) for key in (level.structure, found.step_labelled(f"prune round {number}"))
+            )
+            dense = level.dense_cost.get("params")
+            share = here["sparsity"] if dense is None else 1 - here["params"] / dense
+            # Copies of fc2 are most of the stretched network, and less than half of the other one.
+            assert share > source["sparsity"]
+            ended.append(arm_ends(found.study, level, found.metrics))
+            assert ended[-1] == (share >= ends_at)
+            if ended[-1]:
+                break
+        assert ended[-1] and len(ended) > 1
+
+
+def test_weights_of_a_ticket_whose_layers_differ_are_carried_in_their_places(tmp_path: Path) -> None:
+    text = "prune neurons global 40% x 2; rewind lr\nstretch to lenet-300-100 depth=3\n"
+    found = step_runner(tmp_path, text, HEAD)
+    step = found.study.step(found.levels("ticket")[1].ticket)
+    carried = found.weights(step.parents["weights"])
+    source = found.study.step(step.parents["weights"]).parents["weights"]
+    graph = found.context.dense_network(found.study.step(source)).graph
+    kept = found.structure(found.study.step(source).parents["structure"]).kept
+    ours = found.weights(source)
+    units = {layer: kept.get(graph.groups_by_producer[layer], range(15)) for layer in ("fc1", "fc2")}
+    assert len(units["fc1"]) != len(units["fc2"])
+    # fc3 comes from fc2, and reads the neurons of fc2: those of its weights that read others are not there, and are 0.
+    for row in range(len(units["fc2"])):
+        for column, unit in enumerate(units["fc2"]):
+            places = [n for n, other in enumerate(units["fc1"]) if other == unit]
+            expected = ours["fc2.weight"][row, places[0]] if places else 0.0
+            assert carried["fc3.weight"][row, column] == expected

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import attrs
 import pytest
 import torch
+from killed_steps import Killed, kill_at, results
 from plugin_task_cases import PLUGIN_CASES
 from step_runner import StepRunner, equal_states, step_runner
 from task_cases import TASK_CASES, TaskCase
 
-from tickdsl.engine.hooks import Hooks
 from tickdsl.engine.steps.context import Context
 from tickdsl.engine.steps.trainings import prepare_training
 from tickdsl.errors import TickdslError
@@ -56,22 +54,6 @@ def refused_or(case: TaskCase, what: str, work: Callable[[], None]) -> None:
     assert raised.value.message and raised.value.hint
 
 
-class Killed(BaseException):
-    """Ends a step as the end of its process would, after its checkpoint was saved."""
-
-
-def kill_at(found: StepRunner, step: int) -> None:
-    """Let the next training end before its optimiser step number `step`."""
-    taken = itertools.count()
-
-    def between_steps(save: Callable[[], None]) -> None:
-        if next(taken) == step:
-            save()
-            raise Killed
-
-    found.context = Context(found.context.settings, Hooks(between_steps=between_steps))
-
-
 @every_case
 @pytest.mark.parametrize("part", ["dense", "ticket"])
 def test_a_killed_training_continues_bit_for_bit(case: TaskCase, part: str, tmp_path: Path) -> None:
@@ -89,11 +71,6 @@ def test_a_killed_training_continues_bit_for_bit(case: TaskCase, part: str, tmp_
     broken.context = Context(broken.context.settings)
     assert equal_states(broken.weights(key), whole.weights(key))
     assert results(broken, key) == results(whole, key)
-
-
-def results(found: StepRunner, key: str) -> dict[str, Any]:
-    """The metrics of a step, without those that measure its time and energy."""
-    return {name: value for name, value in found.metrics(key).items() if not re.search("time|second|energy|watt", name)}
 
 
 @every_case

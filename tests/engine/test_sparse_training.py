@@ -277,6 +277,15 @@ def test_the_penalty_of_rst_takes_90_000_steps() -> None:
     assert recipe == {"length": "90000it", "lr": 0.001, "batch": 64, "decay": 5e-4}
 
 
+def test_a_power_of_the_penalty_is_an_argument_of_its_training_alone(tmp_path: Path) -> None:
+    prune = "prune weights local 30% by random at init via penalty step=0.5 every=1it to=1 hold=2it"
+    studies = [step_runner(tmp_path, f"{prune}{power}").study for power in ("", " power=1", " power=3")]
+    assert set(studies[0].graph) == set(studies[1].graph)
+    trained = [study.step(study.step(study.levels[0].ticket).parents["weights"]) for study in studies]
+    assert trained[2].args["penalty"] == {**trained[0].args["penalty"], "power": 3}
+    assert trained[2].args["recipe"] == trained[0].args["recipe"]
+
+
 def test_a_training_with_a_penalty_has_the_recipe_but_for_its_rate_and_its_end() -> None:
     penalty = Penalty(1e-2, Moment.parse("5it"), 1.0, Moment.parse("10it"))
     kept = {

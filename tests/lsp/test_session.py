@@ -131,6 +131,10 @@ def test_hover(tmp_path: Path) -> None:
         assert "FLOAT > 0 (default 0.1" in await over("lr=0.1", "l|r=0.1")
         assert STATEMENTS["prune"].form in await over("prune", "pr|une")
         assert "Euclidean norm" in await over("by l2", "by l|2")
+        assert "an L2 penalty on what was chosen" in await editor.hover(
+            "prune weights 20% via pena|lty step=1 every=1it"
+        )
+        assert "over training images" in await editor.hover("refill filters by sal|iency")
         assert "3 convolutions" in await over("small-cnn", "small-|cnn")
         assert "8x8 scans" in await over("digits", "di|gits")
         assert "new random weights" in await over("random-init", "rand|om-init")
@@ -192,7 +196,23 @@ COMPLETIONS = [
     ("prune filters 20% at |", {"init"}, {"l1"}),
     ("prune filters 20% in a, |", {"$budget"}, {"l1", "lr="}),
     ("rewind |", {"lr", "weights"}, {"init"}),
-    ("rewind weights to |", {"init"}, {"lr"}),
+    ("rewind weights to |", {"init", "pretrained"}, {"lr"}),
+    # The five systems of dual, coarse, super, elastic and generative tickets:
+    ("prune weights 20% via |", {"penalty", "zeroing"}, {"by"}),
+    ("prune weights 20% via penalty |", {"step=", "every=", "to=", "power=", "hold="}, {"momentum="}),
+    ("refill |", {"filters"}, {"l1"}),
+    ("refill filters by |", {"l1", "count", "saliency"}, {"gate"}),
+    ("refill filters |", {"by", "extra="}, {"groups="}),
+    ("grow weights 20% by |", {"magnitude", "gradient", "random"}, {"gate"}),
+    ("regroup |", {"groups=", "ratio=", "min-rows="}, {"extra="}),
+    ("prune heads 20% by |", {"gate", "gate-signed"}, {"bn-scale"}),
+    ("union of |", {"one"}, {"dense"}),
+    ("stretch to |", {"resnet32", "lenet-300-100"}, {"append"}),
+    ("stretch to lenet-300-100 |", {"order=", "depth=", "width="}, {"drop="}),
+    ("stretch to resnet32 order=|", {"append", "interpolate"}, {"last"}),
+    ("squeeze to resnet20 drop=|", {"last", "alternate"}, {"append"}),
+    ("model vae |", {"latent=", "beta="}, {"patch="}),
+    ("compare one, |", {"shuffled-mask", "by-snip", "by-grasp", "by-synflow", "by-magnitude"}, {"accuracy"}),
     ("split |", {"classes", "samples"}, {"lr"}),
     ("compare |", {"one", "dense", "all", "random-init"}, {"accuracy"}),
     ("compare one,\n  |", {"one", "dense"}, {"levels="}),

@@ -41,6 +41,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sizes = {"layers": 2, "heads": 4, "dim": 32}
     language = create("gpt", classes=256, shape=(32, 256), seed=1, options=sizes).state_dict()
     save_file(dict(language), directory / "gpt-corpus.safetensors")
+    sizes = {"layers": 5, "heads": 4, "dim": 32, "patch": 4}
+    vision = create("vit", classes=10, shape=(3, 16, 16), seed=1, options=sizes).state_dict()
+    save_file({name: tensor.contiguous() for name, tensor in vision.items()}, directory / "vit-mnist.safetensors")
     encoder = create("unet-encoder", classes=3, shape=(3, 32, 32), seed=1, options={"width": 0.5}).state_dict()
     save_file(dict(encoder), directory / "encoder.safetensors")
     sizes = {"width": 4.0, "latent": 100}

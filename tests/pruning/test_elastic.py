@@ -14,18 +14,18 @@ from hypothesis import strategies as st
 
 from tickdsl.engine.dense_networks import DenseNetwork, dense_network
 from tickdsl.graph.structure import Structure
-from tickdsl.graph.surgery.compact import compact, compact_masks
+from tickdsl.graph.surgery.compact import compact, compact_masks, slice_state_dict
 from tickdsl.pruning.elastic import (
     Block,
     ElasticError,
     Stages,
     block_map,
     carry_structure,
-    carry_weights,
     squeeze,
     stages_of,
     stretch,
 )
+from tickdsl.pruning.elastic_weights import carry_weights
 from tickdsl.records.canonical import canonical_json
 
 IMAGES = {"vgg": (3, 16, 16), "resnet": (3, 8, 8), "lenet": (1, 8, 8)}
@@ -142,14 +142,14 @@ def test_other_widths_and_networks_without_blocks_are_refused() -> None:
         stages_of(dense_network("small-cnn", canonical_json({}), 10, (1, 8, 8)).graph)
 
 
-def random_ticket(dense: DenseNetwork, seed: int) -> Structure:
+def random_ticket(dense: DenseNetwork, seed: int, blocks: int = 1) -> Structure:
     """A structure with masks everywhere, removed filters in every group and a removed block, if there is one."""
     random = np.random.default_rng(seed)
     structure = Structure.dense(dense.graph)
     for group in dense.graph.channels:
         if group.reason is None and group.size > 1:
             structure = structure.remove(group.name, random.permutation(group.size)[: group.size // 2])
-    for block in dense.graph.layers[-1:]:
+    for block in dense.graph.layers[-1:][:blocks]:
         structure = structure.remove_block(block.name)
     masks = {name: random.random(dense.graph.parameters[name]) < 0.6 for name in dense.graph.weights}
     return structure.with_masks(masks)
@@ -192,3 +192,95 @@ def test_a_stretched_ticket_squeezes_back_to_itself(seed: int) -> None:
     assert all(torch.equal(returned[name], state[name]) for name in state)
     share = [np.mean([mask.mean() for mask in each.masks.values()]) for each in (ticket, stretched)]
     assert share[0] == pytest.approx(share[1], abs=0.05)  # the sparsity is kept, approximately
+
+
+def lenet(width: float, depth: int = 2) -> DenseNetwork:
+    return dense_network("lenet-300-100", canonical_json({"width": width, "depth": depth}), 10, IMAGES["lenet"])
+
+
+#: Source, target (width, depth), rule, and the neurons of the source that the first layer's come from.
+WIDTHS: list[tuple[tuple[float, int], tuple[float, int], Mapping[str, Any], list[int]]] = [
+    ((0.02, 2), (0.04, 2), {"order": "append"}, [*range(6)] * 2),
+    ((0.02, 2), (0.04, 2), {"order": "interpolate"}, [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]),
+    ((0.02, 2), (0.05, 2), {"order": "append"}, [*range(6), *range(6), 0, 1, 2]),
+    ((0.02, 1), (0.04, 1), {"order": "append"}, [*range(6)] * 2),
+    ((0.05, 2), (0.02, 2), {"drop": "last"}, [*range(6)]),
+    ((0.04, 2), (0.02, 2), {"drop": "alternate"}, [0, 2, 4, 6, 8, 10]),
+    ((0.05, 4), (0.02, 2), {"drop": "alternate"}, [0, 2, 5, 7, 10, 12]),
+    ((0.02, 2), (0.04, 4), {"order": "interpolate"}, [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("source", "target", "rule", "neurons"), WIDTHS, ids=lambda value: str(value)[:30])
+def test_neurons_of_another_width_have_the_weights_and_masks_of_those_they_come_from(
+    source: tuple[float, int], target: tuple[float, int], rule: Mapping[str, Any], neurons: list[int]
+) -> None:
+    ours, theirs = lenet(*source), lenet(*target)
+    mapping = block_map(ours.graph, theirs.graph, rule)
+    first = mapping.units_of("fc1")
+    assert first is not None and first.sources.tolist() == neurons
+    ticket = random_ticket(ours, 3, blocks=0)
+    carried = carry_structure(ticket, ours.graph, theirs.graph, mapping)
+    state = ours.module.state_dict()
+    here = carry_weights(state, theirs.module.state_dict(), mapping)
+    assert {name: tuple(tensor.shape) for name, tensor in here.items()} == theirs.graph.parameters
+    assert torch.equal(here["fc1.weight"], state["fc1.weight"][neurons])
+    assert np.array_equal(carried.masks["fc1.weight"], ticket.masks["fc1.weight"][neurons])
+    group, other = (net.graph.groups_by_producer["fc1"] for net in (theirs, ours))
+    assert carried.kept[group].tolist() == [n for n, unit in enumerate(neurons) if unit in ticket.kept[other]]
+    second = mapping.source_of("fc2.weight")
+    assert np.array_equal(
+        carried.masks["fc2.weight"][:, np.flatnonzero(np.array(neurons) == neurons[-1])],
+        carried.masks["fc2.weight"][:, [len(neurons) - 1]].repeat(neurons.count(neurons[-1]), axis=1),
+    ), second
+    assert compact(theirs.module, theirs.graph, carried)(torch.zeros(2, *IMAGES["lenet"])).shape == (2, 10)
+
+
+@pytest.mark.parametrize("rule", [{"order": "append"}, {"order": "interpolate"}], ids=str)
+@pytest.mark.parametrize("width", [0.04, 0.05, 0.1])
+def test_a_wider_network_computes_what_the_ticket_does_and_its_copies_differ(
+    width: float, rule: Mapping[str, Any]
+) -> None:
+    ours, theirs = lenet(0.02), lenet(width)
+    mapping = block_map(ours.graph, theirs.graph, rule)
+    ticket = random_ticket(ours, 5, blocks=0)
+    networks = []
+    for net, structure, state in (
+        (ours, ticket, ours.module.state_dict()),
+        (
+            theirs, carry_structure(ticket, ours.graph, theirs.graph, mapping),
+            carry_weights(ours.module.state_dict(), theirs.module.state_dict(), mapping),
+        ),
+    ):  # fmt: skip
+        masked = {
+            name: value * torch.from_numpy(structure.masks[name].copy()) if name in structure.masks else value
+            for name, value in state.items()
+        }
+        dense = Structure.dense(net.graph)
+        removed = structure.with_masks({name: np.ones(net.graph.parameters[name], bool) for name in structure.masks})
+        smaller = compact(net.module, net.graph, removed)
+        smaller.load_state_dict(slice_state_dict(net.graph, masked, dense, removed))
+        networks.append(smaller)
+    images = torch.rand(16, *IMAGES["lenet"], generator=torch.Generator().manual_seed(1))
+    assert torch.allclose(networks[0](images), networks[1](images), atol=1e-6)
+    networks[1](images).square().sum().backward()
+    gradient = networks[1].fc1.bias.grad  # type: ignore[union-attr]
+    alive = gradient[gradient != 0]
+    assert len(alive) > 1 and len(torch.unique(alive)) == len(alive)
+
+
+def test_layers_that_do_not_all_become_wider_are_refused() -> None:
+    with pytest.raises(ElasticError, match="fc1 has 12 neurons, and fc1 only 6 there"):
+        block_map(lenet(0.04, 2).graph, lenet(0.02, 4).graph, {"order": "append"})
+    with pytest.raises(ElasticError, match="fc1 has 6 neurons, and fc1 12 there"):
+        block_map(lenet(0.02, 4).graph, lenet(0.04, 2).graph, {"drop": "last"})
+
+
+def test_a_narrowed_ticket_is_what_was_widened() -> None:
+    small, large = lenet(0.02), lenet(0.04, 4)
+    ticket = random_ticket(small, 2, blocks=0)
+    there = block_map(small.graph, large.graph, {"order": "append"})
+    back = block_map(large.graph, small.graph, {"drop": "last"})
+    stretched = carry_structure(ticket, small.graph, large.graph, there)
+    assert carry_structure(stretched, large.graph, small.graph, back) == ticket
+    assert str(there) == "stage 1: B0 B1 B1 B1; stage 2, stage 3: B0; 6 neurons become 12; 2 neurons become 4"

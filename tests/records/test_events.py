@@ -31,7 +31,7 @@ from tickdsl.records.events import (
 )
 
 SURFACE = {
-    "run.start": "run plan path argv pid host boot versions jobs device store workers",
+    "run.start": "run plan path argv pid host boot versions jobs device store workers device_share",
     "plan.resolved": "arms contestants seeds steps measurements notes within matched_by report asked open_ended stops "
     "data tasks metric",
     "phase": "doing",

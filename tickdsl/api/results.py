@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-FigureKind = Literal["score", "accuracy", "flops", "layers", "pareto"]
+FigureKind = Literal["score", "accuracy", "flops", "layers", "pareto", "phase"]
 StyleName = Literal["paper", "slides", "dark"]
 ReportFormat = Literal["html", "md", "csv", "json", "pdf", "png", "svg"]
 
@@ -157,7 +157,7 @@ class Results:
 
         Args:
             kind: "score" (the accuracy, or the metric of another task, against the weights left; also called
-                "accuracy"), "flops", "layers" or "pareto".
+                "accuracy"), "flops", "layers", "pareto" or "phase".
             style: "paper", "slides" or "dark".
             width: In inches, or a length such as "84mm"; the height follows from it (default: the style's).
             font: The size of the font in points (default: the style's).

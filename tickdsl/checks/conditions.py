@@ -81,20 +81,47 @@ class ArmRanges:
         return self.first_level.get(metric) or Range(*bounds(metric))
 
 
-def metric_ranges(arm: Arm, graph: ModelGraph) -> ArmRanges:
-    """The ranges of the metrics that conditions can test. Raises TickdslError if a prune has nothing to remove."""
-    return attrs.evolve(_metric_ranges(arm, graph), dense=cost_metrics(graph, Structure.dense(graph)))
+def metric_ranges(arm: Arm, graph: ModelGraph, judged: ModelGraph) -> ArmRanges:
+    """The ranges of the metrics that conditions can test. Raises TickdslError if a prune has nothing to remove.
+
+    judged: the network that levels are measured as, which is another one after a `stretch` or `squeeze`.
+    """
+    ranges = _metric_ranges(arm, graph) if arm.elastic is None else _carried_ranges(arm, graph, judged)
+    return attrs.evolve(ranges, dense=cost_metrics(judged, Structure.dense(judged)))
+
+
+def _carried_ranges(arm: Arm, graph: ModelGraph, judged: ModelGraph) -> ArmRanges:
+    """What the metrics can be on the network that tickets are carried to: how much of it goes, the run tells."""
+    dense = cost(judged, Structure.dense(judged))
+    macs, masked = dense.macs // TRACE_BATCH_SIZE, all(group.prune.unit == "weights" for group in arm.rounds)
+    ranges = {
+        **_anything(arm),
+        "params": Range(0, dense.params),
+        "flops": Range(macs if masked else 0, macs),
+    }
+    return ArmRanges(ranges, ranges, _levels(arm, graph))
+
+
+def _anything(arm: Arm) -> dict[str, Range]:
+    """The ranges that follow from what metrics mean."""
+    tested = arm.data if arm.transfer is None else arm.transfer.data
+    task = catalogue.MODELS[arm.model.name].task or catalogue.DATASETS[tested.name].task
+    return {"sparsity": Range(0, 1), "loss": Range(*bounds("loss", task))}
+
+
+def _levels(arm: Arm, graph: ModelGraph) -> int:
+    """How many levels an arm can have."""
+    levels = sum(1 if group.joined or is_one_level(group) else _rounds(arm, group.prune, graph) for group in arm.rounds)
+    return levels + sum(
+        cycle.times for cycles in (arm.cycles, *(group.cycles for group in arm.rounds)) for cycle in cycles
+    )
 
 
 def _metric_ranges(arm: Arm, graph: ModelGraph) -> ArmRanges:
     dense = cost(graph, Structure.dense(graph))
     macs = dense.macs // TRACE_BATCH_SIZE
-    tested = arm.data if arm.transfer is None else arm.transfer.data
-    task = catalogue.MODELS[arm.model.name].task or catalogue.DATASETS[tested.name].task
-    anything = {"sparsity": Range(0, 1), "loss": Range(*bounds("loss", task))}
     prunes = [group.prune for group in arm.distinct_rounds.values()]
-    levels = sum(1 if group.joined or is_one_level(group) else _rounds(arm, group.prune, graph) for group in arm.rounds)
-    levels += sum(cycle.times for cycles in (arm.cycles, *(group.cycles for group in arm.rounds)) for cycle in cycles)
+    anything, levels = _anything(arm), _levels(arm, graph)
     if is_ticket(arm.model):  # what its masks leave is not counted here
         left = cost(graph, base_structure(arm.model, graph))
         most = left.macs // TRACE_BATCH_SIZE
@@ -125,14 +152,14 @@ def _metric_ranges(arm: Arm, graph: ModelGraph) -> ArmRanges:
     return ArmRanges(any_level, {**any_level, **{name: Range(v, v) for name, v in exact.items()}}, levels)
 
 
-def check_until(arm: Arm, graph: ModelGraph) -> Iterator[Diagnostic]:
-    """Check the condition of `until` of an arm's prunes."""
+def check_until(arm: Arm, graph: ModelGraph, judged: ModelGraph) -> Iterator[Diagnostic]:
+    """Check the condition of `until` of an arm's prunes; `judged` is the network that levels are measured as."""
     for group in arm.distinct_rounds.values():
         condition = group.prune.ends
         if condition is None:
             continue
         try:
-            ranges = metric_ranges(arm, graph)
+            ranges = metric_ranges(arm, graph, judged)
         except TickdslError:
             return  # the prune has a finding of its own
         values, absolute = ranges.at_any_level(condition.metric), ranges.absolute(condition)

@@ -260,9 +260,9 @@ def _units_removed(traced: TracedPrune) -> int:
     free = sum(pool.remaining - pool.minimum for pool in scope.pools)
     if isinstance(prune.amount, Matching | ToCost) or prune.multiple > 1:
         return free
-    if prune.until is not None:
+    if prune.until is not None and traced.arm.elastic is None:
         rounds = rounds_until(scope, traced.args, float(prune.until))
-    elif prune.ends is not None and prune.times is None:
+    elif (prune.until is not None or prune.ends is not None) and prune.times is None:
         rounds = min(MAX_OPEN_ENDED_ROUNDS, max_rounds(scope, traced.args))
     else:
         rounds = prune.times or 1

@@ -14,6 +14,7 @@ from tickdsl.checks import (
     cost_targets,
     data_sets,
     elastic,
+    image_sizes,
     masks_of_runs,
     network_size,
     phases,
@@ -127,17 +128,19 @@ def diagnostics(arm: Arm, data: Path | None, *, has_random_structure: bool = Fal
     if too_large:
         yield from too_large
         return
+    yield from image_sizes.diagnostics(arm, image_shape_and_classes(arm.data, root)[0])
     yield from data_diagnostics
     yield from task_findings
     yield from ticket_findings
     yield from transfer_diagnostics
     elastic_findings = list(elastic.diagnostics(arm, graph, data))
     yield from elastic_findings
-    if arm.elastic is not None and not any(found.severity == "error" for found in elastic_findings):
-        judged = attrs.evolve(arm, model=arm.judged_model)
-        shape, _ = image_shape_and_classes(arm.data, root)
-        yield from network_size.diagnostics(judged, dense_graph(judged, data), shape)
-    yield from conditions.check_until(arm, graph)
+    if not any(found.severity == "error" for found in elastic_findings):
+        judged = judged_graph(arm, data)
+        if arm.elastic is not None:
+            shape, _ = image_shape_and_classes(arm.data, root)
+            yield from network_size.diagnostics(attrs.evolve(arm, model=arm.judged_model), judged, shape)
+        yield from conditions.check_until(arm, graph, judged)
     yield from plugins.diagnostics(arm, arm_steps_per_epoch(arm), root)
     yield from _check_recalibration(arm, graph)
     yield from phases.diagnostics(arm)
@@ -181,13 +184,20 @@ def stops(plan: Plan, data: Path | None) -> Iterator[Diagnostic]:
     if not plan.stops:
         return
     try:
-        # What a ticket has as another network is not counted here.
-        pruned = [arm for arm in plan.arms if arm.has_levels and arm.elastic is None]
-        ranges = [conditions.metric_ranges(arm, dense_graph(arm, data)) for arm in pruned]
+        ranges = [
+            conditions.metric_ranges(arm, dense_graph(arm, data), judged_graph(arm, data))
+            for arm in plan.arms
+            if arm.has_levels
+        ]
     except TickdslError:
         return  # an arm has a finding of its own
     for stop in plan.stops if ranges else ():
         yield from conditions.check_stop(stop, ranges)
+
+
+def judged_graph(arm: Arm, data: Path | None) -> ModelGraph:
+    """The network that the levels of an arm are measured as. Raises TickdslError if it cannot be built."""
+    return dense_graph(arm if arm.elastic is None else attrs.evolve(arm, model=arm.judged_model), data)
 
 
 def _check_recalibration(arm: Arm, graph: ModelGraph) -> Iterator[Diagnostic]:

@@ -14,7 +14,7 @@ from tickdsl.plan.model import Matching, Rates, Stages, To, ToCost
 from tickdsl.plurals import plural
 from tickdsl.pruning.allocation import rates_by_pool
 from tickdsl.pruning.patterns import matches
-from tickdsl.pruning.round_forecast import forecast_rounds, rounds_until
+from tickdsl.pruning.round_forecast import forecast_rounds, max_rounds, rounds_until
 from tickdsl.pruning.scope import LAYERS, Scope, layer_names
 
 
@@ -78,10 +78,16 @@ def check_amount(traced: TracedPrune) -> Iterator[Diagnostic]:
     try:
         scope = traced.scope()
         if prune.until is not None:
-            needed = rounds_until(scope, traced.args, float(prune.until))
-            bound = "at most " if arm.split else ""
-            message = f"`until {percent(prune.until)}` takes {bound}{plural(needed, 'round')} on {arm.model.name}"
-            yield Diagnostic("TD903", message, prune.span)
+            if arm.elastic is None:
+                needed = rounds_until(scope, traced.args, float(prune.until))
+                message = f"takes {'at most ' if arm.split else ''}{plural(needed, 'round')} on {arm.model.name}"
+            else:
+                needed = max_rounds(scope, traced.args)
+                message = (
+                    f"counts what is left of {arm.elastic.model.name}, as which levels are measured, and not of "
+                    f"{arm.model.name}, which has at most {plural(needed, 'round')}"
+                )
+            yield Diagnostic("TD903", f"`until {percent(prune.until)}` {message}", prune.span)
         exhausted = list(_check_exhausted(traced, scope))
         if exhausted:
             yield from exhausted

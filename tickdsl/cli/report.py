@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _FIGURE_FORMATS = ("pdf", "svg", "png")
 _FORMATS = ("html", "md", "csv", "json", *_FIGURE_FORMATS)
-_FIGURE_KINDS = ("score", "accuracy", "flops", "layers", "pareto")
+_FIGURE_KINDS = ("score", "accuracy", "flops", "layers", "pareto", "phase")
 _FIGURE_STYLES = ("paper", "slides", "dark")
 
 
@@ -66,8 +66,8 @@ def _add_figure_options(parser: argparse.ArgumentParser) -> None:
     options.add_argument(
         "--figure",
         choices=_FIGURE_KINDS,
-        help="score (of classifiers, the accuracy) against weights or FLOPs left, what is left of each layer, or score "
-        "against cost (default: score)",
+        help="score (of classifiers, the accuracy) against weights or FLOPs left, what is left of each layer, score "
+        "against cost, or the difference from dense against the weights removed (default: score)",
     )
     options.add_argument(
         "--style",

@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 
+from tickdsl.plan.measurement_steps import EXCLUSIVE_OPERATIONS
 from tickdsl.plan.steps import Step
 
 #: Commands to a worker, which obeys them between optimiser steps.
@@ -19,6 +20,11 @@ class Task:
 
     step: Step
     prefixes: Mapping[str, Step]
+
+    @property
+    def runs_alone(self) -> bool:
+        """Whether no other task of the run may run on the same machine."""
+        return self.step.operation in EXCLUSIVE_OPERATIONS
 
 
 @attrs.frozen

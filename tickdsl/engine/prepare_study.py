@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-import torch
 
 from tickdsl.engine.compared_metric import require_known_metric
 from tickdsl.engine.graph_cache import DEFAULT_DATA_DIR, dense_graph, task_of
@@ -31,10 +30,10 @@ from tickdsl.records.canonical import canonical_json
 from tickdsl.training import weights_files
 from tickdsl.training.data import datasets
 from tickdsl.training.data.file_digests import files_digest
-from tickdsl.training.devices import resolve_device
+from tickdsl.training.devices import AnyDevice, resolve_device
 
 
-def prepare_study(plan: Plan, data: Path | None = None, device: torch.device | None = None) -> Study:
+def prepare_study(plan: Plan, data: Path | None = None, device: AnyDevice | None = None) -> Study:
     """All steps of a plan, to run on `device` (default: the device of `--device auto`).
 
     Raises TickdslError if a data set or a run is missing, a target cannot be reached, or the plan asks for what the
@@ -66,7 +65,9 @@ def prepare_study(plan: Plan, data: Path | None = None, device: torch.device | N
         prunable = find_scope(graph, base, args(0))
         if prune.until is None:
             return max_rounds(prunable, args)
-        needed = rounds_until(prunable, args, float(prune.until))
+        # How much of another network a ticket is, after a stretch or squeeze, only the run tells.
+        is_open = arm.elastic is not None
+        needed = max_rounds(prunable, args) if is_open else rounds_until(prunable, args, float(prune.until))
         return min(needed, prune.times) if prune.times is not None else needed
 
     def task(model: Model, spec: Data) -> str:

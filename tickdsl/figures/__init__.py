@@ -36,7 +36,8 @@ def figure(
 
     Args:
         results: The state of a run, or states by the names that labels start with.
-        kind: `score` (against the weights left; for classifiers also `accuracy`), `flops`, `layers` or `pareto`.
+        kind: `score` (against the weights left; for classifiers also `accuracy`), `flops`, `layers`, `pareto` or
+            `phase`.
         style: `paper`, `slides` or `dark`.
         width: In inches, or a length such as `"84mm"`; the height follows from it.
         font: The size of the font in points.
@@ -58,10 +59,17 @@ def draw_figure(results: RunState | Mapping[str, RunState], options: FigureOptio
     """The figure with these options. Raises TickdslError if the runs have nothing to draw."""
     from tickdsl.figures.layers_plot import draw_layers
     from tickdsl.figures.pareto_plot import draw_pareto
+    from tickdsl.figures.phase_plot import draw_phases
     from tickdsl.figures.result_figure import drawing_settings, settings_for
     from tickdsl.figures.score_plot import draw_scores
 
-    drawings = {"score": draw_scores, "flops": draw_scores, "layers": draw_layers, "pareto": draw_pareto}
+    drawings = {
+        "score": draw_scores,
+        "flops": draw_scores,
+        "layers": draw_layers,
+        "pareto": draw_pareto,
+        "phase": draw_phases,
+    }
     states = {_name(results): results} if isinstance(results, RunState) else results
     with drawing_settings(settings_for(options)):
         return drawings[options.kind](states, options, title_of(states, options))

@@ -137,11 +137,11 @@ def draw_dense(
                     point.y - point.half_width, point.y + point.half_width, color=colour, alpha=0.14, linewidth=0,
                     zorder=1.0, label="dense band",
                 )  # fmt: skip
-            part.axhline(point.y, zorder=1.5, label="dense line", **_dense_line(colour, options))
+            part.axhline(point.y, zorder=1.5, label="dense line", **dense_line(colour, options))
         draw_points(
             axes,
             [point],
-            {**_dense_line(colour, options), **marker("*", colour, options)},
+            {**dense_line(colour, options), **marker("*", colour, options)},
             options,
             "dense",
             2.8,
@@ -157,7 +157,7 @@ def dense_colour(theme: Theme, slot: int | None) -> str:
 def dense_entry(options: FigureOptions) -> LegendEntry:
     """The dense networks in the legend."""
     colour = options.theme.soft
-    return LegendEntry("dense", {**_dense_line(colour, options), **marker("*", colour, options)}, colour)
+    return LegendEntry("dense", {**dense_line(colour, options), **marker("*", colour, options)}, colour)
 
 
 def rest_entry(label: str, options: FigureOptions) -> LegendEntry:
@@ -165,5 +165,6 @@ def rest_entry(label: str, options: FigureOptions) -> LegendEntry:
     return LegendEntry(label, {"color": options.theme.rest, "linewidth": 0.08 * options.font})
 
 
-def _dense_line(colour: str, options: FigureOptions) -> dict[str, Any]:
+def dense_line(colour: str, options: FigureOptions) -> dict[str, Any]:
+    """Matplotlib's properties of the line at the height of a dense network."""
     return {"color": colour, "linestyle": (0, (5, 2.5)), "linewidth": 0.09 * options.font}

@@ -19,6 +19,7 @@ KINDS = {
     "flops": "{} against the FLOPs left",
     "layers": "what is left of each layer",
     "pareto": "{} against cost",
+    "phase": "{} relative to dense, by what is removed",
 }
 #: Other names of kinds.
 SYNONYMS = {"accuracy": "score"}

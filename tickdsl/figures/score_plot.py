@@ -29,7 +29,7 @@ def draw_scores(states: Mapping[str, RunState], options: FigureOptions, title: s
     contest = score_contest(states, options)
     axis = options.axis or fit_scores(heights(contest), options.ylim, contest.metric)
     caption = "; ".join([*caption_parts(contest), *axis.notes])
-    layout = Layout(options, title, list(_legend(contest, options)), caption, axis, y_ticks=y_ticks(axis))
+    layout = Layout(options, title, list(contest_legend(contest, options)), caption, axis, y_ticks=y_ticks(axis))
     figure, axes = layout.build(_LABELS[options.kind], axis_label(contest.metric))
     set_score_axis(axes, axis, options)
     smallest = min(x for curve in contest.curves for point in curve.points for x, _ in point.seeds)
@@ -41,8 +41,8 @@ def draw_scores(states: Mapping[str, RunState], options: FigureOptions, title: s
     return figure
 
 
-def _legend(contest: Contest, options: FigureOptions) -> Iterator[LegendEntry]:
-    """Arms by colour and marker, then controls by fill and dashes; one arm has an entry for each contestant."""
+def contest_legend(contest: Contest, options: FigureOptions) -> Iterator[LegendEntry]:
+    """The legend: arms by colour and marker, then controls by fill and dashes; one arm has an entry per contestant."""
     slots = dict.fromkeys((curve.arm.slot, curve.arm.label) for curve in contest.coloured)
     controls = dict.fromkeys(curve.contestant for curve in contest.coloured if not curve.is_ticket)
     for slot, label in slots:

@@ -30,6 +30,11 @@ class Estimate:
     jobs: int
     samples: int
 
+    @property
+    def device_hours(self) -> float:
+        """The hours of all jobs together; a worker on CPUs counts as a device."""
+        return self.seconds * self.jobs / 3600
+
 
 @attrs.frozen
 class NoEstimate:

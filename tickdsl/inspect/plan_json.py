@@ -22,7 +22,7 @@ def as_json(study: Study, store: Store | None) -> dict[str, Any]:
     return {
         "v": 1,
         "plan": model.as_json(study.plan),
-        "time": attrs.asdict(time) if isinstance(time, Estimate) else None,
+        "time": {**attrs.asdict(time), "device_hours": time.device_hours} if isinstance(time, Estimate) else None,
         "steps": [
             {
                 "key": key,

@@ -32,6 +32,7 @@ from tickdsl.plan.study import Study
 from tickdsl.plurals import agreeing, plural
 from tickdsl.records.canonical import canonical_json
 from tickdsl.records.store import Store
+from tickdsl.results.device_time import hours_in_words
 from tickdsl.results.formatting import percent
 from tickdsl.results.needed_seeds import needed_seeds
 
@@ -127,7 +128,7 @@ def _estimate_text(estimate: Estimate | NoEstimate) -> str:
     return (
         f"about {format_duration(estimate.seconds)} with {plural(estimate.jobs, 'job')} on this machine "
         f"({format_duration(estimate.low)} to {format_duration(estimate.high)}, "
-        f"from {plural(estimate.samples, 'earlier training')})"
+        f"from {plural(estimate.samples, 'earlier training')}): {hours_in_words(estimate.device_hours)} device hours"
     )
 
 

@@ -58,6 +58,15 @@ TRAIN_OPTIONS: dict[str, OptionType] = {
             ),
         ),
     ),
+    "bias-lr": OptionType(
+        "float", "SGD: multiple of the learning rate that biases are trained at", above=0,
+        idle=(
+            NoEffect(
+                "with `opt={opt}`, which divides gradients by their size", "use `opt=sgd`, or remove it",
+                {"opt": Is(("adam", "adamw"))},
+            ),
+        ),
+    ),
     "batch": OptionType("int", "batch size", least=1),
     "momentum": OptionType(
         "float", "SGD momentum", least=0,
@@ -129,10 +138,12 @@ TRAIN_OPTIONS: dict[str, OptionType] = {
         "weights", "weights of the classes or labels in the loss: balanced, or one for each", ("balanced", "none")
     ),
     "sampling": OptionType("word", "how images are drawn: each once per epoch, or all classes alike", SAMPLINGS),
+    "resize-from": OptionType("share", "height and width of the images in the first epoch; all in the last", below=1),
 }  # fmt: skip
 #: Options that every schedule of `retrain` accepts.
 _COMMON_RETRAIN_OPTIONS = (
     "opt",
+    "bias-lr",
     "batch",
     "momentum",
     "nesterov",
@@ -154,6 +165,7 @@ _COMMON_RETRAIN_OPTIONS = (
     "loss",
     "class-weights",
     "sampling",
+    "resize-from",
 )
 RETRAIN_OPTIONS: dict[str, OptionType] = {
     "lr": OptionType(
@@ -245,7 +257,10 @@ REPORT_OPTION_METRICS: dict[str, tuple[str, ...]] = {
 }
 #: How a gradual prune approaches its amount, and what can happen to units before they are removed.
 CURVES = ("cubic", "linear")
-VIAS = ("penalty", "zeroing")
+VIAS: dict[str, str] = {
+    "penalty": "train with an L2 penalty on what was chosen, which grows, then remove it",
+    "zeroing": "set what was chosen to zero from time to time in the training, and remove it at its end",
+}
 PRUNE_OPTIONS: dict[str, OptionType] = {
     "order": OptionType("word", "which units are removed: those with the lowest or the highest scores", ORDERS),
     "multiple": OptionType(
@@ -261,6 +276,9 @@ PRUNE_OPTIONS: dict[str, OptionType] = {
     "step": OptionType("float", "`via penalty`: how much the penalty's factor grows at a time", above=0),
     "every": OptionType("moment", "`via …`: how often the factor grows, or units are set to zero"),
     "to": OptionType("float", "`via penalty`: the factor at which the penalty stops growing", above=0),
+    "power": OptionType(
+        "int", "`via penalty`: the factor grows with this power of the steps taken: 1, 2 or 3", least=1, most=3
+    ),
     "hold": OptionType("moment", "`via penalty`: how long the network trains on with the full penalty"),
     "lr": OptionType("float", "`via penalty`: the learning rate of the training with the penalty", above=0),
     "batch": OptionType("int", "`via penalty`: its batch size", least=1),
@@ -268,7 +286,7 @@ PRUNE_OPTIONS: dict[str, OptionType] = {
 #: What a prune is carried out by -> the options that it takes: `gradual`, `penalty`, `zeroing`.
 PRUNE_OPTION_OWNERS: dict[str, tuple[str, ...]] = {
     "gradual": ("curve",),
-    "penalty": ("step", "every", "to", "hold", "lr", "batch"),
+    "penalty": ("step", "every", "to", "power", "hold", "lr", "batch"),
     "zeroing": ("every",),
 }
 #: What enters the network in an `evolve`.

@@ -262,9 +262,17 @@ WORD_SUMMARIES: dict[str, str] = {
 #: Metrics of `report` that can be measured between the networks of two arms or seeds.
 LINE_METRICS = ("barrier",)
 #: How `grow` ranks the weights that were removed.
-GROWTH_CRITERIA = ("magnitude", "gradient", "random")
+GROWTH_CRITERIA: dict[str, str] = {
+    "magnitude": "the largest weights in the network that the last prune ranked come back",
+    "gradient": "the weights with the largest gradients of the loss come back",
+    "random": "weights come back at random",
+}
 #: How `refill` ranks filters.
-REFILL_CRITERIA = ("l1", "count", "saliency")
+REFILL_CRITERIA: dict[str, str] = {
+    "l1": "the sum of the absolute weights that a filter has left",
+    "count": "how many weights a filter has left",
+    "saliency": "the sum of |output × gradient| of a filter over training images",
+}
 #: How much worse than the dense network of its seed a ticket is in the primary metric.
 DROP = "drop"
 #: Metrics of the size of a network, which conditions can test whatever its task is.

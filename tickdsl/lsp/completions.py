@@ -28,6 +28,8 @@ _REGISTRIES: Mapping[str, Registry[Any]] = {
     "optimiser": OPTIMISERS,
     "augmentations": AUGMENTATIONS,
 }
+#: What `by` takes in statements other than `prune`.
+_RANKINGS = {"refill": vocabulary.REFILL_CRITERIA, "grow": vocabulary.GROWTH_CRITERIA}
 _NOT_YET = "not supported in this version"
 
 
@@ -111,7 +113,9 @@ def _names(context: CursorContext, names: DefinedNames) -> Iterable[CompletionEn
     if before in ("ON", "DATA") or (before == "TO" and statement == "transfer"):
         return _datasets(names.model)
     if before == "BY":
-        return _criteria(context)
+        return _words(_RANKINGS[statement]) if statement in _RANKINGS else _criteria(context)
+    if before == "VIA":
+        return _words(option_schemas.VIAS)
     if before == "COMPARE":
         return [
             *_arms(names),
@@ -129,7 +133,7 @@ def _names(context: CursorContext, names: DefinedNames) -> Iterable[CompletionEn
         return [*known, *_added(registries.SCHEDULES, "EnumMember")]
     if before == "FROM" or (statement == "report" and before in ("OF", "TO")):
         return [*_arms(names), *_meanings({"dense": True})]
-    if before == "MATCHING":
+    if before == "MATCHING" or (statement == "union" and before == "OF"):
         return _arms(names)
     if before in ("AT", "TO"):
         return [CompletionEntry(word, "EnumMember", meaning=text) for word, text in vocabulary.MOMENT_WORDS.items()]
@@ -240,6 +244,10 @@ def _condition_metrics(names: DefinedNames) -> Iterator[CompletionEntry]:
 
 def _arms(names: DefinedNames) -> list[CompletionEntry]:
     return [CompletionEntry(name, "Module", text) for name, text in names.arms.items()]
+
+
+def _words(meanings: Mapping[str, str]) -> list[CompletionEntry]:
+    return [CompletionEntry(word, "EnumMember", meaning=text) for word, text in meanings.items()]
 
 
 def _meanings(words: Mapping[str, bool]) -> list[CompletionEntry]:

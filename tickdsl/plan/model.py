@@ -180,7 +180,8 @@ class Gradual:
 class Penalty:
     """Train with an L2 penalty on the chosen units before they are removed.
 
-    Its factor grows by `step` `every` so often, up to `to`, and is held for `hold`. `recipe` is that of this training.
+    Its factor grows by `step` `every` so often, up to `to`, along a `power` of that, and is held for `hold`. `recipe`
+    is that of this training.
     """
 
     step: float
@@ -188,6 +189,7 @@ class Penalty:
     to: float
     hold: Moment
     recipe: Options = attrs.field(factory=dict)
+    power: int = 1
 
 
 @attrs.frozen

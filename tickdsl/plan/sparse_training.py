@@ -43,7 +43,8 @@ def evolve_args(evolve: Evolve, canonical: Canonical) -> dict[str, Any]:
 
 def penalty_args(penalty: Penalty) -> dict[str, Any]:
     """The arguments of a training with a growing penalty."""
-    return {"penalty": {"step": penalty.step, "every": str(penalty.every), "to": penalty.to}}
+    args = {"step": penalty.step, "every": str(penalty.every), "to": penalty.to}
+    return {"penalty": args if penalty.power == 1 else {**args, "power": penalty.power}}
 
 
 def penalty_length(penalty: Penalty) -> Moment:

@@ -29,7 +29,7 @@ OPERATIONS: dict[str, int] = {
     "recalibrate": 1,
     "evaluate": 2,
     "transfer": 1,
-    "elastic": 1,
+    "elastic": 2,
     "robustness": 2,
     "latency": 2,
     "memory": 2,

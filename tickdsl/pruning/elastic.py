@@ -4,7 +4,7 @@ Chen et al. 2021, "The Elastic Lottery Ticket Hypothesis". A stage is a run of b
 may change the shape and always goes to B0; the stem and the head are copied. Stretching fills the places of the other
 blocks with copies of as many different blocks as there are, in the order `append` (B1 B2 B1 B2) or `interpolate` (B1 B1
 B2 B2). Squeezing drops blocks and keeps the order of the others. Blocks are residual blocks, convolutions with their
-batch norm (VGG), or linear layers. Needs no torch.
+batch norm (VGG), or linear layers, whose width may differ as well. Needs no torch.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 
 import attrs
 import numpy as np
@@ -21,9 +21,8 @@ from tickdsl.errors import TickdslError
 from tickdsl.graph.model import ModelGraph, Shape
 from tickdsl.graph.structure import Structure
 from tickdsl.plurals import plural
+from tickdsl.pruning.elastic_units import UnitMap, UnitMaps, take, unit_maps
 from tickdsl.pruning.patterns import matches
-
-T = TypeVar("T")
 
 #: How a block's place is written in the names of modules: `layer2.1.conv1`, `conv3_2`, `fc2`.
 _RESIDUAL = re.compile(r"((layer\d+)\.(\d+))\.")
@@ -56,9 +55,13 @@ Stages = Mapping[str, tuple[Block, ...]]
 
 @attrs.frozen
 class BlockMap:
-    """Where every block of the target comes from: by stage, pairs of (source, target), in the target's order."""
+    """Where every block of the target comes from: by stage, pairs of (source, target), in the target's order.
+
+    `units` are the neurons that those of parameters of another width come from, by the target's names.
+    """
 
     stages: Mapping[str, tuple[tuple[Block, Block], ...]]
+    units: Mapping[str, UnitMaps] = attrs.field(factory=dict)
 
     @cached_property
     def sources(self) -> dict[str, str]:
@@ -78,12 +81,18 @@ class BlockMap:
                 return ".".join([source, *parts[count:]])
         return name
 
+    def units_of(self, module: str) -> UnitMap | None:
+        """The neurons that those of a layer of the target come from; None if they are as many."""
+        return self.units.get(f"{module}.weight", (None,))[0]
+
     def __str__(self) -> str:
-        """The blocks that come to each stage: `layer1, layer2: B0 B1 B2 B1 B2`."""
+        """The blocks that come to each stage, and the neurons: `stage 1: B0 B1 B1; 30 neurons become 60`."""
         stages_by_order: dict[str, list[str]] = {}
         for stage, pairs in self.stages.items():
             stages_by_order.setdefault(" ".join(f"B{source.number}" for source, _ in pairs), []).append(stage)
-        return "; ".join(f"{', '.join(stages)}: {order}" for order, stages in stages_by_order.items())
+        blocks = [f"{', '.join(stages)}: {order}" for order, stages in stages_by_order.items()]
+        neurons = dict.fromkeys(str(maps[0]) for maps in self.units.values() if maps[0] is not None)
+        return "; ".join([*blocks, *neurons])
 
 
 def stretch(source: Stages, target: Stages, order: str) -> BlockMap:
@@ -207,33 +216,54 @@ def block_map(source: ModelGraph, target: ModelGraph, rule: Mapping[str, Any]) -
     ours, theirs = stages_of(source), stages_of(target)
     order = rule.get("order")
     mapping = squeeze(ours, theirs, rule["drop"]) if order is None else stretch(ours, theirs, order)
+    if source.parameters == target.parameters:
+        raise ElasticError("they have the same blocks, so there is nothing to change")
+    origins = {name: mapping.source_of(name) for name in (*target.parameters, *target.buffers)}
+    if _is_linear(source) and _is_linear(target):
+        _require_widths(source, target, origins, order is not None)
+        return attrs.evolve(mapping, units=unit_maps(source.parameters, target.parameters, origins, rule))
     known = {**source.parameters, **source.buffers}
     for name, shape in {**target.parameters, **target.buffers}.items():
-        other = mapping.source_of(name)
+        other = origins[name]
         if known.get(other) != shape:
             here = "missing" if other not in known else "×".join(map(str, known[other]))
             raise ElasticError(f"`{name}` is {'×'.join(map(str, shape))} there, and `{other}` {here} here")
-    if len(source.parameters) == len(target.parameters):
-        raise ElasticError("they have the same blocks, so there is nothing to change")
     return mapping
 
 
+def _is_linear(graph: ModelGraph) -> bool:
+    """Whether a network consists of linear layers in a row, whose neurons can be copied."""
+    return all(_LINEAR.match(name) or name.endswith(".bias") for name in graph.parameters)
+
+
+def _require_widths(source: ModelGraph, target: ModelGraph, origins: Mapping[str, str], grows: bool) -> None:
+    """Raise ElasticError unless all layers change their widths in the direction of the verb, or in none."""
+    for name, shape in target.parameters.items():
+        here = source.parameters[origins[name]][0]
+        if (shape[0] < here) if grows else (shape[0] > here):
+            which, verb = ("only ", "squeeze") if grows else ("", "stretch")
+            layer, there = origins[name].rpartition(".")[0], name.rpartition(".")[0]
+            message = f"{layer} has {plural(here, 'neuron')}, and {there} {which}{shape[0]} there"
+            raise ElasticError(message, f"use `{verb}`, or the same `width=`")
+
+
 def carry_structure(structure: Structure, source: ModelGraph, target: ModelGraph, mapping: BlockMap) -> Structure:
-    """The removals and masks of a ticket on the other network: every block has those of the block it comes from."""
+    """The removals and masks of a ticket on the other network: every unit has those of the one it comes from."""
     carried = Structure.dense(target)
     for group in target.channels:
         if group.producers:
             other = source.groups_by_producer[mapping.source_of(group.producers[0])]
             if (kept := structure.kept.get(other)) is not None:
-                carried = carried.remove(group.name, np.setdiff1d(np.arange(group.size), kept))
+                units = mapping.units_of(group.producers[0])
+                gone = np.setdiff1d(np.arange(group.size), kept) if units is None else units.carried_removals(kept)
+                carried = carried.remove(group.name, gone)
     for block in target.blocks:
         if mapping.source_of(block.name) in structure.removed_blocks:
             carried = carried.remove_block(block.name)
     origins = {name: mapping.source_of(name) for name in target.parameters}
-    masks = {name: structure.masks[origin] for name, origin in origins.items() if origin in structure.masks}
+    masks = {
+        name: take(structure.masks[origin], mapping.units.get(name, ()))
+        for name, origin in origins.items()
+        if origin in structure.masks
+    }
     return carried.with_masks(masks)
-
-
-def carry_weights(state: Mapping[str, T], names: Iterable[str], mapping: BlockMap) -> dict[str, T]:
-    """The values of a state dict under these names of the other network."""
-    return {name: state[mapping.source_of(name)] for name in names}

@@ -17,7 +17,7 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -108,6 +108,9 @@ class BucketStore(Store):
         if time.monotonic() - self._absent.get(key, float("-inf")) < _ABSENT_SECONDS:
             return False
         return self._ask(key) is not None
+
+    def possible(self, keys: Iterable[str]) -> set[str]:
+        return self._remote.versions().keys() & set(keys)
 
     def keys(self) -> Iterator[str]:
         yield from self._remote.versions()

@@ -11,6 +11,7 @@ process id was reused). All processes that hold claims are watched from the star
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import shutil
@@ -22,7 +23,8 @@ from tickdsl.records.files import disk_error
 from tickdsl.records.folders import owner_is_dead, subfolders, try_rename
 from tickdsl.records.process import Process
 
-#: Runs renew their claims every few seconds; on network file systems others see that up to a minute later.
+#: How often runs renew their claims; on network file systems others see that up to a minute later.
+_RENEWAL_SECONDS = 20.0
 _EXPIRY_SECONDS = 180.0
 _NOTE, _MAX_NOTE = "note", 1000
 
@@ -65,6 +67,7 @@ class Claims:
         self._root = root
         self._drafts = drafts
         self._held: set[str] = set()
+        self._last_renewal = -_RENEWAL_SECONDS
         self._stamps: dict[str, dict[str, int]] = {}  # by holder and key: the time of the last renewal on its clock
         self._renewed: dict[str, float] = {}  # by holder: when a renewal was last noticed, on our clock
 
@@ -89,10 +92,18 @@ class Claims:
 
     def release(self, key: str) -> None:
         """Give up the claim on `key` if this process has it."""
-        if key in self._held:
-            self._held.discard(key)
-            with contextlib.suppress(OSError):  # it expires with this process
-                self._remove(self._root / key, Process.current().token)
+        if key not in self._held:
+            return
+        self._held.discard(key)
+        mine = self._root / key / Process.current().token
+        with contextlib.suppress(OSError):  # it expires with this process, or another one has taken it over
+            try:
+                mine.rmdir()
+            except OSError as error:
+                if error.errno != errno.ENOTEMPTY:
+                    raise
+                shutil.rmtree(mine)
+            mine.parent.rmdir()
 
     def release_all(self) -> None:
         """Give up all claims of this process."""
@@ -107,7 +118,11 @@ class Claims:
                 path.write_text(note, encoding="utf-8") if note else path.unlink(missing_ok=True)
 
     def renew(self) -> None:
-        """Renew all claims of this process. Thread-safe."""
+        """Renew all claims of this process, if that was not done just before. Thread-safe."""
+        now = time.monotonic()
+        if now - self._last_renewal < _RENEWAL_SECONDS:
+            return
+        self._last_renewal = now
         for key in tuple(self._held):
             with contextlib.suppress(OSError):  # another process has taken it over, or will
                 os.utime(self._root / key / Process.current().token)
@@ -124,10 +139,17 @@ class Claims:
 
     def _try_create(self, path: Path) -> bool:
         draft = self._draft_path()
-        (draft / Process.current().token).mkdir(parents=True)
-        path.parent.mkdir(exist_ok=True)
+        try:
+            draft.mkdir()
+        except FileNotFoundError:
+            draft.mkdir(parents=True)
+        (draft / Process.current().token).mkdir()
         if try_rename(draft, path):
             return True
+        if not self._root.exists():
+            self._root.mkdir(exist_ok=True)
+            if try_rename(draft, path):
+                return True
         shutil.rmtree(draft, ignore_errors=True)
         return False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import threading
@@ -9,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, Any
 
 import attrs
 
@@ -192,12 +193,24 @@ def _decode_stream(stream: IO[bytes]) -> Iterator[EventRecord]:
 def encode(record: EventRecord) -> bytes:
     """The line of a record, with its newline; NaN and infinities become null."""
     head = {"v": VERSION, "seq": record.seq, "t": round(record.t, 3), "type": record.event.type}
-    content = {**head, **attrs.asdict(record.event)}
     try:
-        text = json.dumps(content, separators=(",", ":"), allow_nan=False)
+        text = _ENCODER.encode({**head, **_fields(record.event)})
     except (ValueError, TypeError):
-        text = json.dumps(json_safe(content), separators=(",", ":"), allow_nan=False)
+        text = _ENCODER.encode(json_safe({**head, **attrs.asdict(record.event)}))
     return text.encode() + b"\n"
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    """The fields of an event or of a part of one; most events are flat, which `attrs.asdict` makes little use of."""
+    return {name: getattr(value, name) for name in _names(value.__class__)}
+
+
+@functools.cache
+def _names(cls: type) -> tuple[str, ...]:
+    return tuple(field.name for field in attrs.fields(cls))
+
+
+_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False, default=_fields)
 
 
 def _ends_with_newline(path: Path) -> bool:

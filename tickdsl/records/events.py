@@ -149,7 +149,8 @@ class RunStart(Event):
     """An engine started or resumed a run; `versions` are the versions of the libraries that affect results.
 
     `jobs` is how many steps it runs at the same time, at most that on the cluster that `workers` names ("ray"; "" for
-    processes of its own machine, as in earlier versions).
+    processes of its own machine, as in earlier versions). `device_share` is the part of a device that each of them has;
+    a worker on CPUs counts as a device.
     """
 
     type: ClassVar[str] = "run.start"
@@ -165,6 +166,7 @@ class RunStart(Event):
     device: str
     store: str = attrs.field(metadata=_RAW)
     workers: str = ""
+    device_share: float = 1.0
 
     @property
     def jobs_in_words(self) -> str:

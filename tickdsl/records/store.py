@@ -20,13 +20,15 @@ import json
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import attrs
 
 from tickdsl.errors import TickdslError
+from tickdsl.patient_reads import patiently
 from tickdsl.records.canonical import json_safe
 from tickdsl.records.claims import Claims, StepClaims
 from tickdsl.records.files import disk_error
@@ -53,6 +55,13 @@ def _identity(folder: Path) -> tuple[int, int] | None:
     except FileNotFoundError:
         return None
     return status.st_ino, status.st_ctime_ns
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return [*folder.iterdir()]
+    except FileNotFoundError:
+        return []
 
 
 def is_key(text: str) -> bool:
@@ -184,6 +193,17 @@ class Store:
             return self.get(key).metrics if key in self else None
         except KeyError:
             return None
+
+    def possible(self, keys: Iterable[str]) -> set[str]:
+        """Those of many keys that may be in the store, in few requests: the folders of the others do not exist."""
+        by_folder: dict[Path, set[str]] = {}
+        for key in keys:
+            by_folder.setdefault(self._result_folder(key).parent, set()).add(key)
+        found = set(self._replacements.pending())
+        with self._disk_errors():
+            for folder, wanted in by_folder.items():
+                found |= wanted.intersection(path.name for path in patiently(partial(_entries, folder)))
+        return found
 
     def check(self, key: str, hashes: bool = True) -> bool:
         """Whether an intact result of `key`, of any generation, is stored; with `hashes`, every file is verified too.

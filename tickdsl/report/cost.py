@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import attrs
 
 from tickdsl.figures.curves import metrics_of
+from tickdsl.percentages import percent
 from tickdsl.plurals import plural
 from tickdsl.records.events import MetricInfo
 from tickdsl.report.arm_symbols import ArmSymbols
@@ -15,10 +16,12 @@ from tickdsl.report.outcomes import MAX_ARMS_SHOWN, outcomes
 from tickdsl.report.source import ReportSource
 from tickdsl.results import formatting
 from tickdsl.results.budgets import budgets
+from tickdsl.results.device_time import device_time, hours_in_words, workers_now
 from tickdsl.results.scores import heading, label
 from tickdsl.results.scores import score as format_score
 from tickdsl.results.standings import compute_standings
 from tickdsl.results.state import RunState, StepState
+from tickdsl.results.worker_uses import WorkerUse, idle_share, place_of
 
 #: Longer tables are collapsed.
 _MAX_OPEN_ROWS = 30
@@ -36,6 +39,9 @@ def cost_section(sources: Sequence[ReportSource], symbols: ArmSymbols) -> Sectio
         prefix = f"{source.name}: " if len(sources) > 1 else ""
         if state.steps:
             parts += [Text(prefix + _summary(state)), _steps(state, prefix)]
+        if state.uses:
+            workers = _workers(state, prefix)
+            parts.append(workers if len(workers.rows) <= _MAX_OPEN_ROWS else Details(workers.caption, (workers,)))
         if state.metrics:
             table = _arms(source, symbols, prefix)
             parts.append(table if len(table.rows) <= MAX_ARMS_SHOWN else Details(table.caption, (table,)))
@@ -62,7 +68,46 @@ def _summary(state: RunState) -> str:
         )
     if shared:
         sentences.append(f"sharing between arms saved {plural(shared, 'training')}")
-    return "; ".join(sentences) + "."
+    return "; ".join(sentences) + f". {_device_hours(state)}."
+
+
+def _device_hours(state: RunState) -> str:
+    """A sentence: what the study has cost, and will."""
+    time = device_time(state)
+    parts = [f"{hours_in_words(time.used)} device hours used"]
+    if time.idle is not None:
+        parts[0] += f" ({plural(len(state.uses), 'worker')}, idle {percent(time.idle, 0)} of the time)"
+    if time.stored:
+        parts.append(f"{hours_in_words(time.stored)} of earlier runs reused")
+    if time.left is not None:
+        parts.append(f"about {hours_in_words(time.left)} to go")
+    return ", ".join(parts)
+
+
+def _workers(state: RunState, prefix: str) -> Table:
+    """What each worker did; the workers of a node or a device together if there are many."""
+    uses = workers_now(state)
+    grouped = len(uses) > _MAX_OPEN_ROWS
+    groups: dict[str, list[WorkerUse]] = {}
+    for name, use in uses.items():
+        groups.setdefault((place_of(name) or "this machine") if grouped else name or "a worker", []).append(use)
+    rows = []
+    for name, group in groups.items():
+        figures = [
+            *([str(len(group))] if grouped else []),
+            str(sum(use.steps for use in group)),
+            formatting.training_time(sum(use.busy for use in group)),
+            formatting.training_time(sum(use.present for use in group)),
+            percent(idle_share(group) or 0.0, 0),
+        ]
+        rows.append((Cell(name), *map(Cell, figures)))
+    columns = ("node", "workers") if grouped else ("worker",)
+    return Table(
+        f"{prefix}Workers",
+        (*columns, "steps", "busy", "in the run", "idle"),
+        tuple(rows),
+        note="In the run: from a worker's first step to the end of the run, without pauses and earlier attempts' gaps.",
+    )
 
 
 def _steps(state: RunState, prefix: str) -> Table:
@@ -94,6 +139,7 @@ def _operation_row(name: str, steps: Sequence[StepState], statuses: Iterable[str
 def _arms(source: ReportSource, symbols: ArmSymbols, prefix: str) -> Table:
     state = source.state
     rows = []
+    time = device_time(state)
     for o in outcomes(state, compute_standings(state)):
         steps = [step for step in state.steps.values() if o.arm.id in step.info.arms]
         sizes = []
@@ -107,17 +153,26 @@ def _arms(source: ReportSource, symbols: ArmSymbols, prefix: str) -> Table:
                 )
         mark = Cell(o.arm.id, symbol=symbols.svg_for(source.name, o.arm.id))
         all_time = sum(float(step.metrics.get("train_time") or step.seconds) for step in steps)
-        rows.append((mark, *map(Cell, sizes), Cell(str(len(steps))), Cell(formatting.training_time(all_time))))
+        rows.append(
+            (
+                mark,
+                *map(Cell, sizes),
+                Cell(str(len(steps))),
+                Cell(formatting.training_time(all_time)),
+                Cell(hours_in_words(time.used_by_arm.get(o.arm.id, 0.0) + time.stored_by_arm.get(o.arm.id, 0.0))),
+            )
+        )
     return Table(
         f"{prefix}Cost of the networks",
         (
             "arm", "params, dense", "params, winning", "MACs, dense", "MACs, winning",
-            "training, dense", "training, winning", "steps", "total time",
+            "training, dense", "training, winning", "steps", "total time", "device hours",
         ),
         tuple(rows),
         note=(
             "Winning: the smallest winning ticket. MACs are multiply-accumulate operations for one input; masked "
-            "weights are still multiplied and therefore count. The time of a shared step counts for each of its arms."
+            "weights are still multiplied and therefore count. The time of a shared step counts for each of its arms; "
+            "of its device hours, each arm has an equal part, and so of those of earlier runs."
         ),
     )  # fmt: skip
 

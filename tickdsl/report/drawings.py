@@ -9,9 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 import attrs
 
 from tickdsl.errors import TickdslError
-from tickdsl.figures.curves import metrics_of
+from tickdsl.figures.curves import metrics_of, shown_metric
 from tickdsl.figures.options import KINDS, FigureOptions
 from tickdsl.figures.page import inline_svg, page_options
+from tickdsl.figures.phase_data import describe_phases, has_phases, read_phases
 from tickdsl.figures.score_data import describe, score_contest, shared_axis
 from tickdsl.report.arm_symbols import ArmSymbols
 from tickdsl.report.document import Figure, Panels
@@ -25,23 +26,37 @@ _PANEL = page_options(330, aspect=0.75)
 
 
 def main_figures(sources: Sequence[ReportSource]) -> list[Figure]:
-    """The figure of all arms of all runs, one for each metric; none if no ticket was measured."""
+    """The figure of all arms of all runs, one for each metric; none if no ticket was measured.
+
+    If shares are swept, the phase curve follows each of them.
+    """
     states = {source.name: source.state for source in sources}
     figures = []
     for number, metric in enumerate(metrics_of(states)):
         wide, narrow = (attrs.evolve(options, metric=metric) for options in (_WIDE, _NARROW))
+        suffix = f"-{number + 1}" if number else ""
         with contextlib.suppress(TickdslError):
-            description, suffix = describe(score_contest(states, wide)), f"-{number + 1}" if number else ""
-            title = scores.title(KINDS["score"].format(scores.label(metric)))
-            figures.append(
-                Figure(
-                    title,
-                    description,
-                    _drawing(states, wide, title, description, f"figure{suffix}"),
-                    _drawing(states, narrow, title, description, f"figure-narrow{suffix}"),
-                )
-            )
+            figures.append(_main_figure(states, wide, narrow, describe(score_contest(states, wide)), suffix))
+        if not has_phases(states):
+            continue
+        wide, narrow = (attrs.evolve(options, kind="phase") for options in (wide, narrow))
+        with contextlib.suppress(TickdslError):
+            description = describe_phases(read_phases(states, wide))
+            figures.append(_main_figure(states, wide, narrow, description, f"-phase{suffix}"))
     return figures
+
+
+def _main_figure(
+    states: Mapping[str, RunState], wide: FigureOptions, narrow: FigureOptions, description: str, suffix: str
+) -> Figure:
+    """A figure of the page; `suffix` tells its ids from those of the others."""
+    title = scores.title(KINDS[wide.kind].format(scores.label(shown_metric(states, wide))))
+    return Figure(
+        title,
+        description,
+        _drawing(states, wide, title, description, f"figure{suffix}"),
+        _drawing(states, narrow, title, description, f"figure-narrow{suffix}"),
+    )
 
 
 def arm_panels(sources: Sequence[ReportSource], symbols: ArmSymbols) -> Iterator[Panels]:

@@ -18,6 +18,7 @@ from tickdsl.results.arm_differences import ArmDifference, arm_differences
 from tickdsl.results.budgets import Budget, budgets, seed_budgets
 from tickdsl.results.caveats import alarms, caveats
 from tickdsl.results.conclusions import conclusions
+from tickdsl.results.device_time import device_time, workers_now
 from tickdsl.results.estimates import CONFIDENCE, Estimate, estimate
 from tickdsl.results.extra_metrics import MeasuredValue, NetworkKey, machine_notes, measured_values
 from tickdsl.results.scores import ACCURACY, best_score_of, score_of
@@ -72,8 +73,36 @@ def results_dict(state: RunState) -> dict[str, Any]:
         ],
         "differences": [_difference(difference) for difference in arm_differences(state)],
         **({"searches": found} if (found := _searches(state)) else {}),
+        "device_hours": _device_hours(state),
         "warnings": alarms(state),
         "notes": [*state.notes, *caveats(state), *machine_notes(state)],
+    }
+
+
+def _device_hours(state: RunState) -> dict[str, Any]:
+    """The cost of the run, and what its workers did."""
+    time = device_time(state)
+    arms = [
+        {"id": arm.id, "used": time.used_by_arm.get(arm.id, 0.0), "stored": time.stored_by_arm.get(arm.id, 0.0)}
+        for arm in state.arms
+    ]
+    workers = [
+        {
+            "name": name,
+            "steps": use.steps,
+            "busy_seconds": use.busy,
+            "present_seconds": use.present,
+            "idle": use.idle_share,
+        }
+        for name, use in workers_now(state).items()
+    ]
+    return {
+        "used": time.used,
+        "stored": time.stored,
+        "left": time.left,
+        "idle": time.idle,
+        "arms": arms,
+        "workers": workers,
     }
 
 

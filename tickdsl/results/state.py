@@ -24,6 +24,7 @@ from tickdsl.records.events import (
     Warn,
 )
 from tickdsl.results.early_ends import unlikely_steps
+from tickdsl.results.worker_uses import WorkerUse
 
 FINISHED_STATUSES = frozenset({"done", "stored"})
 ENDED_STATUSES = frozenset({"ok", "failed", "stopped", "interrupted"})
@@ -148,6 +149,7 @@ class RunState:
     resource: Resource | None = None
     heartbeat: Heartbeat | None = None
     pace: Pace = attrs.field(factory=Pace)
+    uses: Mapping[str, WorkerUse] = attrs.field(factory=dict)  # what each worker did, by its name
     exit: int | None = None
     message: str | None = None
     skipped_events: int = 0  # events, or parts of them, that do not fit the plan

@@ -36,6 +36,7 @@ from tickdsl.records.paths import RunPaths
 from tickdsl.records.run_events import read_run_events, worker_names
 from tickdsl.results.plan_fit import fitting_plan, has_possible_values
 from tickdsl.results.state import ENDED_STATUSES, EpochMetrics, MeasureKey, MetricKey, Pace, RunState, StepState
+from tickdsl.results.worker_uses import WorkerUses
 
 LOG_LINES = 500  # how many of the latest log lines and warnings are kept
 MAX_HISTORY_POINTS = 512  # per training; a longer history drops every second point
@@ -82,6 +83,7 @@ class StateBuilder:
         self._warnings = list(self._state.warnings)
         self._arm_ids = {arm.id for arm in self._state.arms}
         self._pace = self._state.pace
+        self._uses = WorkerUses(self._state.uses)
         self._uncounted_epochs = 0.0  # not yet included in the pace
         self._progress: dict[str, StepProgress] = {}  # step -> progress not yet merged into its state
 
@@ -109,6 +111,7 @@ class StateBuilder:
             log=tuple(self._log[-LOG_LINES:]),
             warnings=tuple(self._warnings[-LOG_LINES:]),
             pace=self._pace,
+            uses=dict(self._uses.by_name),
         )
         self._changes = {}
         return self._state
@@ -128,6 +131,7 @@ class StateBuilder:
             message=None,
         )
         self._pace, self._uncounted_epochs = Pace(), 0.0
+        self._uses.stop(None)
         for name in list(self._progress):
             self._steps[name] = self._step(name)
         for name, step in self._steps.items():  # the previous attempt did not finish these
@@ -177,6 +181,8 @@ class StateBuilder:
 
     def _step_start(self, event: StepStart, t: float) -> None:
         self._changes["phase"] = ""
+        before = self._steps[event.step].worker if event.step in self._steps else ""
+        self._uses.start(event.step, event.worker, before, self._current("attempts"), t)
         self._steps[event.step] = attrs.evolve(
             self._step(event.step),
             status="running",
@@ -210,6 +216,7 @@ class StateBuilder:
         if event.status == "done" and event.seconds > 0:  # 0 seconds: another step computed this result along the way
             self._uncounted_epochs += step.remaining_epochs
             self._update_pace(steps=1)
+        self._uses.end(event.step, step.worker, event.status == "done", t)
         score = event.metrics.get("accuracy", event.metrics.get("score", step.score))
         self._steps[event.step] = attrs.evolve(
             step,
@@ -266,9 +273,14 @@ class StateBuilder:
             return
         self._changes["status"] = event.state
         self._set_clock(t, event.state != "paused")
+        if event.state == "paused":
+            self._uses.pause(t)
+        else:
+            self._uses.resume(self._current("attempts"), t)
 
     def _run_end(self, event: RunEnd, t: float) -> None:
         self._changes.update(status=event.status, phase="", ended=t, exit=event.exit, message=event.message)
+        self._uses.stop(t)
         self._set_clock(t, False)
 
     def _step(self, name: str) -> StepState:

@@ -7,11 +7,33 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import attrs
 import torch
 from torch import Tensor
 
 from tickdsl.errors import TickdslError
 from tickdsl.plurals import plural
+
+
+@attrs.frozen
+class RemoteDevice:
+    """A device of other machines, which this one may lack; `type` and `index` are those of a torch device.
+
+    chip: the name of its GPU or processor.
+    """
+
+    type: str
+    fast_bf16: bool
+    tf32: bool
+    chip: str
+    index: int | None = None
+
+    def __str__(self) -> str:
+        return self.type
+
+
+#: A device of this machine, or what is known of one of another.
+AnyDevice = torch.device | RemoteDevice
 
 
 def resolve_device(device: str) -> torch.device:
@@ -53,7 +75,7 @@ def resolve_devices(text: str) -> tuple[torch.device, ...]:
     return devices
 
 
-def devices_in_words(devices: Sequence[torch.device]) -> str:
+def devices_in_words(devices: Sequence[AnyDevice]) -> str:
     """Devices as `resolve_devices` reads them: `cpu`, `cuda:1`, `cuda:0,2`."""
     return ",".join([str(devices[0]), *(str(device.index) for device in devices[1:])])
 
@@ -91,16 +113,20 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
-def has_fast_bf16(device: torch.device) -> bool:
+def has_fast_bf16(device: AnyDevice) -> bool:
     """Whether the device computes in bf16 natively: a CPU without avx512_bf16 or AMX emulates it, 15 times slower."""
+    if isinstance(device, RemoteDevice):
+        return device.fast_bf16
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(check() for check in (getattr(torch.cpu, name, None) for name in checks) if check is not None)
 
 
-def has_tf32(device: torch.device) -> bool:
+def has_tf32(device: AnyDevice) -> bool:
     """Whether the device can multiply float32 numbers as TensorFloat-32."""
+    if isinstance(device, RemoteDevice):
+        return device.tf32
     return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
@@ -125,7 +151,7 @@ def float32_format(precision: str, device: torch.device) -> Iterator[None]:
             product.fp32_precision = value
 
 
-def autocast_type(precision: str, device: torch.device) -> torch.dtype | None:
+def autocast_type(precision: str, device: AnyDevice) -> torch.dtype | None:
     """The dtype that autocast uses for a recipe's `precision`; None for fp32 and tf32.
 
     Raises TickdslError for `bf16` and `tf32` on a device that does not support them.

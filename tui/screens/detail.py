@@ -15,6 +15,7 @@ from textual.widgets import Static
 from ..views.detail import step_lines
 from ..views.log import LogRow, step_description
 from ..views.snapshot import Snapshot
+from ..views.workers import worker_lines
 
 
 class Detail(ModalScreen[None]):
@@ -41,6 +42,11 @@ class Detail(ModalScreen[None]):
         """The full text of a log line and the details of its step."""
         details = ["", *step_lines(row.step, snapshot)] if row.step in snapshot.state.steps else []
         return cls(row.kind, "\n".join([row.text, *details]))
+
+    @classmethod
+    def of_workers(cls, snapshot: Snapshot) -> Detail:
+        """What runs where, and who is idle."""
+        return cls("Workers", "\n".join(worker_lines(snapshot)))
 
     def compose(self) -> ComposeResult:
         with VerticalScroll(classes="dialog") as box:

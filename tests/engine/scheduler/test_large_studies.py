@@ -51,6 +51,10 @@ class Idle:
         return len(self.tasks) < self.jobs
 
     @property
+    def has_quiet_machine(self) -> bool:
+        return not self.tasks
+
+    @property
     def may_grow(self) -> bool:
         return False
 

@@ -54,6 +54,10 @@ class Worker:
         return not self.messages
 
     @property
+    def has_quiet_machine(self) -> bool:
+        return self.has_capacity
+
+    @property
     def may_grow(self) -> bool:
         return False
 

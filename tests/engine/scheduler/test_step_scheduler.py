@@ -48,9 +48,13 @@ def walk(
     running: list[str] = []
     measured = list(scheduler.pop_measured())
     while scheduler.pending:
-        while len(running) < jobs and (key := scheduler.take()) is not None:
-            lonely = [each for each in (key, *running) if study.step(each).operation == "latency"]
-            assert not lonely or not running, "a step that measures times does not run alone"
+        while len(running) < jobs and not any(study.step(each).operation == "latency" for each in running):
+            key = scheduler.take(quiet=not running)
+            if key is None:
+                break
+            assert study.step(key).operation != "latency" or not running, (
+                "a step that measures times does not run alone"
+            )
             assert all(parent in done for parent in study.graph.predecessors(key))
             started.append(key)
             running.append(key)
@@ -266,3 +270,21 @@ def test_no_step_is_lost_by_its_place_in_the_queue(draw: random.Random, text: st
     points = {key for key in study.graph if study.graph.nodes[key].get("prefix_of")}
     assert set(started) == set(study.graph) - points
     assert measured == set(study.measurements)
+
+
+def test_a_step_that_measures_times_starts_while_other_machines_are_busy() -> None:
+    study = make_study("prune filters 20%\nreport latency\nseeds 2")
+    done: dict[str, Mapping[str, Any]] = {}
+    scheduler = StepScheduler(study, done.get)
+    alone: list[str] = []
+    while scheduler.pending:
+        taken = list(iter(lambda: scheduler.take(quiet=False), None))
+        quiet = scheduler.take(quiet=True)
+        alone += [] if quiet is None else [quiet]
+        assert not any(study.step(key).operation == "latency" for key in taken)
+        for key in [*taken, *([] if quiet is None else [quiet])]:
+            done[key] = plain(key)
+            scheduler.finish(key)
+        scheduler.pop_measured()
+    measured = {key for key in study.graph if study.step(key).operation == "latency"}
+    assert measured and measured <= set(alone)

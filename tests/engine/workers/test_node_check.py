@@ -8,15 +8,20 @@ from pathlib import Path
 
 import attrs
 import pytest
+import torch
 
-from tickdsl.engine.workers import node_check
+from tickdsl.engine.prepare_study import prepare_study
+from tickdsl.engine.steps.measurements import chip_name
+from tickdsl.engine.workers import node_check, ray_start
 from tickdsl.engine.workers.node_check import NodeNeeds, needs_of, problems_here, versions_here
 from tickdsl.engine.workers.ray_options import RayOptions, parse_workers, ray_options
+from tickdsl.engine.workers.ray_start import cluster_device
 from tickdsl.errors import TickdslError
 from tickdsl.lang.meaning.resolve import resolve
 from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
 from tickdsl.plan.lower import lower
+from tickdsl.training.devices import RemoteDevice
 
 
 @pytest.fixture
@@ -84,10 +89,10 @@ def test_what_the_steps_read_is_found_in_the_plan(tmp_path: Path, monkeypatch: p
     plan = resolve(load_source(Source("test.plan", text))).plan
     assert plan is not None
     study = lower(plan, fingerprint=lambda spec: "digest", rounds=lambda arm, prune: 1)
-    needs = needs_of(study, tmp_path, tmp_path / "proof", "cpu", code_allowed=False)
+    needs = needs_of(study, tmp_path, tmp_path / "proof", torch.device("cpu"), code_allowed=False)
     assert needs.files == {tmp_path: None, weights: 5}
     weights.write_bytes(b"1234567")  # before a second run of the same program
-    assert needs_of(study, tmp_path, tmp_path / "proof", "cpu", code_allowed=False).files[weights] == 7
+    assert needs_of(study, tmp_path, tmp_path / "proof", torch.device("cpu"), code_allowed=False).files[weights] == 7
 
 
 @pytest.mark.parametrize(
@@ -121,3 +126,77 @@ def test_shares_of_a_node() -> None:
         ray_options(None, None, 2.0)
     with pytest.raises(TickdslError, match="a step trains on one GPU"):
         ray_options(RayOptions(), 2.0, None)
+
+
+def test_a_precision_that_a_node_lacks_is_named(needs: NodeNeeds, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tickdsl.training.devices.has_fast_bf16", lambda device: False)
+    assert problems_here(attrs.evolve(needs, precisions=("bf16", "fp32"))) == [
+        "precision=bf16: this cpu does not support bf16"
+    ]
+
+
+def test_times_are_measured_on_nodes_with_one_chip(needs: NodeNeeds) -> None:
+    chip = chip_name(torch.device("cpu"))
+    assert problems_here(attrs.evolve(needs, chip=chip)) == []
+    assert problems_here(attrs.evolve(needs, chip="a faster one")) == [
+        f"its chip is {chip}, and the plan measures times or memory on a faster one"
+    ]
+
+
+PLAN = """model small-cnn width=0.5
+data synthetic size=8 train=64 test=32
+train 1ep precision=auto
+prune filters 20%
+"""
+GPU = RemoteDevice("cuda", fast_bf16=True, tf32=True, chip="H200")
+
+
+def test_keys_and_precision_follow_the_gpus_of_the_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = PLAN + "report latency\n"
+    resolved = resolve(load_source(Source("x", text))).plan
+    assert resolved is not None
+    study = prepare_study(resolved, device=GPU)
+    steps = [study.step(key) for key in study.graph]
+    assert {step.args["recipe"]["precision"] for step in steps if step.operation == "train"} == {"bf16"}
+    machines = [step.args["machine"] for step in steps if step.operation == "latency"]
+    assert machines and all(each["chip"] == "H200" and each["host"] == "cluster" for each in machines)
+    needs = needs_of(study, Path("data"), Path("proof"), GPU, code_allowed=False)
+    assert (needs.device, needs.precisions, needs.chip) == ("cuda", ("bf16", "fp32"), "H200")
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "node", "found"),
+    [
+        ("cpu", None, GPU, "cpu"),
+        ("auto", 0.0, GPU, "cpu"),
+        ("auto", None, GPU, "cuda"),
+        ("cuda", 0.5, GPU, "cuda"),
+        ("auto", None, None, "cpu"),
+    ],
+)
+def test_a_machine_without_a_gpu_asks_the_nodes(
+    device: str, gpus: float | None, node: RemoteDevice | None, found: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(ray_start, "connect", lambda options: None)
+    monkeypatch.setattr(ray_start, "ask_for_gpu", lambda announce: node)
+    assert cluster_device(RayOptions(gpus=gpus), device, lambda doing: None).type == found
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "message"),
+    [
+        ("cuda", None, "--device cuda needs a GPU, and no node"),
+        ("auto", 0.5, "--gpus-per-step needs a GPU, and no node"),
+        ("cpu", 0.5, "--gpus-per-step needs a run on GPUs, and --device is cpu"),
+        ("cuda:1", None, "Ray chooses the GPUs of each node"),
+    ],
+)
+def test_a_gpu_that_no_node_has_is_asked_for_in_vain(
+    device: str, gpus: float | None, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(ray_start, "connect", lambda options: None)
+    monkeypatch.setattr(ray_start, "ask_for_gpu", lambda announce: None)
+    with pytest.raises(TickdslError, match=message):
+        cluster_device(RayOptions(gpus=gpus), device, lambda doing: None)

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from live_runs import weight_bytes
+from ray_clusters import Nodes, plan, run
 
 from tickdsl.engine.launch import LaunchOptions, launch
+from tickdsl.engine.workers import ray_cluster
 from tickdsl.engine.workers.ray_options import RayOptions
 from tickdsl.errors import TickdslError
-from tickdsl.lang.meaning.resolve import resolve
-from tickdsl.lang.reading.include import load_source
-from tickdsl.lang.syntax import Source
-from tickdsl.plan.model import Plan
 from tickdsl.records.control import send_request
 from tickdsl.records.event_decode import EventRecord
 from tickdsl.records.events import Checkpoint, RunStart, StepEnd, StepProgress, StepStart, Warn
 from tickdsl.records.paths import RunPaths
-
-os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 
 pytestmark = pytest.mark.slow
 
@@ -39,59 +33,11 @@ prune weights 20%; rewind lr
 LONG = PLAN.replace("train 1ep", "train 40ep").replace("seeds 3", "seeds 2")
 
 
-def plan(text: str) -> Plan:
-    resolved = resolve(load_source(Source("test.plan", text))).plan
-    assert resolved is not None
-    return resolved
-
-
-class Nodes:
-    """A cluster whose nodes can be killed. Nodes are added by the main thread only: Ray wants it so."""
-
-    def __init__(self) -> None:
-        from ray.cluster_utils import Cluster
-
-        self._cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-        self.address: str = self._cluster.address
-        self.nodes: list[Any] = []
-        self.fill(3)
-
-    def fill(self, count: int) -> None:
-        while len(self.nodes) < count:
-            self.nodes.append(self._cluster.add_node(num_cpus=1))
-
-    def kill(self, number: int) -> None:
-        self._cluster.remove_node(self.nodes.pop(number), allow_graceful=False)
-
-    def close(self) -> None:
-        self._cluster.shutdown()
-
-
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Nodes]:
     nodes = Nodes()
     yield nodes
     nodes.close()
-
-
-def run(
-    text: str,
-    root: Path,
-    address: str | None,
-    listen: Callable[[EventRecord], None] = lambda record: None,
-    **options: Any,
-) -> tuple[int, list[Any]]:
-    """The exit code and the events of a run, on a cluster or in this process."""
-    seen: list[Any] = []
-
-    def listen_too(record: EventRecord) -> None:
-        seen.append(record.event)
-        listen(record)
-
-    workers = RayOptions(address) if address else None
-    jobs = None if address else 1
-    chosen = LaunchOptions(store=root / "store", out=root / "runs", workers=workers, jobs=jobs, **options)
-    return launch(plan(text), text, chosen, listen_too).exit, seen
 
 
 def test_a_cluster_gives_the_same_bits_as_one_process(tmp_path: Path, cluster: Nodes) -> None:
@@ -223,3 +169,25 @@ def test_nodes_killed_at_random_lose_nothing(tmp_path: Path, cluster: Nodes) -> 
     assert len(names) == len(set(names))  # nothing that was stored was trained again
     assert run(PLAN.replace("1ep", "6ep"), tmp_path / "alone", None)[0] == 0
     assert weight_bytes(tmp_path / "cluster" / "store") == weight_bytes(tmp_path / "alone" / "store")
+
+
+def test_a_lost_head_ends_the_run_with_a_message_and_the_same_command_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_cluster, "HEAD_SECONDS", 4.0)
+    nodes = Nodes()
+    saved: list[str] = []
+
+    def kill_head(record: EventRecord) -> None:
+        if isinstance(record.event, Checkpoint) and record.event.epoch >= 2 and not saved:
+            saved.append(record.event.step)
+            nodes.kill_head()
+
+    with pytest.raises(TickdslError, match=r"the head of the Ray cluster at \S+ does not answer any more"):
+        run(LONG, tmp_path, nodes.address, kill_head, checkpoint_seconds=0.0)
+    nodes.close()
+    assert saved
+    code, seen = run(LONG, tmp_path, None)
+    assert code == 0
+    first = next(event for event in seen if isinstance(event, StepProgress) and event.step == saved[0])
+    assert first.epoch > 1.5  # from the checkpoint

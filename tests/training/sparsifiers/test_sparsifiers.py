@@ -324,6 +324,15 @@ def test_a_penalty_grows_by_steps_and_shrinks_what_was_chosen(tiny: Dataset) -> 
         assert weight[mask].abs().mean() < 0.02 * weight[~mask].abs().mean()
 
 
+@pytest.mark.parametrize("power", [1, 2, 3])
+def test_a_power_of_a_penalty_is_at_its_end_at_the_same_time(power: int) -> None:
+    penalty = RisingPenalty({}, step=0.1, every=2, to=0.5, power=power)
+    factors = [penalty.factor_at(step) for step in range(0, 12, 2)]
+    assert factors == pytest.approx([0.5 * (n / 5) ** power for n in range(6)])
+    assert penalty.factor_at(9) == penalty.factor_at(500) == 0.5 and penalty.factor_at(0) == 0.0
+    assert (penalty.identity() == RisingPenalty({}, 0.1, 2, 0.5).identity()) == (power == 1)
+
+
 def test_the_penalty_is_added_to_the_gradient() -> None:
     layer = nn.Linear(3, 2, bias=False)
     chosen = torch.tensor([[True, False, True], [False, True, False]])

@@ -9,16 +9,15 @@ from collections.abc import Iterable
 from typing import TypeVar
 
 import attrs
-import torch
 
 from tickdsl.plan.model import Arm, Options, Plan, Retrain, TrainingCycle
 from tickdsl.plan.steps import Step
-from tickdsl.training.devices import autocast_type, has_fast_bf16
+from tickdsl.training.devices import AnyDevice, autocast_type, has_fast_bf16
 
 T = TypeVar("T")
 
 
-def resolve_precision(plan: Plan, device: torch.device) -> Plan:
+def resolve_precision(plan: Plan, device: AnyDevice) -> Plan:
     """The plan with every `precision=auto` replaced: by bf16 on a GPU with fast bf16, else by fp32."""
     precision = "bf16" if device.type == "cuda" and has_fast_bf16(device) else "fp32"
 
@@ -58,7 +57,7 @@ def precision_of(step: Step) -> str:
     return precision
 
 
-def require_precisions(steps: Iterable[Step], device: torch.device) -> None:
+def require_precisions(steps: Iterable[Step], device: AnyDevice) -> None:
     """Raise TickdslError if a step has a precision that the device does not support."""
     for precision in dict.fromkeys(map(precision_of, steps)):
         autocast_type(precision, device)

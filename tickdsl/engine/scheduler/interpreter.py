@@ -88,6 +88,7 @@ class Interpreter:
 
     def run(self, start_workers: Callable[[], WorkerGroup]) -> int:
         """Run all needed steps and return the exit code; starts workers only if there is a step to run."""
+        self._results.skip_absent(self.study.graph)
         self._scheduler = StepScheduler(self.study, self._results.metrics, self.step_cost)
         self._grouper = StepGrouper(self.study, self.store, self._scheduler, self.stack)
         self._emit_measurements()
@@ -155,7 +156,9 @@ class Interpreter:
     # -- starting steps
 
     def _submit_ready(self, workers: WorkerGroup) -> None:
-        while workers.has_capacity and (keys := self._grouper.take_batch(self._running.keys, self._running.fragile)):
+        while workers.has_capacity and (
+            keys := self._grouper.take_batch(self._running.keys, self._running.fragile, workers.has_quiet_machine)
+        ):
             tasks = [task for key in keys if (task := self._start_task(key)) is not None]
             if tasks:
                 worker = workers.submit(tasks)
@@ -164,21 +167,19 @@ class Interpreter:
 
     def _start_task(self, key: str) -> Task | None:
         """The task of a step; None if its result is stored, another run claims it, or a result it reads is damaged."""
-        if self._results.load(key):
-            self._scheduler.finish(key)  # another run with this store was first
+        if self._peers.hold(key):
+            return None
+        self.store.refresh(key)
+        if self._results.load(key):  # another run with this store was first
+            self.store.claims.release(key)
+            self._scheduler.finish(key)
             return None
         damaged = [
             dependency for dependency in self._scheduler.dependencies(key) if not self._results.is_intact(dependency)
         ]
         if damaged:
-            self._scheduler.requeue_after_loss(key, damaged)
-            return None
-        if self._peers.hold(key):
-            return None
-        self.store.refresh(key)
-        if self._results.load(key):  # stored by another run just before the claim
             self.store.claims.release(key)
-            self._scheduler.finish(key)
+            self._scheduler.requeue_after_loss(key, damaged)
             return None
         points = {
             moment: self.study.step(point)
@@ -214,7 +215,7 @@ class Interpreter:
         """Record that the result of a step was stored, by its own task or by that of another step."""
         if key in self._results:
             return
-        if self._results.add(key, "done", seconds):
+        if self._results.add_done(key, seconds):
             self._scheduler.finish(key)
         elif self._running.may_retry(key):
             self._scheduler.requeue(key)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import attrs
@@ -42,25 +42,37 @@ class ResultIndex:
 
     def load(self, key: str) -> bool:
         """Add the result of a step if the store has it; returns whether it does."""
-        return key in self.store and self.add(key, "stored", 0.0)
+        record = self.record(key) if key in self.store else None
+        if record is not None:
+            self._add_record(key, record, "stored", 0.0)
+        return record is not None
 
-    def add(self, key: str, status: str, seconds: float) -> bool:
-        """Add a result from the store and emit the end of its step; returns whether the store still has it.
+    def skip_absent(self, keys: Iterable[str]) -> None:
+        """Look once which of many keys have no result, so that they need not be looked up one by one."""
+        wanted = set(keys)
+        self._absent |= wanted - self.store.possible(wanted)
 
-        Only scalar metrics and the figures of tests are kept in memory; the history of a training stays in the store.
-        """
-        if status == "done":
-            appears(lambda: self.store.check(key, hashes=False), self.visibility_seconds)
-        record = self.record(key)
-        if record is None:
+    def add_done(self, key: str, seconds: float) -> bool:
+        """Add a result that a worker has just stored and emit the end of its step; returns whether it is there."""
+        found: list[Mapping[str, Any]] = []
+
+        def is_there() -> bool:
+            record = self.record(key)
+            found.extend([] if record is None else [record])
+            return bool(found)
+
+        if not appears(is_there, self.visibility_seconds):
             return False
+        self._verified.add(key)
+        self._add_record(key, found[0], "done", seconds)
+        return True
+
+    def _add_record(self, key: str, record: Mapping[str, Any], status: str, seconds: float) -> None:
+        """Keep the scalar metrics and the figures of tests; the history of a training stays in the store."""
         self._absent.discard(key)
-        if status == "done":
-            self._verified.add(key)
         scalars = scalar_metrics(record["metrics"])
         self._metrics[key] = {**scalars, **tested_figures(record["metrics"])}
         self.emit(events.StepEnd(step=self.names[key], status=status, seconds=seconds, metrics=scalars))
-        return True
 
     def record(self, key: str) -> Mapping[str, Any] | None:
         """The whole record of a result; None, and the result is forgotten, if the store has it no longer."""

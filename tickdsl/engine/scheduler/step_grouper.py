@@ -38,7 +38,7 @@ _SEED_ARGS = frozenset({"noise", "round"})
 #: Arguments of a step whose training cannot be stacked.
 _UNSTACKABLE_ARGS = frozenset({"distill", "budget", "gradual", "evolve", "penalty", "soft"})
 #: Fields of a recipe whose training cannot be stacked; `training.stacked.eligibility` says why.
-_UNSTACKABLE_FIELDS = ("bn_l1", "clip", "accumulate", "ema", "mixup", "cutmix")
+_UNSTACKABLE_FIELDS = ("bn_l1", "clip", "accumulate", "ema", "mixup", "cutmix", "bias_lr")
 
 
 class StepGrouper:
@@ -48,18 +48,18 @@ class StepGrouper:
         self._study, self._scheduler, self._max_batch = study, scheduler, max_batch
         self._keys = StackingKeys(study, store)
 
-    def take_batch(self, running: Collection[str], fragile: Collection[str]) -> list[str]:
+    def take_batch(self, running: Collection[str], fragile: Collection[str], quiet: bool = True) -> list[str]:
         """The next step, and the steps that its worker gets with it; empty if no step can start now.
 
         If trainings are stacked, they wait for short steps that make more trainings ready. `running` are the steps that
-        are running; `fragile` steps, whose worker has died before, run alone.
+        are running; `fragile` steps, whose worker has died before, run alone. `quiet` is that of `StepScheduler.take`.
         """
         if self._max_batch > 1:
             if short := self._scheduler.take_matching(self._is_short, 1):
                 return short
             if any(self._is_short(key) for key in running):
                 return []
-        key = self._scheduler.take()
+        key = self._scheduler.take(quiet)
         return [] if key is None else [key, *self._stackable_with(key, fragile)]
 
     def disable(self, key: str) -> bool:

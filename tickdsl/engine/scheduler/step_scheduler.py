@@ -6,7 +6,8 @@ static, and the steps that run do not depend on the order in which results arriv
 to its dependents, not to the size of the study.
 
 Of the steps that are ready, the one with the most expensive chain of dependents runs first, so that no long chain is
-left for the end of the study while other workers are idle. Steps that measure times run alone.
+left for the end of the study while other workers are idle. Steps that measure times run alone on their machine, which
+the workers see to.
 """
 
 from __future__ import annotations
@@ -74,11 +75,12 @@ class StepScheduler:
         """Whether any step is still needed, including the steps that are running."""
         return bool(self._needed)
 
-    def take(self) -> str | None:
-        """The next step to run; None if none is ready."""
-        if any(self._is_exclusive(key) for key in self._taken):
-            return None
-        heaps = (self._ready_heap,) if self._taken else (self._ready_heap, self._exclusive_heap)
+    def take(self, quiet: bool = True) -> str | None:
+        """The next step to run; None if none is ready.
+
+        quiet: whether it would run on a machine where no other step runs; steps that measure times need that.
+        """
+        heaps = (self._ready_heap, self._exclusive_heap) if quiet else (self._ready_heap,)
         while filled := [heap for heap in heaps if heap]:
             key = self._by_rank[heapq.heappop(min(filled))]
             if self._is_ready(key):
@@ -89,7 +91,7 @@ class StepScheduler:
     def take_matching(self, matches: Callable[[str], bool], limit: int) -> list[str]:
         """Up to `limit` more steps that are ready and match, without those that must run alone."""
         taken: list[str] = []
-        if limit < 1 or any(self._is_exclusive(key) for key in self._taken):
+        if limit < 1:
             return taken
         for rank in sorted(set(self._ready_heap)):
             key = self._by_rank[rank]

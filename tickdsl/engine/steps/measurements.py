@@ -38,7 +38,7 @@ from tickdsl.records.events import MEASURED
 from tickdsl.records.process import host_name
 from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.data.file_digests import files_digest
-from tickdsl.training.devices import autocast_type
+from tickdsl.training.devices import AnyDevice, RemoteDevice, autocast_type
 from tickdsl.training.example_inputs import random_inputs
 from tickdsl.training.memory_layouts import PROBE_IMAGES, preferred_memory_format, set_memory_format
 from tickdsl.training.recipes.recipe import Recipe
@@ -51,7 +51,7 @@ _CPU_INFO = Path("/proc/cpuinfo")
 Metrics = dict[str, Any]
 
 
-def measurement_context(plan: Plan, root: Path, device: torch.device) -> MeasurementContext:
+def measurement_context(plan: Plan, root: Path, device: AnyDevice) -> MeasurementContext:
     """What the requested measurements of a plan depend on besides the network; looked up only if they are requested."""
     shifted_digests = DEFAULT_CONTEXT.shifted
     if "robustness" in plan.metrics:
@@ -75,7 +75,7 @@ def _inception(plan: Plan) -> dict[str, Any]:
     return {"options": {"path": path}, "fingerprint": files_digest([Path(path)])}
 
 
-def require_equal_devices(plan: Plan, devices: Sequence[torch.device]) -> None:
+def require_equal_devices(plan: Plan, devices: Sequence[AnyDevice]) -> None:
     """Raise TickdslError if a plan measures times or memory on GPUs of several models, where results would differ."""
     chips = {str(_machine_identity(device)["chip"]): device for device in devices}
     measured = [name for name in ("latency", "memory") if name in plan.metrics]
@@ -86,10 +86,17 @@ def require_equal_devices(plan: Plan, devices: Sequence[torch.device]) -> None:
         )
 
 
-def _machine_identity(device: torch.device) -> dict[str, str]:
-    """What identifies a machine on which times and memory may differ."""
-    chip = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
-    return {"host": host_name(), "chip": chip, "torch": str(torch.__version__)}
+def _machine_identity(device: AnyDevice) -> dict[str, str]:
+    """What identifies a machine on which times and memory may differ; of a cluster, that is the chip of its nodes."""
+    host = "cluster" if isinstance(device, RemoteDevice) else host_name()
+    return {"host": host, "chip": chip_name(device), "torch": str(torch.__version__)}
+
+
+def chip_name(device: AnyDevice) -> str:
+    """The name of a GPU, or of the processor."""
+    if isinstance(device, RemoteDevice):
+        return device.chip
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
 
 
 def _cpu_name() -> str:

@@ -27,14 +27,15 @@ from tickdsl.engine.steps.scoring_context import make_scoring_context, scoring_o
 from tickdsl.engine.steps.search import evaluate_candidate, search_and_prune
 from tickdsl.engine.steps.tested_images import evaluate_on, judged_images, result_figures
 from tickdsl.engine.steps.ticket_start import starts_from_ticket, ticket_structure, ticket_weights
-from tickdsl.graph.indexing import fan_in_shares
+from tickdsl.graph.indexing import fan_in_shares, removed_parameters
 from tickdsl.graph.structure import Structure
-from tickdsl.graph.surgery.compact import compact
+from tickdsl.graph.surgery.compact import compact, full_state_dict, slice_state_dict
 from tickdsl.plan.plugin_code import verify_plugin_code
 from tickdsl.plan.search_steps import is_search
 from tickdsl.plan.steps import Step
 from tickdsl.pruning.criteria.protocol import Sample, masked_state
-from tickdsl.pruning.elastic import carry_structure, carry_weights
+from tickdsl.pruning.elastic import carry_structure
+from tickdsl.pruning.elastic_weights import carry_weights
 from tickdsl.pruning.equal_cost import equal_cost_structure
 from tickdsl.pruning.growth import GRADIENT_BATCH, GRADIENT_IMAGES, grow_weights
 from tickdsl.pruning.overlap import overlap
@@ -250,8 +251,10 @@ def _elastic(step: Step, context: Context, folder: Path, prefixes: Mapping[str, 
         return _save_structure(carry_structure(ticket, source.graph, network.graph, mapping), context, step, folder)
     structure = context.structure(step.parents.get("structure"), network.graph)
     state = context.weights(step.parents["weights"], ticket, source.graph)
-    names = compact(network.module, network.graph, structure).state_dict()
-    save_weights(folder, carry_weights(state, names, mapping))
+    gone = removed_parameters(network.graph, structure)
+    names = [name for name in network.module.state_dict() if name not in gone]
+    carried = carry_weights(full_state_dict(source.graph, state, ticket), names, mapping)
+    save_weights(folder, slice_state_dict(network.graph, carried, Structure.dense(network.graph), structure))
     return {}
 
 

@@ -47,7 +47,7 @@ def make_sparsifier(
     if "penalty" in step.args:
         args, cut = step.args["penalty"], context.structure(step.parents["cut"], network.graph)
         chosen = pruned_entries(network.graph, structure, cut)
-        return RisingPenalty(chosen, args["step"], max(1, step_at(args["every"])), args["to"])
+        return RisingPenalty(chosen, args["step"], max(1, step_at(args["every"])), args["to"], args.get("power", 1))
     if "soft" in step.args:
         return _soft(step, context, network, structure, max(1, step_at(step.args["soft"]["every"])), stop)
     return None

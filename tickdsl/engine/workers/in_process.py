@@ -30,6 +30,10 @@ class InProcessWorker:
         return not self._tasks
 
     @property
+    def has_quiet_machine(self) -> bool:
+        return self.has_capacity
+
+    @property
     def may_grow(self) -> bool:
         return False
 

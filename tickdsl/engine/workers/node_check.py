@@ -6,17 +6,20 @@ import os
 import platform
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import attrs
 import torch
 
 from tickdsl import __version__
+from tickdsl.engine.machine.precision import precision_of
+from tickdsl.engine.steps.measurements import chip_name
 from tickdsl.errors import TickdslError
 from tickdsl.patient_reads import VISIBILITY_SECONDS, appears
 from tickdsl.plan.plugin_code import named_plugins
 from tickdsl.plan.study import Study
 from tickdsl.plugins import allow_code, code_identity, is_plugin
+from tickdsl.training.devices import AnyDevice, RemoteDevice, autocast_type, has_fast_bf16, has_tf32
 
 
 @attrs.frozen
@@ -25,7 +28,8 @@ class NodeNeeds:
 
     folder: the working folder, which relative paths start from. files: what steps read, by path, with the size in
     bytes; None for a folder. code: the identities of plug-ins, by kind and name. proof: a file that was just written
-    in the store.
+    in the store. device: `cpu` or `cuda`. precisions: what trainings compute in. chip: the GPU or processor that nodes
+    must have because the plan measures times or memory on it; "" for any.
     """
 
     versions: Mapping[str, str]
@@ -35,6 +39,8 @@ class NodeNeeds:
     proof: Path
     device: str
     allow_code: bool
+    precisions: tuple[str, ...] = ()
+    chip: str = ""
 
 
 def versions_here() -> dict[str, str]:
@@ -43,8 +49,9 @@ def versions_here() -> dict[str, str]:
     return {"tickdsl": __version__, "torch": str(torch.__version__), "Python": python}
 
 
-def needs_of(study: Study, data: Path, proof: Path, device: str, *, code_allowed: bool) -> NodeNeeds:
+def needs_of(study: Study, data: Path, proof: Path, device: AnyDevice, *, code_allowed: bool) -> NodeNeeds:
     """What nodes need to run the steps of a study; `data` is the folder of data sets, `proof` a file in the store."""
+    measures_machine = {"latency", "memory"}.intersection(study.plan.metrics)
     files: dict[Path, int | None] = {data.absolute(): None} if data.is_dir() else {}
     code: dict[tuple[str, str], str] = {}
     texts: set[str] = set()  # which most steps have in common
@@ -55,7 +62,17 @@ def needs_of(study: Study, data: Path, proof: Path, device: str, *, code_allowed
             (kind, name): code_identity(kind, name) for _, kind, name in named_plugins(args) if is_plugin(kind, name)
         }
     files |= {path: size for text in texts for path, size in _file_here(text)}
-    return NodeNeeds(versions_here(), Path.cwd(), files, code, proof, device, code_allowed)
+    return NodeNeeds(
+        versions_here(),
+        Path.cwd(),
+        files,
+        code,
+        proof,
+        device.type,
+        code_allowed,
+        tuple(sorted({precision_of(study.step(key)) for key in study.graph})),
+        chip_name(device) if measures_machine else "",
+    )
 
 
 def problems_here(needs: NodeNeeds) -> list[str]:
@@ -80,7 +97,31 @@ def problems_here(needs: NodeNeeds) -> list[str]:
         problems.append(f"it may not write to the store {needs.proof.parent}")
     if needs.device.startswith("cuda") and not torch.cuda.is_available():
         problems.append("its torch finds no GPU")
+    else:
+        problems += _device_problems(needs, torch.device(needs.device))
     return problems + _code_problems(needs)
+
+
+def _device_problems(needs: NodeNeeds, device: torch.device) -> Iterator[str]:
+    for precision in needs.precisions:
+        try:
+            autocast_type(precision, device)
+        except TickdslError as error:
+            yield error.message
+    if needs.chip and (chip := chip_name(device)) != needs.chip:
+        yield f"its chip is {chip}, and the plan measures times or memory on {needs.chip}"
+
+
+@overload
+def device_here(kind: Literal["cpu"]) -> RemoteDevice: ...
+@overload
+def device_here(kind: str) -> RemoteDevice | None: ...
+def device_here(kind: str) -> RemoteDevice | None:
+    """The processor or GPU (`cpu`, `cuda`) of this machine as others see it; None if torch finds none."""
+    if kind == "cuda" and not torch.cuda.is_available():
+        return None
+    device = torch.device(kind)
+    return RemoteDevice(device.type, has_fast_bf16(device), has_tf32(device), chip_name(device))
 
 
 def _code_problems(needs: NodeNeeds) -> list[str]:

@@ -39,6 +39,7 @@ class _WorkerProcess:
     pipe: Connection
     device: str
     keys: set[str] = attrs.field(factory=set)  # the steps that it is running
+    alone: bool = False  # whether these must run alone
     at_work: int = 1  # how many workers on its device it knows to be running tasks
 
     def send(self, message: Sequence[Task] | AtWork | int) -> bool:
@@ -67,7 +68,11 @@ class WorkerPool:
 
     @property
     def has_capacity(self) -> bool:
-        return self._at_work < self._jobs
+        return self._at_work < self._jobs and not any(worker.alone for worker in self._workers if worker.keys)
+
+    @property
+    def has_quiet_machine(self) -> bool:
+        return not self._at_work
 
     @property
     def _at_work(self) -> int:
@@ -82,7 +87,7 @@ class WorkerPool:
         while True:
             worker = self._idle_worker() or self._start_worker()
             if worker.send(tasks):
-                worker.keys = {task.step.key for task in tasks}
+                worker.keys, worker.alone = {task.step.key for task in tasks}, tasks[0].runs_alone
                 self._announce_work()
                 return worker.name
             self._reap(worker)

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import attrs
 
-from tickdsl.engine.workers.node_check import NodeNeeds, problems_here
+from tickdsl.engine.workers.node_check import NodeNeeds, device_here, problems_here
 from tickdsl.engine.workers.ray_options import RayOptions, require_ray
 from tickdsl.errors import TickdslError
 from tickdsl.plurals import plural
+from tickdsl.training.devices import RemoteDevice
 
 _CONNECT_SECONDS = 10.0
+_HEAD_CONNECT_SECONDS = 2.0
 #: How long a node may take to say whether it can run the steps: it may have to install nothing, but imports torch.
 _CHECK_SECONDS = 120.0
 #: Nodes of a cluster may join and leave; how often they are listed.
 LOOK_SECONDS = 2.0
+#: How long the head may not answer before a run gives up: Ray itself would end the process after a minute.
+HEAD_SECONDS = 30.0
 
 
 @attrs.frozen
@@ -45,13 +51,13 @@ def import_ray() -> Any:
 
 
 def connect(options: RayOptions) -> Callable[[], None]:
-    """Connect to the cluster, or start one on this machine; returns what disconnects.
+    """Connect to the cluster, or start one on this machine, unless that was done before; returns what disconnects.
 
     Raises TickdslError if there is no cluster at the address.
     """
     ray = import_ray()
-    if ray.is_initialized():  # by the program that embeds this run
-        return lambda: None
+    if ray.is_initialized():  # by this run before, or by the program that embeds it
+        return disconnect
     _require_answer(options.address)
     environment = {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONSAFEPATH": "1"}
     environment |= {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}
@@ -68,7 +74,48 @@ def connect(options: RayOptions) -> Callable[[], None]:
             )
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise _no_cluster(options.address, (str(error).splitlines() or [""])[0]) from error
-    return ray.shutdown  # type: ignore[no-any-return]
+    _connections.append(ray.shutdown)
+    return disconnect
+
+
+#: What ends the connection that a run has made; none if a program that embeds the run had one.
+_connections: list[Callable[[], None]] = []
+
+
+def disconnect() -> None:
+    """End the connection to the cluster that this run has made, if it has."""
+    while _connections:
+        _connections.pop()()
+
+
+def abandon() -> None:
+    """Forget the connection to a cluster whose head is lost: to end it would take as long as Ray waits for the head."""
+    _connections.clear()
+
+
+def ask_for_gpu(announce: Callable[[str], None]) -> RemoteDevice | None:
+    """The GPU of the first node that has one; None if no node has.
+
+    Raises TickdslError if torch finds none of those that the nodes have.
+    """
+    ray = import_ray()
+    having = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU")]
+    if not having:
+        return None
+    announce("asking a node of the Ray cluster for its GPU")
+    for node in having:
+        check = ray.remote(device_here).options(
+            num_cpus=0, num_gpus=0.01, scheduling_strategy=_on(node["NodeID"]), max_retries=0
+        )
+        with contextlib.suppress(ray.exceptions.RayError):  # it is full, or has just left
+            device: RemoteDevice | None = ray.get(check.remote("cuda"), timeout=_CHECK_SECONDS)
+            if device is not None:
+                return device
+    names = ", ".join(sorted({str(node["NodeManagerHostname"]) for node in having}))
+    raise TickdslError(
+        f"torch finds no GPU on the nodes of the Ray cluster that have one: {names}",
+        "install torch with CUDA on them, or train on CPUs with --device cpu",
+    )
 
 
 def _require_answer(address: str | None) -> None:
@@ -99,6 +146,8 @@ class Nodes:
         self.gpus = (1.0 if needs.device.startswith("cuda") else 0.0) if options.gpus is None else options.gpus
         self._checks: dict[str, Any] = {}  # by node; the answer that is still awaited
         self._refused: set[str] = set()
+        self._head: str = self._ray.get_runtime_context().gcs_address
+        self._head_silent_since: float | None = None
         self.usable: dict[str, Node] = {}
 
     def look(self) -> list[str]:
@@ -111,6 +160,28 @@ class Nodes:
             if not known and self._slots(node):
                 self._checks[key] = self._check(key)
         return [told for key in [*self._checks] for told in self._read_check(key, alive.get(key))]
+
+    def head_answers(self) -> bool:
+        """Whether the head of the cluster answers; while it does not, nothing else here may be asked.
+
+        Raises TickdslError if it has not for HEAD_SECONDS.
+        """
+        host, _, port = self._head.rpartition(":")
+        try:
+            socket.create_connection((host, int(port)), _HEAD_CONNECT_SECONDS).close()
+        except OSError as error:
+            now = time.monotonic()
+            if self._head_silent_since is None:
+                self._head_silent_since = now
+            if now - self._head_silent_since < HEAD_SECONDS:
+                return False
+            abandon()
+            raise TickdslError(
+                f"the head of the Ray cluster at {self._head} does not answer any more: {error}",
+                "what is stored and saved stays: start the cluster again and repeat the command",
+            ) from error
+        self._head_silent_since = None
+        return True
 
     def is_alive(self, node_id: str) -> bool:
         """Whether the cluster still counts a node in."""
@@ -145,9 +216,7 @@ class Nodes:
 
     def on(self, node_id: str) -> Any:
         """Ray's way to say that something runs on this node."""
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-        return NodeAffinitySchedulingStrategy(node_id, soft=False)
+        return _on(node_id)
 
     def _slots(self, node: dict[str, Any]) -> int:
         resources = node["Resources"]
@@ -183,6 +252,12 @@ class Nodes:
             return (f"node {name} cannot run the steps: {', and '.join(problems)}",)
         self.usable[node_id] = Node(node_id, name, self._slots(node))
         return ()
+
+
+def _on(node_id: str) -> Any:
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return NodeAffinitySchedulingStrategy(node_id, soft=False)
 
 
 def _first_line(error: Exception) -> str:

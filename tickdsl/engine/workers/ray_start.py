@@ -4,48 +4,64 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import attrs
-import torch
 
 from tickdsl.engine.steps.settings import Settings
-from tickdsl.engine.workers.node_check import needs_of
+from tickdsl.engine.workers.node_check import device_here, needs_of
+from tickdsl.engine.workers.ray_cluster import ask_for_gpu, connect
 from tickdsl.engine.workers.ray_options import RayOptions
 from tickdsl.engine.workers.ray_workers import RayWorkers
 from tickdsl.errors import TickdslError
 from tickdsl.plan.study import Study
+from tickdsl.training.devices import AnyDevice, RemoteDevice
 
 
-def require_one_device(options: RayOptions, devices: Sequence[torch.device]) -> None:
-    """Raise TickdslError if a device was chosen that a cluster chooses by itself, or GPUs that this machine lacks.
+def cluster_device(options: RayOptions, device: str, announce: Callable[[str], None]) -> RemoteDevice:
+    """The kind of device that the steps of a run train on; the machine of the run need not have one.
 
-    Precision and the keys of steps follow the device of the machine of the run.
+    Precision and the keys of steps follow it. Raises TickdslError if a GPU is named, which Ray chooses by itself, or if
+    no node has one although `device` or the options ask for it.
     """
-    device = devices[0]
-    if device.index is not None and len(devices) == 1:
+    if device == "cpu" or options.gpus == 0.0:
+        if options.gpus:
+            raise TickdslError("--gpus-per-step needs a run on GPUs, and --device is cpu", "use --device auto")
+        return device_here("cpu")
+    if device not in ("auto", "cuda"):
         raise TickdslError(
             f"--device {device} names a GPU of this machine, and Ray chooses the GPUs of each node", "use --device cuda"
         )
-    if options.gpus and device.type != "cuda":
+    if (own := device_here("cuda")) is not None:
+        return own
+    announce("connecting to the Ray cluster")
+    connect(options)
+    found = ask_for_gpu(announce)
+    if found is None and (device == "cuda" or options.gpus):
+        asked = "--device cuda" if device == "cuda" else "--gpus-per-step"
         raise TickdslError(
-            "--gpus-per-step needs a run on GPUs, but this machine trains on its CPU",
-            "start the run on a node of the cluster that has a GPU, or leave out --gpus-per-step",
+            f"{asked} needs a GPU, and no node of the Ray cluster has one",
+            "look at `ray status`, or leave it out to train on CPUs",
         )
+    return found or device_here("cpu")
 
 
 def start_on_cluster(
-    settings: Settings, options: RayOptions, study: Study, jobs: int, announce: Callable[[str], None]
+    settings: Settings,
+    options: RayOptions,
+    study: Study,
+    device: AnyDevice,
+    jobs: int,
+    announce: Callable[[str], None],
 ) -> RayWorkers:
     """Up to `jobs` workers on the nodes that can run the steps of a study.
 
     Raises TickdslError if there is no cluster, or if no node can.
     """
-    kind = settings.device.partition(":")[0]
-    settings = attrs.evolve(settings, device=kind, data=settings.data.absolute())
+    settings = attrs.evolve(settings, device=device.type, data=settings.data.absolute())
     with _proof(settings.store) as proof:
-        needs = needs_of(study, settings.data, proof, kind, code_allowed=settings.allow_code)
+        needs = needs_of(study, settings.data, proof, device, code_allowed=settings.allow_code)
         return RayWorkers(settings, options, needs, jobs, announce)
 
 

@@ -35,6 +35,7 @@ class _Actor:
     known: int = 0  # how many messages have arrived
     greeted: bool = False  # whether it has answered: it is running
     keys: set[str] = attrs.field(factory=set)  # the steps that it is running
+    alone: bool = False  # whether these must run alone on their node
     at_work: int = 1
     died: float | None = None  # when its death was noticed
     reason: str = ""
@@ -63,6 +64,7 @@ class RayWorkers:
         self._actors: list[_Actor] = []
         self._started: Counter[str] = Counter()  # workers, by node
         self._last_look = time.monotonic()
+        self._head_answers = True
         self._alone = False  # whether no node was left at the last look
         try:
             self._nodes = Nodes(options, needs)
@@ -83,14 +85,18 @@ class RayWorkers:
         return self._idle() is not None
 
     @property
+    def has_quiet_machine(self) -> bool:
+        return self._idle(alone=True) is not None
+
+    @property
     def may_grow(self) -> bool:
         return True  # nodes may join a cluster at any time
 
     def submit(self, tasks: Sequence[Task]) -> str:
-        actor = self._idle()
+        actor = self._idle(alone=tasks[0].runs_alone)
         if actor is None:
             raise RuntimeError("no worker is idle")
-        actor.keys = {task.step.key for task in tasks}
+        actor.keys, actor.alone = {task.step.key for task in tasks}, tasks[0].runs_alone
         actor.handle.submit.remote(tasks)
         self._announce_work()
         return actor.name
@@ -115,15 +121,20 @@ class RayWorkers:
             actor.handle.set_command.remote(command)
 
     def close(self) -> None:
-        for actor in self._actors:
+        for actor in self._actors if self._head_answers else ():
             self._ray.kill(actor.handle)
         self._actors.clear()
         self._disconnect()
 
-    def _idle(self) -> _Actor | None:
-        """An idle worker on the node where the smallest share of the slots is busy."""
+    def _idle(self, alone: bool = False) -> _Actor | None:
+        """An idle worker on the node where the smallest share of the slots is busy; `alone`: where none is."""
         busy = Counter(actor.node.id for actor in self._actors if actor.keys)
-        idle = [actor for actor in self._actors if actor.greeted and not actor.keys and actor.died is None]
+        closed = {actor.node.id for actor in self._actors if actor.keys and (alone or actor.alone)}
+        idle = [
+            actor
+            for actor in self._actors
+            if actor.greeted and not actor.keys and actor.died is None and actor.node.id not in closed
+        ]
         return min(idle, key=lambda actor: busy[actor.node.id] / actor.node.slots, default=None)
 
     def _announce_work(self) -> None:
@@ -164,6 +175,9 @@ class RayWorkers:
         if time.monotonic() - self._last_look < LOOK_SECONDS:
             return
         self._last_look = time.monotonic()
+        self._head_answers = self._nodes.head_answers()
+        if not self._head_answers:
+            return
         self._told += [StepWarning("", problem) for problem in self._nodes.look()]
         if not self._nodes.usable and not self._alone:
             self._told.append(LogMessage("no node of the Ray cluster is left: waiting for one to join it"))
@@ -194,6 +208,8 @@ class RayWorkers:
 
     def _bury(self, actor: _Actor) -> list[Message]:
         """Once it is known whether a dead worker's node is lost too: what is to become of its steps."""
+        if not self._head_answers:
+            return []
         node_lost = not self._nodes.is_alive(actor.node.id)
         if not node_lost and actor.keys and time.monotonic() - (actor.died or 0.0) < _PATIENCE_SECONDS:
             return []

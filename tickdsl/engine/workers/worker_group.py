@@ -13,7 +13,12 @@ class WorkerGroup(Protocol):
 
     @property
     def has_capacity(self) -> bool:
-        """Whether a task can start now."""
+        """Whether a task can start now: a worker is idle, on a machine that runs no task that must run alone."""
+        ...
+
+    @property
+    def has_quiet_machine(self) -> bool:
+        """Whether a task can start now on a machine that runs no other task of the run."""
         ...
 
     @property

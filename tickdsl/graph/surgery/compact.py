@@ -151,6 +151,26 @@ def slice_state_dict(
     return result
 
 
+def full_state_dict(graph: ModelGraph, state: Mapping[str, Tensor], structure: Structure) -> dict[str, Tensor]:
+    """The state dict of `compact(structure)` in the shapes of the dense network, with 0 where something is removed.
+
+    Parameters and buffers of removed blocks stay away.
+    """
+    kept, result = all_kept_indices(graph, structure), {}
+    for name, tensor in state.items():
+        canonical_name = graph.aliases.get(name, name)
+        indices = kept.get(canonical_name)
+        if indices is None:
+            result[name] = tensor
+            continue
+        shape = graph.shape(canonical_name)
+        whole = tensor.new_zeros(shape)
+        places = np.ix_(*(np.arange(n) if k is None else k for n, k in zip(shape, indices, strict=True)))
+        whole[tuple(torch.from_numpy(place.copy()) for place in places)] = tensor
+        result[name] = whole
+    return result
+
+
 def compact_masks(graph: ModelGraph, structure: Structure) -> dict[str, Tensor]:
     """The masks of the remaining weights, in the shapes of the compact network."""
     indices = all_kept_indices(graph, structure)

@@ -81,7 +81,7 @@ def via(
         raise _report_option(statement, "to", "TD451", message, "use a smaller `step=`", reader)
     if context.settings is None:
         raise InvalidValueError
-    penalty = model.Penalty(options["step"], every, options["to"], hold)
+    penalty = model.Penalty(options["step"], every, options["to"], hold, power=options.get("power", 1))
     try:
         recipe = penalty_recipe(penalty, context.settings.recipe, options.get("lr"), options.get("batch"))
     except ValueError:

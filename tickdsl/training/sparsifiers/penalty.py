@@ -18,14 +18,16 @@ class RisingPenalty:
     """Adds `factor` x weight to the gradients of chosen weights (growing regularisation, Wang et al. 2021; RST, Bai et
     al. 2022).
 
-    The factor starts at 0 and grows by `step` every `every` steps, up to `to`. chosen: by parameter, bool, True for the
-    weights that are penalised.
+    The factor starts at 0 and grows by `step` every `every` steps, up to `to`. With another `power`, its share of
+    `to` is that power of the share that it would be, and it gets there at the same time (the schedules x, x² and x³ of
+    RST's code). chosen: by parameter, bool, True for the weights that are penalised.
     """
 
     chosen: Mapping[str, Tensor]
     step: float
     every: int
     to: float
+    power: int = 1
     changes_masks: bool = attrs.field(default=False, init=False)
 
     @property
@@ -34,13 +36,15 @@ class RisingPenalty:
 
     def factor_at(self, step: int) -> float:
         """The factor of the penalty in a step, counted from 0."""
-        return min(self.to, self.step * ((step + 1) // self.every))
+        linear = min(self.to, self.step * ((step + 1) // self.every))
+        return linear if self.power == 1 else self.to * (linear / self.to) ** self.power
 
     def identity(self) -> str:
         digest = hashlib.sha256()
         for name, mask in sorted(self.chosen.items()):
             digest.update(name.encode() + mask.cpu().contiguous().numpy().tobytes())
-        return json.dumps(["penalty", self.step, self.every, self.to, digest.hexdigest()])
+        powers = [] if self.power == 1 else [self.power]
+        return json.dumps(["penalty", self.step, self.every, self.to, *powers, digest.hexdigest()])
 
     def start(self, network: SparseNetwork) -> ActiveSparsifier:
         return _ActivePenalty(self, network)

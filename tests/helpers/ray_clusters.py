@@ -1,0 +1,97 @@
+"""Ray clusters of several nodes on this machine, and runs on them. For tests and benchmarks."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tickdsl.engine.launch import LaunchOptions, launch
+from tickdsl.engine.workers.ray_options import RayOptions
+from tickdsl.lang.meaning.resolve import resolve
+from tickdsl.lang.reading.include import load_source
+from tickdsl.lang.syntax import Source
+from tickdsl.plan.model import Plan
+from tickdsl.records.event_decode import EventRecord
+
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+# A busy machine takes its time: nodes that start slowly, or answer late, are not lost.
+os.environ["RAY_agent_register_timeout_ms"] = "300000"  # noqa: SIM112
+os.environ["RAY_health_check_timeout_ms"] = "60000"  # noqa: SIM112
+_START_SECONDS = 300.0
+
+
+def plan(text: str) -> Plan:
+    resolved = resolve(load_source(Source("test.plan", text))).plan
+    assert resolved is not None
+    return resolved
+
+
+def patient(look: Callable[..., Any]) -> Callable[..., Any]:
+    """`look`, which raises RuntimeError while a node has not started: Ray itself gives up after 30 s."""
+
+    @functools.wraps(look)
+    def wait(*args: Any) -> Any:
+        deadline = time.monotonic() + _START_SECONDS
+        while True:
+            try:
+                return look(*args)
+            except RuntimeError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.5)
+
+    return wait
+
+
+class Nodes:
+    """A cluster whose nodes can be killed. Nodes are added by the main thread only: Ray wants it so."""
+
+    def __init__(self) -> None:
+        from ray._private import services
+        from ray.cluster_utils import Cluster
+
+        services.get_node = patient(services.get_node)
+        self._cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+        self.address: str = self._cluster.address
+        self.nodes: list[Any] = []
+        self.fill(3)
+
+    def fill(self, count: int) -> None:
+        while len(self.nodes) < count:
+            self.nodes.append(self._cluster.add_node(num_cpus=1))
+
+    def kill(self, number: int) -> None:
+        self._cluster.remove_node(self.nodes.pop(number), allow_graceful=False)
+
+    def kill_head(self) -> None:
+        """End the process that knows the state of the cluster, as when its machine is lost."""
+        ((server,),) = (self._cluster.head_node.all_processes["gcs_server"],)
+        os.kill(server.process.pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        self._cluster.shutdown()
+
+
+def run(
+    text: str,
+    root: Path,
+    address: str | None,
+    listen: Callable[[EventRecord], None] = lambda record: None,
+    **options: Any,
+) -> tuple[int, list[Any]]:
+    """The exit code and the events of a run, on a cluster or in this process."""
+    seen: list[Any] = []
+
+    def listen_too(record: EventRecord) -> None:
+        seen.append(record.event)
+        listen(record)
+
+    workers = RayOptions(address) if address else None
+    jobs = None if address else 1
+    chosen = LaunchOptions(store=root / "store", out=root / "runs", workers=workers, jobs=jobs, **options)
+    return launch(plan(text), text, chosen, listen_too).exit, seen
