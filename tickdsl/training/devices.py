@@ -7,30 +7,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import attrs
 import torch
 from torch import Tensor
 
 from tickdsl.errors import TickdslError
 from tickdsl.plurals import plural
-
-
-@attrs.frozen
-class RemoteDevice:
-    """A device of other machines, which this one may lack; `type` and `index` are those of a torch device.
-
-    chip: the name of its GPU or processor.
-    """
-
-    type: str
-    fast_bf16: bool
-    tf32: bool
-    chip: str
-    index: int | None = None
-
-    def __str__(self) -> str:
-        return self.type
-
+from tickdsl.training.remote_device import RemoteDevice as RemoteDevice
 
 #: A device of this machine, or what is known of one of another.
 AnyDevice = torch.device | RemoteDevice

@@ -6,8 +6,7 @@ import functools
 from collections.abc import Collection
 
 from tickdsl.engine.scheduler.step_scheduler import StepScheduler
-from tickdsl.engine.steps.result_files import STRUCTURE
-from tickdsl.graph.structure import Structure, StructureError
+from tickdsl.graph.structure import STRUCTURE_FILE, Structure, StructureError
 from tickdsl.plan.steps import Step
 from tickdsl.plan.study import Study
 from tickdsl.records.canonical import canonical_json
@@ -124,5 +123,5 @@ class StackingKeys:
         key = step.parents.get("structure")
         if key is None:
             return [{}, []]
-        structure = Structure.load(self._store.get(key).folder / STRUCTURE)
+        structure = Structure.load(self._store.get(key).folder / STRUCTURE_FILE)
         return [{name: len(units) for name, units in structure.kept.items()}, sorted(structure.removed_blocks)]

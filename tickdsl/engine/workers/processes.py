@@ -22,14 +22,11 @@ from tickdsl.engine.messages import AtWork, Message, Outcome, Task, WorkerLost
 from tickdsl.engine.steps.settings import Settings
 from tickdsl.engine.workers.child_start import clean_start
 from tickdsl.engine.workers.worker import Worker
+from tickdsl.engine.workers.worker_group import ENDING_SIGNALS
 
 _JOIN_SECONDS = 5.0
 #: Not on Windows.
 _HAS_SIGNAL_MASKS = hasattr(signal, "pthread_sigmask")
-#: The signals at which a run ends, of which Windows has two; Slurm sends SIGUSR1 before it takes a machine away.
-ENDING_SIGNALS = tuple(
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name)
-)
 
 
 @attrs.define(eq=False)
