@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from tickdsl.engine.steps import measurements, result_files
+from tickdsl.engine.steps import result_files, surroundings
 from tickdsl.metrics import energy_counters
 
 PLAN = "prune filters 30%; rewind lr\ncompare random-init\nreport accuracy, {}\n"
@@ -151,7 +151,7 @@ def test_a_barrier_lies_between_the_network_and_its_twin(harness: Any) -> None:
 def test_times_of_another_machine_are_measured_anew(harness: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     harness.write(PLAN.format("latency, memory, robustness"))
     harness.run()
-    monkeypatch.setattr(measurements, "host_name", lambda: "elsewhere")
+    monkeypatch.setattr(surroundings, "host_name", lambda: "elsewhere")
     harness.run()
     kinds = {info.id: info.operation for event in harness.events_of("plan.resolved") for info in event.steps}
     assert sorted(kinds[step] for step in harness.started_steps) == ["latency", "latency", "memory", "memory"]

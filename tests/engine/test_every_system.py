@@ -60,6 +60,7 @@ def test_arms_sweeps_and_seeds_share_what_they_have_in_common(case: SystemCase, 
     }
 
 
+@pytest.mark.slow
 @every_system
 def test_every_level_and_control_is_measured_by_the_metric_of_the_task(case: SystemCase, tmp_path: Path) -> None:
     found = runner(tmp_path, case, case.plan())

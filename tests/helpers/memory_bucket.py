@@ -28,6 +28,7 @@ class MemoryBucket:
     failures: int = 0
     requests: int = 0
     is_down: bool = False
+    down_because: str = "Generic S3 error: connection refused"
     stores: dict[str, MemoryStore] = attrs.field(factory=dict)
 
     def store(self, url: str) -> MemoryStore:
@@ -58,7 +59,7 @@ class MemoryBucket:
         def ask(*arguments: Any, **options: Any) -> Any:
             self.requests += 1
             if self.is_down:
-                raise obstore.exceptions.GenericError("Generic S3 error: connection refused")
+                raise obstore.exceptions.GenericError(self.down_because)
             failure = self.draw.choice(("before", "after")) if self.draw.random() < self.share else None
             if failure == "before":
                 self._fail()

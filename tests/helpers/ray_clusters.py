@@ -74,6 +74,9 @@ class Nodes:
         os.kill(server.process.pid, signal.SIGKILL)
 
     def close(self) -> None:
+        import ray
+
+        ray.shutdown()  # of a run that has given up a lost head
         self._cluster.shutdown()
 
 

@@ -53,6 +53,7 @@ OPTION_VALUES: dict[str, tuple[str, ...]] = {
     "ema": ("0.5", "0.9"),
     "mixup": ("0.2", "1"),
     "cutmix": ("0.5", "1"),
+    "bias-lr": ("2", "64"),
     "loss": ("focal", '"focal(gamma=1)"'),
     "class-weights": ("balanced", "[1, 1, 1, 1, 2, 1, 1, 1, 1, 1]"),
     "warmup-start": ("0.1", "0.5"),

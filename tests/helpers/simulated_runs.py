@@ -465,6 +465,7 @@ def simulate(study: Study, folder: Path, seed: int, make_world: type[World] = Wo
     candidates = [key for key, node in study.graph.nodes(data=True) if "prefix_of" not in node]
     doomed = frozenset(key for key in candidates if draw.random() < draw.choice((0.0, 0.0, 0.03)))
     world = make_world(folder, study, draw, doomed)
+    folder.mkdir(parents=True, exist_ok=True)
     with simulated_processes(world), world.faults():
         baton = Baton(draw)
         runs = [

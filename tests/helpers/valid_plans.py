@@ -15,6 +15,7 @@ TRAIN = (
     "train 10ep augment=[flip, RandomErasing, \"ColorJitter(hue=0.1, saturation=(0.5, 1))\"]",
     "train 10ep loss=\"focal(gamma=1)\" class-weights=balanced sampling=balanced",
     "train 10ep clip=1 accumulate=4 ema=0.999 mixup=0.2 cutmix=1 warmup=1ep warmup-start=0.1",
+    "train 10ep lr=0.2 bias-lr=64 schedule=linear warmup=20% resize-from=62.5%",
 )  # fmt: skip
 AMOUNTS = ("20%", "12.5% of original", "to 87.5%", "0.0625%", "33.3333333333% of remaining")
 MOMENTS = ("init", "2ep", "25%", "33.3%", "10it")

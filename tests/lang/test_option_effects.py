@@ -52,6 +52,8 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "loss": (None, "cross-entropy"),
     "class-weights": ([], "balanced", [1.0, 2.0]),
     "sampling": ("uniform", "balanced"),
+    "bias-lr": (1.0, 64.0),
+    "resize-from": (0.0, 0.5),
 }
 #: `nesterov=on` is an error wherever it would do nothing.
 WITHOUT_RULES = {"nesterov"}
@@ -82,6 +84,8 @@ def what_is_trained(recipe: Recipe) -> Any:
         recipe.loss,
         recipe.class_weights,
         recipe.sampling,
+        recipe.bias_lr if recipe.optimizer == "sgd" else None,
+        recipe.resize_from,
     )
 
 

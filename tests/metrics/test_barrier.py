@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tickdsl.engine.prepare_study import prepare_study
-from tickdsl.engine.steps import measurements
+from tickdsl.engine.steps import surroundings
 from tickdsl.lang.meaning.resolve import resolve
 from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
@@ -192,7 +192,7 @@ def test_latency_and_memory_depend_on_structure_and_machine(tmp_path: Path, monk
     for metric in ("latency", "memory"):
         at_one = {m.step for m in here.measurements if m.level == 1 and m.seed == 1 and m.report_metric == metric}
         assert len(at_one) == 1  # the ticket and its control have the same structure
-    monkeypatch.setattr(measurements, "host_name", lambda: "elsewhere")
+    monkeypatch.setattr(surroundings, "host_name", lambda: "elsewhere")
     forward = study(text, tmp_path)
     moved = {here.step(key).operation for key in set(here.graph) - set(forward.graph)}
     assert moved == {"latency", "memory"}

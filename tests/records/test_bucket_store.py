@@ -191,6 +191,32 @@ def test_without_patience_it_fails_at_once(tmp_path: Path, bucket: MemoryBucket)
     assert "check the network" in str(caught.value.hint)
 
 
+@pytest.mark.parametrize(
+    ("text", "reason", "hint"),
+    [
+        ("Error performing GET\n<Code>NoSuchBucket</Code>", "there is no such bucket", "create it, or check the name"),
+        ("PUT http://169.254.169.254/latest/api/token", "no credentials were found", "from the environment"),
+        ("Account must be specified", "no credentials were found", "AZURE_STORAGE_ACCOUNT_NAME"),
+        ("<Code>InvalidAccessKeyId</Code>", "<Code>InvalidAccessKeyId</Code>", "check them: credentials come from"),
+        (
+            "Server returned 403 Forbidden",
+            "Server returned 403 Forbidden",
+            "must allow to list, read, write and delete",
+        ),
+        ("received redirect: PermanentRedirect", "received redirect: PermanentRedirect", "AWS_REGION"),
+    ],
+)
+def test_a_refusal_is_said_at_once(
+    writer: BucketStore, bucket: MemoryBucket, text: str, reason: str, hint: str
+) -> None:
+    bucket.is_down, bucket.down_because = True, text
+    start = time.monotonic()
+    with pytest.raises(TickdslError) as caught:
+        writer.look_up(KEYS)
+    assert time.monotonic() - start < writer.bucket.patience / 2
+    assert caught.value.message == f"{URL} cannot be read: {reason}" and hint in str(caught.value.hint)
+
+
 # -- the cache
 
 

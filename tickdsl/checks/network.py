@@ -14,6 +14,7 @@ from tickdsl.checks import (
     cost_targets,
     data_sets,
     elastic,
+    image_sizes,
     masks_of_runs,
     network_size,
     phases,
@@ -127,6 +128,7 @@ def diagnostics(arm: Arm, data: Path | None, *, has_random_structure: bool = Fal
     if too_large:
         yield from too_large
         return
+    yield from image_sizes.diagnostics(arm, image_shape_and_classes(arm.data, root)[0])
     yield from data_diagnostics
     yield from task_findings
     yield from ticket_findings

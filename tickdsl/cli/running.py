@@ -97,7 +97,6 @@ def run_in_process(arguments: argparse.Namespace, checked: CheckedPlan, worker: 
         with ignore_closed_output():
             progress.show(EventRecord(0, time.time(), Phase(doing=doing)))
 
-    announce("loading torch")
     from tickdsl.engine.launch import LaunchOptions
 
     command = ("tickdsl", *_recorded_arguments(user_arguments(arguments.argv)))

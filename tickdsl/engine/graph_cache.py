@@ -147,13 +147,13 @@ class DataFacts:
 
 def data_facts(data: Data, root: Path) -> DataFacts:
     """Read a data set, or remember it if its files have not changed. Raises TickdslError if it cannot be read."""
-    from tickdsl.training.data import datasets
+    from tickdsl.training.data import fingerprints
 
     options = dict(data.options)
     state: tuple[str, ...] = ()
     if data.name in catalogue.DATASETS.builtin:  # plug-ins remember their own data
-        state = (datasets.fingerprint(data.name, root=root, options=options),)
-        state += datasets.skipped(data.name, root=root, options=options)
+        state = (fingerprints.fingerprint(data.name, root=root, options=options),)
+        state += fingerprints.skipped(data.name, root=root, options=options)
     return _read_facts(data.name, canonical_json(options), root, state)
 
 

@@ -8,6 +8,7 @@ import platform
 import shlex
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,17 +17,10 @@ from pathlib import Path
 from types import FrameType
 
 import attrs
-import torch
 
 from tickdsl import __version__
 from tickdsl.engine.graph_cache import DEFAULT_DATA_DIR
 from tickdsl.engine.layers import network_events
-from tickdsl.engine.machine.device_groups import (
-    default_groups,
-    device_groups,
-    notes_on_groups,
-    require_large_batches,
-)
 from tickdsl.engine.machine.heartbeat import heartbeat
 from tickdsl.engine.machine.job_limits import default_jobs, default_stack, threads_per_job
 from tickdsl.engine.machine.precision import require_precisions
@@ -35,15 +29,10 @@ from tickdsl.engine.scheduler.event_builders import plan_resolved_event
 from tickdsl.engine.scheduler.exit_codes import CANNOT_RUN, CRASHED, INTERRUPTED, OK, STEP_FAILED, STOPPED
 from tickdsl.engine.scheduler.interpreter import Interpreter
 from tickdsl.engine.scheduler.step_cost import step_cost
-from tickdsl.engine.steps.measurements import require_equal_devices
 from tickdsl.engine.steps.settings import Settings
-from tickdsl.engine.workers.child_start import ENDING_SIGNALS
-from tickdsl.engine.workers.in_process import InProcessWorker
-from tickdsl.engine.workers.processes import WorkerPool
-from tickdsl.engine.workers.ray_cluster import disconnect
+from tickdsl.engine.steps.surroundings import require_equal_devices
 from tickdsl.engine.workers.ray_options import RayOptions
-from tickdsl.engine.workers.ray_start import cluster_device, start_on_cluster
-from tickdsl.engine.workers.worker_group import WorkerGroup
+from tickdsl.engine.workers.worker_group import ENDING_SIGNALS, WorkerGroup
 from tickdsl.errors import TickdslError
 from tickdsl.patient_reads import VISIBILITY_SECONDS
 from tickdsl.plan.model import Plan, as_json
@@ -64,7 +53,7 @@ from tickdsl.records.paths import RunPaths, new_run
 from tickdsl.records.process import Process
 from tickdsl.records.shared_clock import clock_of
 from tickdsl.records.store import Store
-from tickdsl.training.devices import AnyDevice, devices_in_words, resolve_devices
+from tickdsl.training.device_choice import Device, devices_in_words, loaded, resolve_devices, torch_version
 
 _STATUS = {OK: "ok", STOPPED: "stopped", INTERRUPTED: "interrupted"}  # with all other codes, it failed
 #: Threads that launch runs in one process take turns: torch's random state, threads and layouts are the process's.
@@ -128,16 +117,20 @@ def launch(
             return _launch(plan, text, options, listen, notes)
         finally:
             if options.workers is not None:
+                from tickdsl.engine.workers.ray_cluster import disconnect
+
                 disconnect()
 
 
 def _launch(
     plan: Plan, text: str, options: LaunchOptions, listen: Callable[[EventRecord], None], notes: tuple[str, ...]
 ) -> FinishedRun:
-    devices: Sequence[AnyDevice]
+    devices: Sequence[Device]
     if options.workers is None:
         devices = resolve_devices(options.device)
     else:
+        from tickdsl.engine.workers.ray_start import cluster_device
+
         devices = (cluster_device(options.workers, options.device, options.announce),)
     device = devices[0]
     options.announce(f"reading {_names(arm.data.name for arm in plan.arms)}")
@@ -165,13 +158,16 @@ def _launch(
     for each in devices:
         require_precisions((study.step(key) for key in study.graph if not is_stored(key)), each)
     require_equal_devices(plan, devices)
-    groups = device_groups(devices, options.gpus_per_training)
+    groups: list[tuple[str, ...]] = [(str(each),) for each in devices]
     together = options.gpus_per_training > 1
     if together:
+        from tickdsl.engine.machine import device_groups
+
+        groups = device_groups.device_groups([loaded(each) for each in devices], options.gpus_per_training)
         missing = [study.step(key) for key in study.graph if not is_stored(key)]
-        require_large_batches(missing, options.gpus_per_training)
-        warnings += notes_on_groups(devices, groups, options.stack)
-        jobs = options.jobs or default_groups(device.type, study, len(groups), options.gpus_per_training)
+        device_groups.require_large_batches(missing, options.gpus_per_training)
+        warnings += device_groups.notes_on_groups([loaded(each) for each in devices], groups, options.stack)
+        jobs = options.jobs or device_groups.default_groups(device.type, study, len(groups), options.gpus_per_training)
     elif options.workers is None:
         jobs = options.jobs or default_jobs(device.type, study, options.data, len(devices))
     else:
@@ -227,8 +223,15 @@ def _launch(
 
         def start_workers() -> WorkerGroup:
             store.prepare_writing()
+            if "torch" not in sys.modules:  # what is stored needs none
+                emit_phase("loading torch")
             if options.workers is not None:
-                return start_on_cluster(settings, options.workers, study, device, jobs, emit_phase)
+                from tickdsl.engine.workers.ray_start import start_on_cluster
+
+                return start_on_cluster(settings, options.workers, study, loaded(device), jobs, emit_phase)
+            from tickdsl.engine.workers.in_process import InProcessWorker
+            from tickdsl.engine.workers.processes import WorkerPool
+
             emit_phase(f"starting {plural(jobs, 'worker')}")
             if jobs > 1 or together:  # several processes end together if one of them does
                 leaders = [group[0] for group in groups]
@@ -306,7 +309,7 @@ def _plan_json(plan: Plan, study: Study) -> bytes:
 
 
 def _run_start(
-    plan: Plan, paths: RunPaths, options: LaunchOptions, jobs: int, devices: Sequence[AnyDevice]
+    plan: Plan, paths: RunPaths, options: LaunchOptions, jobs: int, devices: Sequence[Device]
 ) -> events.RunStart:
     process = Process.current()
     return events.RunStart(
@@ -317,7 +320,7 @@ def _run_start(
         pid=os.getpid(),
         host=socket.gethostname(),
         boot=process.boot,
-        versions={"tickdsl": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        versions={"tickdsl": __version__, "torch": torch_version(), "python": platform.python_version()},
         jobs=jobs,
         workers="" if options.workers is None else "ray",
         device=devices_in_words(devices),
@@ -326,7 +329,7 @@ def _run_start(
     )
 
 
-def _device_share(options: LaunchOptions, jobs: int, devices: Sequence[AnyDevice]) -> float:
+def _device_share(options: LaunchOptions, jobs: int, devices: Sequence[Device]) -> float:
     """The part of a device that each job has."""
     if devices[0].type == "cpu":
         return 1.0

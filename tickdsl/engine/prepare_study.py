@@ -15,7 +15,7 @@ from tickdsl.engine.judging_labels import require_labels
 from tickdsl.engine.machine.precision import resolve_precision
 from tickdsl.engine.plan_tickets import base_structure, is_ticket
 from tickdsl.engine.run_masks import find_mask
-from tickdsl.engine.steps.measurements import measurement_context
+from tickdsl.engine.steps.surroundings import measurement_context
 from tickdsl.engine.task_fit import require_fit
 from tickdsl.graph.structure import Structure
 from tickdsl.plan.lower import lower
@@ -28,12 +28,12 @@ from tickdsl.pruning.round_forecast import max_rounds, rounds_until
 from tickdsl.pruning.scope import find_scope
 from tickdsl.records.canonical import canonical_json
 from tickdsl.training import weights_files
-from tickdsl.training.data import datasets
+from tickdsl.training.data import fingerprints
 from tickdsl.training.data.file_digests import files_digest
-from tickdsl.training.devices import AnyDevice, resolve_device
+from tickdsl.training.device_choice import Device, resolve_device
 
 
-def prepare_study(plan: Plan, data: Path | None = None, device: AnyDevice | None = None) -> Study:
+def prepare_study(plan: Plan, data: Path | None = None, device: Device | None = None) -> Study:
     """All steps of a plan, to run on `device` (default: the device of `--device auto`).
 
     Raises TickdslError if a data set or a run is missing, a target cannot be reached, or the plan asks for what the
@@ -46,7 +46,7 @@ def prepare_study(plan: Plan, data: Path | None = None, device: AnyDevice | None
     @functools.cache
     def fingerprint(key: bytes) -> str:
         spec = json.loads(key)
-        return datasets.fingerprint(spec["name"], root=root, options=spec["options"])
+        return fingerprints.fingerprint(spec["name"], root=root, options=spec["options"])
 
     def fingerprint_of(spec: Data | Model) -> str:
         if isinstance(spec, Model):

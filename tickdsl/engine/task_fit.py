@@ -24,6 +24,7 @@ from tickdsl.plugins import is_plugin
 from tickdsl.plurals import plural
 from tickdsl.training import catalogue
 from tickdsl.training.catalogue.input_shapes import InputShape, NamedShapes, is_tokens, no_augmented_image
+from tickdsl.training.catalogue.models import VECTOR_TASKS
 from tickdsl.training.catalogue.tasks import TASK_INFOS, TaskInfo
 from tickdsl.training.recipes.losses import LOSSES, builtin_loss
 
@@ -322,6 +323,9 @@ def _check_several_inputs(arm: Arm, data: Data, shape: InputShape | None) -> Ite
             if recipe.get(name):
                 problem = f"`{name}=` mixes images of a single input, but {data.name} has several inputs"
                 yield _unfit_option(name, problem, f"remove `{name}=`", data, span, places, "TD445")
+        if recipe.get("resize_from"):
+            problem = f"`resize-from=` resizes images of a single input, but {data.name} has several inputs"
+            yield _unfit_option("resize_from", problem, "remove `resize-from=`", data, span, places, "TD445")
         if recipe.get("augment") and isinstance(shape, NamedShapes) and shape.augmented is None:
             problem, help = no_augmented_image(shape)
             yield _unfit_option("augment", problem, help, data, span, places, "TD445")
@@ -338,6 +342,9 @@ def _check_recipe(
         if recipe.get(name) and not task.probabilities:
             problem = f"`{name}=` mixes images of classes, but the task of {data.name} is {task.name}"
             yield _unfit_option(name, problem, f"remove `{name}=`", data, span, places)
+    if recipe.get("resize_from") and task.alike and not set(task.alike) & set(VECTOR_TASKS):
+        problem = f"`resize-from=` resizes images, but not the targets of the task {task.name}"
+        yield _unfit_option("resize_from", problem, "remove `resize-from=`", data, span, places)
     yield from _check_loss(recipe, task, data, span, places)
     yield from _check_classes(recipe, task, data, known, span, places)
     accumulate = int(recipe.get("accumulate", 1) or 1)
@@ -395,10 +402,11 @@ def _check_token_recipe(
     recipe: Options, task: TaskInfo, data: Data, span: object, places: object = None
 ) -> Iterator[Diagnostic]:
     """Check that a recipe for tokens has no option for images; of a loss that cannot mix, `_check_recipe` tells."""
-    for name, does in (("augment", "changes"), ("mixup", "mixes"), ("cutmix", "mixes")):
-        if recipe.get(name) and (name == "augment" or task.probabilities):
-            problem = f"`{name}=` {does} images, but the inputs of {data.name} are tokens"
-            yield _unfit_option(name, problem, f"remove `{name}=`", data, span, places)
+    for name, does in (("augment", "changes"), ("resize_from", "resizes"), ("mixup", "mixes"), ("cutmix", "mixes")):
+        if recipe.get(name) and (name not in ("mixup", "cutmix") or task.probabilities):
+            option = name.replace("_", "-")
+            problem = f"`{option}=` {does} images, but the inputs of {data.name} are tokens"
+            yield _unfit_option(name, problem, f"remove `{option}=`", data, span, places)
 
 
 def _unfit_option(

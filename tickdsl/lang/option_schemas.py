@@ -58,6 +58,15 @@ TRAIN_OPTIONS: dict[str, OptionType] = {
             ),
         ),
     ),
+    "bias-lr": OptionType(
+        "float", "SGD: multiple of the learning rate that biases are trained at", above=0,
+        idle=(
+            NoEffect(
+                "with `opt={opt}`, which divides gradients by their size", "use `opt=sgd`, or remove it",
+                {"opt": Is(("adam", "adamw"))},
+            ),
+        ),
+    ),
     "batch": OptionType("int", "batch size", least=1),
     "momentum": OptionType(
         "float", "SGD momentum", least=0,
@@ -129,10 +138,12 @@ TRAIN_OPTIONS: dict[str, OptionType] = {
         "weights", "weights of the classes or labels in the loss: balanced, or one for each", ("balanced", "none")
     ),
     "sampling": OptionType("word", "how images are drawn: each once per epoch, or all classes alike", SAMPLINGS),
+    "resize-from": OptionType("share", "height and width of the images in the first epoch; all in the last", below=1),
 }  # fmt: skip
 #: Options that every schedule of `retrain` accepts.
 _COMMON_RETRAIN_OPTIONS = (
     "opt",
+    "bias-lr",
     "batch",
     "momentum",
     "nesterov",
@@ -154,6 +165,7 @@ _COMMON_RETRAIN_OPTIONS = (
     "loss",
     "class-weights",
     "sampling",
+    "resize-from",
 )
 RETRAIN_OPTIONS: dict[str, OptionType] = {
     "lr": OptionType(

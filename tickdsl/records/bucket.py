@@ -24,13 +24,14 @@ _RETRIES: dict[str, Any] = {"max_retries": 4, "retry_timeout": datetime.timedelt
 _CHUNK_BYTES = 1 << 22
 _WAITS = (1.0, 2.0, 5.0, 10.0)
 _CREDENTIALS = (
-    "credentials come from the environment (for S3, AWS_ACCESS_KEY_ID and its companions) or the machine's role"
+    "credentials come from the environment (AWS_ACCESS_KEY_ID, GOOGLE_SERVICE_ACCOUNT, AZURE_STORAGE_ACCOUNT_NAME, and "
+    "their companions) or the machine's role"
 )
 _NO_CREDENTIALS, _NO_BUCKET = "no credentials were found", "there is no such bucket"
 #: How refusals read, which no patience changes; in other words, if the service's say little; and what to do about each.
 _REFUSALS = (
     (("NoSuchBucket", "ContainerNotFound", "specified bucket does not"), _NO_BUCKET, "create it, or check the name"),
-    (("169.254.169.254", "169.254.170.2", "metadata.google", "CredentialsNotLoaded"), _NO_CREDENTIALS, _CREDENTIALS),
+    (("169.254.169.254", "169.254.170.2", "metadata.google", "Account must be"), _NO_CREDENTIALS, _CREDENTIALS),
     (("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "401 Unauth"), "", f"check them: {_CREDENTIALS}"),
     (("AccessDenied", "403 Forbidden"), "", "the credentials must allow to list, read, write and delete there"),
     (("PermanentRedirect", "AuthorizationHeaderMalformed"), "", "name the region of the bucket in AWS_REGION"),

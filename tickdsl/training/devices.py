@@ -3,34 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import attrs
 import torch
 from torch import Tensor
 
 from tickdsl.errors import TickdslError
 from tickdsl.plurals import plural
-
-
-@attrs.frozen
-class RemoteDevice:
-    """A device of other machines, which this one may lack; `type` and `index` are those of a torch device.
-
-    chip: the name of its GPU or processor.
-    """
-
-    type: str
-    fast_bf16: bool
-    tf32: bool
-    chip: str
-    index: int | None = None
-
-    def __str__(self) -> str:
-        return self.type
-
+from tickdsl.training.remote_device import RemoteDevice as RemoteDevice
 
 #: A device of this machine, or what is known of one of another.
 AnyDevice = torch.device | RemoteDevice
@@ -73,18 +55,6 @@ def resolve_devices(text: str) -> tuple[torch.device, ...]:
     if len(set(devices)) < len(devices):
         raise TickdslError(f"--device {text} names a GPU twice", "name each GPU once, and use --jobs for more workers")
     return devices
-
-
-def names_of_devices(names: Sequence[str]) -> str:
-    """Several devices as one name: `cuda:0,2`; processes that share a CPU are `cpu x 2`."""
-    if len(set(names)) < len(names):
-        return f"{names[0]} x {len(names)}"
-    return devices_in_words([torch.device(name) for name in names])
-
-
-def devices_in_words(devices: Sequence[AnyDevice]) -> str:
-    """Devices as `resolve_devices` reads them: `cpu`, `cuda:1`, `cuda:0,2`."""
-    return ",".join([str(devices[0]), *(str(device.index) for device in devices[1:])])
 
 
 def use_threads(count: int) -> None:

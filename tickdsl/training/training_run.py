@@ -221,7 +221,7 @@ class TrainingRun:
         teacher = distillation.teacher.to(device)
         set_memory_format(teacher, preferred_memory_format(teacher, device, self.autocast, self._probe_images()))
         distiller = Distiller(distillation, device, self.autocast, self.task)
-        if not self.recipe.augment and not self.recipe.mixes:
+        if not self.recipe.augment and not self.recipe.mixes and not self.recipe.resize_from:
             distiller.precompute(self.dataset.inputs, self.dataset.preprocess)
         return distiller
 

@@ -12,7 +12,7 @@ from tickdsl.engine.workers.ray_options import RayOptions, ray_options
 from tickdsl.errors import TickdslError
 from tickdsl.metrics.energy_counters import SummedCounter
 from tickdsl.plan.steps import Step
-from tickdsl.training.devices import names_of_devices
+from tickdsl.training.device_choice import names_of_devices
 
 CPU = (torch.device("cpu"),)
 

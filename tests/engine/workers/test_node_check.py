@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tickdsl.engine.prepare_study import prepare_study
-from tickdsl.engine.steps.measurements import chip_name
+from tickdsl.engine.steps.surroundings import chip_name
 from tickdsl.engine.workers import node_check, ray_start
 from tickdsl.engine.workers.node_check import NodeNeeds, needs_of, problems_here, versions_here
 from tickdsl.engine.workers.ray_options import RayOptions, parse_workers, ray_options

@@ -16,9 +16,9 @@ from live_runs import weight_bytes
 from tickdsl.engine import launch as launch_module
 from tickdsl.engine.launch import LaunchOptions, launch
 from tickdsl.engine.messages import AtWork, Outcome, Task
-from tickdsl.engine.steps import measurements
-from tickdsl.engine.steps.measurements import require_equal_devices
+from tickdsl.engine.steps import surroundings
 from tickdsl.engine.steps.settings import Settings
+from tickdsl.engine.steps.surroundings import require_equal_devices
 from tickdsl.engine.workers.processes import WorkerPool, _WorkerProcess
 from tickdsl.errors import TickdslError
 from tickdsl.lang.meaning.resolve import resolve
@@ -158,6 +158,6 @@ def test_times_are_not_measured_on_gpus_of_two_models(monkeypatch: pytest.Monkey
     plan = _plan(PLAN + "report latency\n")
     require_equal_devices(plan, TWO)
     chips = iter(["A100", "H200"])
-    monkeypatch.setattr(measurements, "_machine_identity", lambda device: {"chip": next(chips)})
+    monkeypatch.setattr(surroundings, "_machine_identity", lambda device: {"chip": next(chips)})
     with pytest.raises(TickdslError, match="latency` needs GPUs of one model; these are A100 and H200"):
         require_equal_devices(plan, TWO)

@@ -11,9 +11,10 @@ from torch import nn
 
 from tickdsl.errors import TickdslError
 from tickdsl.training import catalogue, models
+from tickdsl.training.models.initialisation import haar_filters
 
 BUILTIN = [info.name for info in catalogue.MODELS.values() if info.is_builtin and info.inputs == "images"]
-ONE_A_FAMILY = ["small-cnn", "lenet-300-100", "lenet5", "conv6", "conv3", "vgg11", "resnet20", "resnet18-cifar", "unet"]
+ONE_A_FAMILY = ["small-cnn", "lenet-300-100", "lenet5", "conv6", "conv3", "vgg11", "resnet20", "fast-resnet", "unet"]
 SMALL_TORCHVISION = ["mobilenet_v3_small", "squeezenet1_1", "shufflenet_v2_x0_5", "resnet18", "efficientnet_b0"]
 
 
@@ -102,3 +103,37 @@ def test_torchvisions_networks_are_built_for_the_classes(name: str) -> None:
     with torch.no_grad():
         scores = module(torch.zeros(1, *_shape(f"torchvision.{name}")))
     assert scores.shape == (1, 7)
+
+
+# -- fast-resnet
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_the_filters_of_the_stem_are_an_orthonormal_basis_and_its_negative(channels: int) -> None:
+    filters = haar_filters(channels)
+    assert filters.shape == (8 * channels, channels, 2, 2)
+    basis = filters[::2].flatten(1)
+    torch.testing.assert_close(basis @ basis.T, torch.eye(4 * channels), atol=1e-6, rtol=0)
+    assert torch.equal(filters[1::2], -filters[::2])
+
+
+def test_a_pruned_stem_is_reinitialised_with_filters_of_the_basis() -> None:
+    module: Any = models.create("fast-resnet", classes=10, shape=(3, 32, 32), seed=0, options={"width": 0.1})
+    assert torch.equal(module.conv1.weight, haar_filters(3))
+    narrow = nn.Conv2d(3, 9, 2, bias=False)
+    narrow.initial_basis = module.conv1.initial_basis
+    module.conv1 = narrow
+    models.reinitialise(module, seed=0, role="reinit-1", name="fast-resnet", origins={}, fan_in_shares={})
+    assert torch.equal(narrow.weight, haar_filters(3)[:9])
+
+
+def test_the_stem_decorrelates_smooth_images() -> None:
+    """As whitening does: neighbouring pixels and channels of such images are almost equal, its outputs are not."""
+    stream = torch.Generator().manual_seed(0)
+    grey = torch.randn(64, 1, 8, 8, generator=stream) + torch.randn(64, 3, 8, 8, generator=stream) / 4
+    images = nn.functional.interpolate(grey, size=32, mode="bicubic")
+    outputs = nn.functional.conv2d(images, haar_filters(3)[::2]).transpose(0, 1).flatten(1)
+    pixels = images.unfold(2, 2, 1).unfold(3, 2, 1).permute(1, 4, 5, 0, 2, 3).reshape(12, -1)
+    off_diagonal = ~torch.eye(12, dtype=torch.bool)
+    assert torch.corrcoef(pixels)[off_diagonal].abs().mean() > 0.8
+    assert torch.corrcoef(outputs)[off_diagonal].abs().mean() < 0.1

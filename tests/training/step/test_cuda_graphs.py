@@ -272,7 +272,7 @@ def test_recordings_of_replaced_tensors_are_dropped() -> None:
     step = captured_step.CapturedStep(
         lambda x: None, batch=4, mutated=lambda: [torch.zeros(1)], reseed=lambda: None, recorder=recorder
     )
-    step._recorded_steps[1] = captured_step._RecordedStep(lambda x: None, [torch.zeros(4)], recorder)
+    step._recorded_steps[(torch.Size([4]),)] = captured_step._RecordedStep(lambda x: None, [torch.zeros(4)], recorder)
     step._warm_up_steps = WARM_UP_STEPS
     step(torch.zeros(4))
     assert recorder.recorded == 1

@@ -53,6 +53,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "sampling": {"sampling": "balanced"},
     "weighted parts": {"class_weights": (1, 4, 1, 2), "loss": "focal", "accumulate": 2, "clip": 0.3},
     "transforms": {"augment": ("flip", "RandomErasing", "GaussianNoise")},
+    "bias-lr": {"bias_lr": 8.0},
+    "resize-from": {"resize_from": 0.5},
     "both": {"mixup": 0.4, "cutmix": 1.0, "label_smoothing": 0.1, "accumulate": 2},
 }
 
@@ -126,7 +128,8 @@ def test_a_captured_step_is_replayed_with_the_same_result(
         patch.setattr(optimiser_step, "should_capture", lambda device, recipe: should_capture(CUDA, recipe))
         patch.setattr(optimiser_step, "CudaGraphRecorder", lambda optimizer: recorder)
         captured, _ = _train(tiny, recipe)
-    assert recorder.recorded == 1 and recorder.replayed > 1
+    sizes_after_the_first_epoch = 2 if recipe.resize_from else 1  # each is recorded once
+    assert recorder.recorded == sizes_after_the_first_epoch and recorder.replayed > 1
     for (name, ours), theirs in zip(captured.state_dict().items(), expected.state_dict().values(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6, msg=name)
 
@@ -139,6 +142,7 @@ def test_a_captured_step_is_replayed_with_the_same_result(
         ("ema", "averaged"),
         ("mixup", "mixed by its own"),
         ("cutmix", "mixed by its own"),
+        ("bias-lr", "a learning rate of their own"),
     ],
 )
 def test_stacks_refuse_them(tiny: Dataset, option: str, reason: str) -> None:
@@ -180,6 +184,33 @@ def test_gradients_of_pruned_weights_do_not_count() -> None:
     layer.weight.grad = torch.where(mask, 100.0, 0.1)
     clip.apply()
     assert torch.equal(layer.weight.grad, torch.where(mask, 100.0, 0.1))  # short enough
+
+
+# -- bias-lr
+
+
+@pytest.mark.parametrize("nesterov", [True, False])
+def test_biases_train_at_a_multiple_of_the_rate_with_the_decay_of_the_weights(nesterov: bool) -> None:
+    """As torch does with a group of their own, whose decay is divided as much as its rate is multiplied."""
+    factor, recipe = 8.0, Recipe(length="2ep", lr=0.02, decay=0.1, nesterov=nesterov, bias_lr=8.0)
+    ours = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(12, 4))
+    theirs = copy.deepcopy(ours)
+    biases = [p for name, p in theirs.named_parameters() if name.endswith("bias")]
+    weights = [p for name, p in theirs.named_parameters() if not name.endswith("bias")]
+    reference = torch.optim.SGD(
+        [{"params": weights}, {"params": biases, "lr": 0.02 * factor, "weight_decay": 0.1 / factor}],
+        lr=0.02, momentum=0.9, weight_decay=0.1, nesterov=nesterov,
+    )  # fmt: skip
+    step = optimiser_step.OptimiserStep(ours, recipe, Masks(ours, {}), None, torch.device("cpu"), None)
+    stream = torch.Generator().manual_seed(0)
+    for _ in range(4):
+        images, targets = torch.randn(8, 2, 4, 4, generator=stream), torch.randint(0, 4, (8,), generator=stream)
+        step.take(images, targets, None, lr=0.02, momentum=None, seed=0)
+        reference.zero_grad()
+        nn.functional.cross_entropy(theirs(images), targets).backward()
+        reference.step()
+    for (name, parameter), expected in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(parameter, expected, msg=name)
 
 
 # -- accumulate

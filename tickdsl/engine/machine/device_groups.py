@@ -11,7 +11,8 @@ from tickdsl.errors import TickdslError
 from tickdsl.plan.steps import Step
 from tickdsl.plan.study import Study
 from tickdsl.plurals import agreeing, plural
-from tickdsl.training.devices import AnyDevice, names_of_devices
+from tickdsl.training.device_choice import names_of_devices
+from tickdsl.training.devices import AnyDevice
 from tickdsl.training.recipes.recipe import Recipe
 
 

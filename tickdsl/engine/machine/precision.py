@@ -12,12 +12,12 @@ import attrs
 
 from tickdsl.plan.model import Arm, Options, Plan, Retrain, TrainingCycle
 from tickdsl.plan.steps import Step
-from tickdsl.training.devices import AnyDevice, autocast_type, has_fast_bf16
+from tickdsl.training.device_choice import Device, loaded
 
 T = TypeVar("T")
 
 
-def resolve_precision(plan: Plan, device: AnyDevice) -> Plan:
+def resolve_precision(plan: Plan, device: Device) -> Plan:
     """The plan with every `precision=auto` replaced: by bf16 on a GPU with fast bf16, else by fp32."""
     precision = "bf16" if device.type == "cuda" and has_fast_bf16(device) else "fp32"
 
@@ -57,7 +57,17 @@ def precision_of(step: Step) -> str:
     return precision
 
 
-def require_precisions(steps: Iterable[Step], device: AnyDevice) -> None:
+def require_precisions(steps: Iterable[Step], device: Device) -> None:
     """Raise TickdslError if a step has a precision that the device does not support."""
     for precision in dict.fromkeys(map(precision_of, steps)):
-        autocast_type(precision, device)
+        if precision != "fp32":  # which every device has
+            from tickdsl.training import devices
+
+            devices.autocast_type(precision, loaded(device))
+
+
+def has_fast_bf16(device: Device) -> bool:
+    """As `devices.has_fast_bf16`."""
+    from tickdsl.training import devices
+
+    return devices.has_fast_bf16(loaded(device))

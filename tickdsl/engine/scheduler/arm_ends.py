@@ -7,11 +7,11 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from tickdsl.engine.scheduler.known_tasks import known_task
 from tickdsl.lang.vocabulary import DROP
 from tickdsl.plan.model import Condition
 from tickdsl.plan.step_builder import DEFAULT_TASK
 from tickdsl.plan.study import Level, Measurement, Study
-from tickdsl.training.tasks import find_task
 
 Metrics = Mapping[str, Any]
 ArmSeed = tuple[str, int]
@@ -58,7 +58,7 @@ def drop(ticket: Metrics, dense: Metrics, task: str) -> float:
     """
     name, on_test, higher_is_better = "accuracy", "accuracy", True
     if task != DEFAULT_TASK:
-        primary = find_task(task).primary
+        primary = known_task(task).metrics[0]
         name, on_test, higher_is_better = primary.name, "score", primary.higher_is_better
     before, after = (_held_out(metrics).get(name, metrics[on_test]) for metrics in (dense, ticket))
     difference = float(before) - float(after)

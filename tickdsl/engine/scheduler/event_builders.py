@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from tickdsl.engine.scheduler.forecast import epochs, steps_to_run
+from tickdsl.engine.scheduler.known_tasks import known_task
 from tickdsl.lang.vocabulary import is_test_result
 from tickdsl.lang.writing.unparse import condition as condition_text
 from tickdsl.metrics.training_metrics import TRAINING_METRICS, training_figures
@@ -18,7 +19,10 @@ from tickdsl.plan.steps import Step, changes_masks
 from tickdsl.plan.study import Measurement, Study
 from tickdsl.records import events
 from tickdsl.training.catalogue import holds_out_validation, noun
-from tickdsl.training.tasks import Task, find_task
+from tickdsl.training.catalogue.tasks import TaskInfo
+
+if TYPE_CHECKING:
+    from tickdsl.training.tasks import Task
 
 
 def short_step_names(study: Study) -> dict[str, str]:
@@ -87,7 +91,7 @@ def plan_resolved_event(
         data={arm: spec["fingerprint"] for arm, spec in test_data.items() if "fingerprint" in spec},
         metric=study.plan.metric,
         tasks={
-            arm: task_info(find_task(spec.get("task", DEFAULT_TASK)), nouns[arm]) for arm, spec in test_data.items()
+            arm: task_info(known_task(spec.get("task", DEFAULT_TASK)), nouns[arm]) for arm, spec in test_data.items()
         },
     )
 
@@ -108,7 +112,7 @@ def _test_data(study: Study) -> dict[str, Mapping[str, Any]]:
     return {m.arm: study.step(m.step).args.get("data") or {} for m in dense}
 
 
-def task_info(task: Task, sample: str = "image") -> events.TaskInfo:
+def task_info(task: Task | TaskInfo, sample: str = "image") -> events.TaskInfo:
     """What readers of a run need to know of a task; `sample`: what its inputs are called."""
     return events.TaskInfo(
         name=task.name,

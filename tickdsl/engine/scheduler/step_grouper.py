@@ -6,8 +6,7 @@ import functools
 from collections.abc import Collection
 
 from tickdsl.engine.scheduler.step_scheduler import StepScheduler
-from tickdsl.engine.steps.result_files import STRUCTURE
-from tickdsl.graph.structure import Structure, StructureError
+from tickdsl.graph.structure import STRUCTURE_FILE, Structure, StructureError
 from tickdsl.plan.steps import Step
 from tickdsl.plan.study import Study
 from tickdsl.records.canonical import canonical_json
@@ -38,7 +37,7 @@ _SEED_ARGS = frozenset({"noise", "round"})
 #: Arguments of a step whose training cannot be stacked.
 _UNSTACKABLE_ARGS = frozenset({"distill", "budget", "gradual", "evolve", "penalty", "soft"})
 #: Fields of a recipe whose training cannot be stacked; `training.stacked.eligibility` says why.
-_UNSTACKABLE_FIELDS = ("bn_l1", "clip", "accumulate", "ema", "mixup", "cutmix")
+_UNSTACKABLE_FIELDS = ("bn_l1", "clip", "accumulate", "ema", "mixup", "cutmix", "bias_lr")
 
 
 class StepGrouper:
@@ -124,5 +123,5 @@ class StackingKeys:
         key = step.parents.get("structure")
         if key is None:
             return [{}, []]
-        structure = Structure.load(self._store.get(key).folder / STRUCTURE)
+        structure = Structure.load(self._store.get(key).folder / STRUCTURE_FILE)
         return [{name: len(units) for name, units in structure.kept.items()}, sorted(structure.removed_blocks)]

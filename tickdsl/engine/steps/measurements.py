@@ -5,13 +5,11 @@ The metrics of such a step are `figures` (numbers by name) and `how` they were o
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
-import torch
 from torch import Tensor, nn
 
 from tickdsl.engine.dense_networks import DenseNetwork
@@ -25,85 +23,23 @@ from tickdsl.graph.surgery.dense_blocks import compact_with_blocks
 from tickdsl.metrics import shifted_test_sets
 from tickdsl.metrics.barrier import measure_barrier
 from tickdsl.metrics.ensemble import measure_ensemble
-from tickdsl.metrics.fid import FID, inception_features, measure_fid
+from tickdsl.metrics.fid import inception_features, measure_fid
 from tickdsl.metrics.latency import measure_latency
 from tickdsl.metrics.memory import measure_memory
 from tickdsl.metrics.plugin import TrainedModel, metric_figures
 from tickdsl.metrics.robustness import measure_robustness
-from tickdsl.plan.measurement_steps import DEFAULT_CONTEXT, MeasurementContext
-from tickdsl.plan.model import Plan
 from tickdsl.plan.steps import Step
 from tickdsl.pruning.criteria.protocol import masked_state
 from tickdsl.records.events import MEASURED
-from tickdsl.records.process import host_name
 from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.data.file_digests import files_digest
-from tickdsl.training.devices import AnyDevice, RemoteDevice, autocast_type
+from tickdsl.training.devices import autocast_type
 from tickdsl.training.example_inputs import random_inputs
 from tickdsl.training.memory_layouts import PROBE_IMAGES, preferred_memory_format, set_memory_format
 from tickdsl.training.recipes.recipe import Recipe
 from tickdsl.training.rng import generator
 
-#: Data sets that may be CIFAR-10; their content is known only when they are read.
-_POSSIBLY_CIFAR10 = ("cifar10", "folder")
-_CPU_INFO = Path("/proc/cpuinfo")
-
 Metrics = dict[str, Any]
-
-
-def measurement_context(plan: Plan, root: Path, device: AnyDevice) -> MeasurementContext:
-    """What the requested measurements of a plan depend on besides the network; looked up only if they are requested."""
-    shifted_digests = DEFAULT_CONTEXT.shifted
-    if "robustness" in plan.metrics:
-        names = {arm.data.name for arm in plan.arms} | {arm.transfer.data.name for arm in plan.arms if arm.transfer}
-        digests = shifted_test_sets.benchmark_digests(root) if names.intersection(_POSSIBLY_CIFAR10) else {}
-        shifted_digests = dict.fromkeys(_POSSIBLY_CIFAR10, digests)
-    machine = _machine_identity(device) if {"latency", "memory"}.intersection(plan.metrics) else {}
-    return MeasurementContext(shifted_digests, machine, _inception(plan) if FID in plan.metrics else {})
-
-
-def _inception(plan: Plan) -> dict[str, Any]:
-    """The file with the weights of Inception. Raises TickdslError if the plan names none, or it cannot be read."""
-    path = plan.measuring.inception
-    if not path:
-        raise TickdslError(
-            "`report fid` needs the weights of Inception v3, which are not installed",
-            'add inception="inception_v3_google-0cc3c7bd.pth", the file that torchvision downloads',
-        )
-    if not Path(path).is_file():
-        raise TickdslError(f"`report fid`: there is no file {path}", "name the file with Inception's weights")
-    return {"options": {"path": path}, "fingerprint": files_digest([Path(path)])}
-
-
-def require_equal_devices(plan: Plan, devices: Sequence[AnyDevice]) -> None:
-    """Raise TickdslError if a plan measures times or memory on GPUs of several models, where results would differ."""
-    chips = {str(_machine_identity(device)["chip"]): device for device in devices}
-    measured = [name for name in ("latency", "memory") if name in plan.metrics]
-    if measured and len(chips) > 1:
-        raise TickdslError(
-            f"`report {measured[0]}` needs GPUs of one model; these are {' and '.join(sorted(chips))}",
-            f"use --device {next(iter(chips.values()))}, or leave out `{measured[0]}`",
-        )
-
-
-def _machine_identity(device: AnyDevice) -> dict[str, str]:
-    """What identifies a machine on which times and memory may differ; of a cluster, that is the chip of its nodes."""
-    host = "cluster" if isinstance(device, RemoteDevice) else host_name()
-    return {"host": host, "chip": chip_name(device), "torch": str(torch.__version__)}
-
-
-def chip_name(device: AnyDevice) -> str:
-    """The name of a GPU, or of the processor."""
-    if isinstance(device, RemoteDevice):
-        return device.chip
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
-
-
-def _cpu_name() -> str:
-    """The name of the processor on Linux, else its architecture."""
-    lines = _CPU_INFO.read_text().splitlines() if _CPU_INFO.is_file() else []
-    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(models, platform.machine())
 
 
 def robustness(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Step]) -> Metrics:

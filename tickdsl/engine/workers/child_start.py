@@ -12,12 +12,10 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
+from tickdsl.engine.workers.worker_group import ENDING_SIGNALS
+
 #: Not on Windows.
 HAS_SIGNAL_MASKS = hasattr(signal, "pthread_sigmask")
-#: The signals at which a run ends, of which Windows has two; Slurm sends SIGUSR1 before it takes a machine away.
-ENDING_SIGNALS = tuple(
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name)
-)
 
 _lock = threading.Lock()
 

@@ -13,7 +13,7 @@ import torch
 
 from tickdsl import __version__
 from tickdsl.engine.machine.precision import precision_of
-from tickdsl.engine.steps.measurements import chip_name
+from tickdsl.engine.steps.surroundings import chip_name
 from tickdsl.errors import TickdslError
 from tickdsl.patient_reads import VISIBILITY_SECONDS, appears
 from tickdsl.plan.plugin_code import named_plugins

@@ -19,7 +19,7 @@ from tickdsl.engine.messages import AtWork, Message, Outcome, Task, WorkerLost
 from tickdsl.engine.steps.settings import Settings
 from tickdsl.engine.workers.child_start import child_processes, clean_start, ignore_ending_signals, signals_blocked
 from tickdsl.engine.workers.worker import Worker
-from tickdsl.training.devices import names_of_devices
+from tickdsl.training.device_choice import names_of_devices
 
 _JOIN_SECONDS = 5.0
 

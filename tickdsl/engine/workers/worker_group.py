@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
 from typing import Protocol
 
 from tickdsl.engine.messages import Message, Task
+
+#: The signals at which a run ends, of which Windows has two; Slurm sends SIGUSR1 before it takes a machine away.
+ENDING_SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name)
+)
 
 
 class WorkerGroup(Protocol):

@@ -154,6 +154,7 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD491": ("coarsened-parts", "error"),
     "TD492": ("no-dense-blocks", "error"),
     "TD493": ("refilled-from-zero", "warning"),
+    "TD495": ("images-too-small", "error"),
     "TD496": ("ticket-of-another-family", "error"),
     "TD497": ("blocks-carried-over", "note"),
     "TD498": ("control-without-dense-weights", "error"),

@@ -30,7 +30,8 @@ class ModelInfo:
 
     channels: the number of input channels (None: any). size: (height, width) in pixels, the minimum, or the only
     accepted size if `exact_size` (None: any). multiple: if above 1, images must be square with sides that are
-    multiples of it (the patches of vision transformers). inputs: `images`, `tokens`, or `any`. task: the task that the
+    multiples of it (the patches of vision transformers). any_size: whether one network takes images of several sizes,
+    as those with global pooling do. inputs: `images`, `tokens`, or `any`. task: the task that the
     model is made for, whatever the data's is, such as `reconstruct`; "" for that of the data. tasks: those that its
     outputs fit; empty for any.
     """
@@ -41,6 +42,7 @@ class ModelInfo:
     channels: int | None = None
     size: tuple[int, int] | None = None
     exact_size: bool = False
+    any_size: bool = True
     multiple: int = 1
     batch_norm: bool = True
     residual: bool = False
@@ -136,6 +138,8 @@ def _transformer(
     )
 
 
+#: Networks whose linear layers read all pixels, without batch norm.
+_ONE_SIZE = {"batch_norm": False, "any_size": False}
 _BUILTIN_MODELS = (
     _builtin_model("small-cnn", "plain", "3 convolutions with batch norm, 16-32-32; trains in seconds on a CPU", 4),
     _builtin_model(
@@ -144,12 +148,13 @@ _BUILTIN_MODELS = (
         "fully connected 300-100, for MNIST (LeCun 1998)",
         1,
         batch_norm=False,
+        any_size=False,
         options={**_BUILTIN_OPTIONS, "depth": Option(int, 1, "how many layers of 300 there are", least=1, most=64)},
     ),
-    _builtin_model("lenet5", "lenet", "2 convolutions and 3 linear layers (LeCun 1998), ReLU", 12, batch_norm=False),
-    _builtin_model("conv2", "convs", "2 convolutions, 3 linear layers (Frankle 2019)", 2, batch_norm=False),
-    _builtin_model("conv4", "convs", "4 convolutions, 3 linear layers (Frankle 2019)", 4, batch_norm=False),
-    _builtin_model("conv6", "convs", "6 convolutions, 3 linear layers (Frankle 2019)", 8, batch_norm=False),
+    _builtin_model("lenet5", "lenet", "2 convolutions and 3 linear layers (LeCun 1998), ReLU", 12, **_ONE_SIZE),
+    _builtin_model("conv2", "convs", "2 convolutions, 3 linear layers (Frankle 2019)", 2, **_ONE_SIZE),
+    _builtin_model("conv4", "convs", "4 convolutions, 3 linear layers (Frankle 2019)", 4, **_ONE_SIZE),
+    _builtin_model("conv6", "convs", "6 convolutions, 3 linear layers (Frankle 2019)", 8, **_ONE_SIZE),
     _builtin_model("conv3", "plain", "3 convolutions with batch norm, 64-128-256, global pooling (COLT)", 8),
     *(
         _builtin_model(f"vgg{n}", "vgg", f"VGG-{n} for CIFAR: batch norm, one linear layer", 16)
@@ -158,6 +163,13 @@ _BUILTIN_MODELS = (
     *(
         _builtin_model(f"resnet{n}", "resnet", f"ResNet-{n} for CIFAR (He 2016), 1x1 shortcuts", 4, residual=True)
         for n in (20, 32, 44, 56, 110)
+    ),
+    _builtin_model(
+        "fast-resnet",
+        "resnet",
+        "8 layers, 64-256 channels: learns much in few epochs (after Jordan 2024)",
+        9,
+        residual=True,
     ),
     _builtin_model(
         "resnet18-cifar", "resnet", "ResNet-18, 64-512 channels, 3x3 stem for small images", 8, residual=True
@@ -184,7 +196,10 @@ _BUILTIN_MODELS = (
         "vit",
         "encoder of images in patches (ViT: Dosovitskiy 2021)",
         "images",
-        {"patch": Option(int, 4, "pixels per side of a patch; they divide those of the images", least=1, most=64)},
+        any_size=False,
+        further={
+            "patch": Option(int, 4, "pixels per side of a patch; they divide those of the images", least=1, most=64)
+        },
     ),
 )
 
@@ -229,6 +244,7 @@ def _torchvision_model(name: str) -> ModelInfo:
         channels=3,
         size=(min_size, min_size),
         exact_size=name.startswith("maxvit"),
+        any_size=not name.startswith(("maxvit", "vit_")),
         multiple=min_size if name.startswith("vit_") else 1,
         batch_norm=not without_batch_norm,
         residual=not name.startswith(_WITHOUT_RESIDUALS),

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 
 import attrs
 
+#: The value of a mask's pixel that has no label: it counts neither in the loss nor in a figure.
+UNLABELLED = 255
+
 
 @attrs.frozen
 class TaskMetric:

@@ -17,6 +17,7 @@ from tickdsl.training.data.preprocess import Preprocess
 from tickdsl.training.data.transforms import ImageTransforms
 from tickdsl.training.devices import to_device
 from tickdsl.training.recipes.augmentations import is_plain
+from tickdsl.training.recipes.recipe import resized_side
 from tickdsl.training.tasks import UNLABELLED
 
 CROP_PADDING = 4
@@ -53,6 +54,7 @@ class AugmentedBatches:
                 self._mask_windows = _padded_windows(self._masks, UNLABELLED)
         if self._transforms is not None:
             self._transforms.require_fit(inputs[:1], masks=masks is not None)
+        self._eighths = 8
         self._seeds: list[int] = []
         self._offsets = torch.empty(0)
         self._flips = torch.empty(0)
@@ -63,12 +65,15 @@ class AugmentedBatches:
         """The bytes of the padded copy that images are cropped from."""
         return 0 if self._windows is None else self._windows.untyped_storage().nbytes()
 
-    def start_epoch(self, *generators: torch.Generator) -> None:
+    def start_epoch(self, *generators: torch.Generator, eighths: int = 8) -> None:
         """Draw the epoch's augmentations for every position in the epoch's order.
+
+        eighths: the height and width that the images of the epoch are resized to, in eighths of theirs.
 
         All kinds are drawn, used or not, so that adding an augmentation to a recipe does not change the draws of the
         others. With K generators, one for each of K stacked trainings, their draws are interleaved as their orders are.
         """
+        self._eighths = eighths
         if not self._augment and self._transforms is None:
             return
         draws_by_generator = [self._draw(generator) for generator in generators]
@@ -111,7 +116,7 @@ class AugmentedBatches:
         return self._finished(self._moved(images, windows, everything, positions), positions)
 
     def _finished(self, images: Tensor, positions: slice) -> Tensor:
-        """Rotate, transform and preprocess the images at these positions in the epoch's order."""
+        """Rotate, transform, preprocess and resize the images at these positions in the epoch's order."""
         if "rotation" in self._augment:
             rotated = _rotate(images.float(), self._angles[positions])
             images = (
@@ -119,7 +124,8 @@ class AugmentedBatches:
             )
         if self._transforms is not None:
             images = self._transforms.images(images, self._seeds[positions])
-        return self._preprocess(images)
+        images = self._preprocess(images)
+        return images if self._eighths == 8 else resized(images, self._eighths)
 
     def masks(self, indices: Tensor, start: int) -> Tensor:
         """The masks of the batch that `batch` returns, uint8 [B, H, W]."""
@@ -143,6 +149,12 @@ class AugmentedBatches:
         if "flip" in self._augment:
             images = torch.where(self._flips[positions].view(-1, 1, 1, 1), images.flip(-1), images)
         return images
+
+
+def resized(images: Tensor, eighths: int) -> Tensor:
+    """The images [B, C, H, W] at this many eighths of their height and width, rounded, with smoothing (antialias)."""
+    size = [resized_side(side, eighths) for side in images.shape[2:]]
+    return F.interpolate(images, size=size, mode="bilinear", antialias=True, align_corners=False)
 
 
 def _padded_windows(images: Tensor, value: int = 0) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from tickdsl.training.data.augment import AugmentedBatches
 from tickdsl.training.data.device_dataset import DeviceDataset
 from tickdsl.training.data.mixing import BatchMixer
 from tickdsl.training.data.sampling import BalancedSampler
@@ -135,7 +136,13 @@ class BatchStream:
         self._epoch = epoch
         order = self._order_of(epoch)
         self._orders = {later: kept for later, kept in self._orders.items() if later >= epoch}
-        self._dataset.augmented.start_epoch(*(generator(seed, "augment", epoch) for seed in self._seeds))
+        eighths = self._dataset.recipe.image_eighths(epoch, self._dataset.steps_per_epoch)
+        generators = (generator(seed, "augment", epoch) for seed in self._seeds)
+        augmented = self._dataset.augmented
+        if isinstance(augmented, AugmentedBatches):
+            augmented.start_epoch(*generators, eighths=eighths)
+        else:  # of several inputs, whose images keep their size
+            augmented.start_epoch(*generators)
         self._order = to_device(order, self._dataset.targets.device)
 
     def _order_of(self, epoch: int) -> Tensor:

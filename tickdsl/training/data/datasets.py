@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,12 +16,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tickdsl.errors import TickdslError, UnreadableDataError
-from tickdsl.plugins import PluginError
 from tickdsl.plurals import plural
-from tickdsl.training.catalogue import DATASETS, Option
-from tickdsl.training.catalogue.datasets import PLACE_OPTIONS
 from tickdsl.training.catalogue.input_shapes import IMAGE, NUMBERS, InputShape, NamedShapes
 from tickdsl.training.data import held_out
+from tickdsl.training.data.fingerprints import fingerprint as fingerprint
+from tickdsl.training.data.fingerprints import fingerprint_of, readable, with_defaults
+from tickdsl.training.data.fingerprints import skipped as skipped
 from tickdsl.training.data.preprocess import Preprocess, make_preprocess
 from tickdsl.training.data.readers.encoded_images import EncodedImages
 from tickdsl.training.data.readers.mapped_arrays import MappedInputs
@@ -36,8 +34,6 @@ from tickdsl.training.named_tensors import NamedTensors
 from tickdsl.training.rng import generator
 from tickdsl.training.tasks import CLASSIFY, BadTargets, Task, find_task
 from tickdsl.training.tasks.probe import probe
-
-_FINGERPRINT_VERSION = 1
 
 
 @attrs.frozen(eq=False)
@@ -153,8 +149,8 @@ def load(
     download: whether to download files that are missing. Raises TickdslError if the name or an option is unknown, if
     files are damaged or missing (the hint then says which files to put where), or if they change while they are read.
     """
-    options_with_defaults = _with_defaults(name, options)
-    with _readable(name):
+    options_with_defaults = with_defaults(name, options)
+    with readable(name):
         source = find_source(name, Path(root), options_with_defaults, download=download)
         digest = source.digest()
         raw = source.read()
@@ -187,7 +183,7 @@ def load(
         class_names=raw.class_names,
         mean=mean,
         std=std,
-        fingerprint=_fingerprint(name, digest, rules, options_with_defaults),
+        fingerprint=fingerprint_of(name, digest, rules, options_with_defaults),
         notes=notes,
         task=task,
         vocabulary=raw.vocabulary,
@@ -213,38 +209,6 @@ def _as_inputs(inputs: InputArray | EncodedImages | MappedInputs | NamedArrays) 
         streamed: Any = StreamedImages(inputs, dtype=dtype)
         return streamed  # type: ignore[no-any-return]
     return torch.from_numpy(np.ascontiguousarray(inputs))
-
-
-def fingerprint(name: str, *, root: Path | str = "data", options: Mapping[str, Any] | None = None) -> str:
-    """The fingerprint of the data set that `load` would return.
-
-    Only an image folder is decoded for it, once: what is in the images decides by which rules they are read.
-    """
-    options_with_defaults = _with_defaults(name, options)
-    with _readable(name):
-        source = find_source(name, Path(root), options_with_defaults)
-        return _fingerprint(name, source.digest(), source.rules(), options_with_defaults)
-
-
-def skipped(name: str, *, root: Path | str = "data", options: Mapping[str, Any] | None = None) -> tuple[str, ...]:
-    """The notes of the data set that `load` would return, as far as they hang on files outside its fingerprint."""
-    with _readable(name):
-        return find_source(name, Path(root), _with_defaults(name, options)).skipped()
-
-
-@contextlib.contextmanager
-def _readable(name: str) -> Iterator[None]:
-    """Turn errors of the operating system and of readers into UnreadableDataError; those of plug-ins stay."""
-    try:
-        yield
-    except PluginError:
-        raise
-    except TickdslError as error:
-        raise UnreadableDataError(error.message, error.hint) from error
-    except OSError as error:
-        place = error.filename or "a file"
-        reason = error.strerror or error
-        raise UnreadableDataError(f"{name}: cannot read {place}: {reason}", "check its permissions") from error
 
 
 def take_part(dataset: Dataset, *, by: str, parts: int, index: int, seed: int = 0) -> Dataset:
@@ -309,36 +273,6 @@ def _validation_of_classes(dataset: Dataset, first: int, last: int) -> dict[str,
         "validation_inputs": take(dataset.validation_inputs, chosen),
         "validation_targets": dataset.validation_targets[chosen] - first,
     }
-
-
-def _with_defaults(name: str, options: Mapping[str, Any] | None) -> dict[str, Any]:
-    """All options of a data set, with defaults filled in. Raises TickdslError if one is unknown or out of range."""
-    if name not in DATASETS:
-        raise TickdslError(f"unknown data set `{name}`", f"use one of {', '.join(DATASETS)}")
-    schema = DATASETS[name].options
-    for key, value in (options or {}).items():
-        if key not in schema:
-            raise TickdslError(f"{name} has no option `{key}`", f"its options are {', '.join(schema)}")
-        _check_option(name, key, value, schema[key])
-    return {key: option.default for key, option in schema.items()} | dict(options or {})
-
-
-def _check_option(name: str, key: str, value: Any, option: Option) -> None:
-    expected_type: Any = option.type
-    if not isinstance(value, expected_type) or isinstance(value, bool) is not (expected_type is bool):
-        raise TickdslError(f"{name}: {key}={value!r} must be of type {expected_type.__name__}", option.summary)
-    if value != option.default and (requirement := option.requirement_missed_by(value)):
-        raise TickdslError(f"{name}: {key}={value} must be {requirement}", option.summary)
-    if option.is_share and not 0 <= value < 1:
-        raise TickdslError(f"{name}: {key}={value} must be a share below 1", option.summary)
-
-
-def _fingerprint(name: str, files_digest: str, rules: tuple[str, ...], options: Mapping[str, Any]) -> str:
-    """The fingerprint from the files' digest and the options, without places: moving files does not change it."""
-    defaults = DATASETS[name].options
-    changed = {k: v for k, v in sorted(options.items()) if k not in PLACE_OPTIONS and v != defaults[k].default}
-    text = json.dumps([_FINGERPRINT_VERSION, name, files_digest, changed, *([list(rules)] if rules else [])])
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _sampled(raw: RawDataset, options: Mapping[str, Any]) -> RawDataset:

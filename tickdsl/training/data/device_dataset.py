@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tickdsl.errors import TickdslError
 from tickdsl.training.data.augment import AugmentedBatches
 from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.data.named_batches import NamedBatches
@@ -22,6 +23,9 @@ class DeviceDataset:
         self.preprocess = data.preprocess(device)
         self.inputs = data.train_inputs.to(device)  # as they are stored: images are uint8 [N, C, H, W]
         self.targets = data.train_targets.to(device)
+        whole_images = data.named is None and not data.task.spatial_targets and len(self.inputs.shape) == 4
+        if recipe.resize_from and not whole_images:
+            raise TickdslError("`resize-from=` resizes images, whose targets stay as they are", "leave it out")
         self._masks_move = data.task.spatial_targets and bool(recipe.augment)
         masks = self.targets if self._masks_move else None
         self.augmented: AugmentedBatches | NamedBatches = (

@@ -23,6 +23,7 @@ from tickdsl.training.catalogue import (
 from tickdsl.training.catalogue.input_shapes import InputShape, NamedShapes, is_tokens, one_shape, shape_in_words
 from tickdsl.training.models import (
     conv_n,
+    fast_resnet,
     generative,
     hf_zoo,
     lenet,
@@ -53,6 +54,7 @@ _BUILDERS: dict[str, Builder] = {
     **{f"conv{2 * pairs}": partial(conv_n.conv_n, pairs) for pairs in (1, 2, 3)},
     **{f"vgg{depth}": partial(vgg.vgg, depth) for depth in (11, 13, 16, 19)},
     **{f"resnet{depth}": partial(resnet.resnet_cifar, depth) for depth in (20, 32, 44, 56, 110)},
+    "fast-resnet": fast_resnet.fast_resnet,
     "resnet18-cifar": resnet.resnet18_cifar,
     "unet": unet.unet,
     "unet-encoder": unet.unet_encoder,

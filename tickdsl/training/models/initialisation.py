@@ -1,6 +1,7 @@
 """Initial weights: Kaiming normal (He 2015, fan-in) for convolutions and linear layers, biases 0, norms 1 and 0.
 
-A layer with an attribute `initial_std` has normal weights of this standard deviation instead; embeddings have 0.02.
+A layer with an attribute `initial_std` has normal weights of this standard deviation instead; embeddings have 0.02. A
+convolution with `initial_basis = "haar"` has the filters of `haar_filters`.
 
 Every parameter is drawn from a random stream of its own name, so networks that differ in one layer share all others.
 """
@@ -31,7 +32,9 @@ def initialise(module: nn.Module, seed: int, role: str = "init") -> None:
             layer.reset_running_stats()
         for name, parameter in layer.named_parameters(recurse=False):
             with torch.no_grad():
-                if isinstance(layer, _NORMS):
+                if getattr(layer, "initial_basis", "") == "haar" and name == "weight":
+                    parameter.copy_(haar_filters(parameter.shape[1])[: len(parameter)])
+                elif isinstance(layer, _NORMS):
                     parameter.fill_(1.0 if name == "weight" else 0.0)
                 elif isinstance(layer, (*_LAYERS_WITH_WEIGHT, nn.Embedding)):
                     stream = generator(seed, role, f"{path}.{name}")
@@ -43,6 +46,21 @@ def initialise(module: nn.Module, seed: int, role: str = "init") -> None:
 def _deviation(layer: nn.Module, weight: torch.Tensor) -> float:
     own: float | None = getattr(layer, "initial_std", TRANSFORMER_STD if isinstance(layer, nn.Embedding) else None)
     return math.sqrt(2 / max(1, weight[0].numel())) if own is None else own
+
+
+def haar_filters(channels: int) -> torch.Tensor:
+    """An orthonormal basis of 2x2 patches, each filter followed by its negative, [8 * channels, channels, 2, 2].
+
+    The product of the Haar wavelets of 2x2 pixels with a cosine basis of the channels, which for RGB is brightness and
+    two opponent colours. These are close to the principal components of natural images (Ruderman et al. 1998): with
+    outputs of unit variance, they decorrelate neighbouring pixels and channels without looking at the images.
+    """
+    haar = torch.tensor([[1.0, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]]) / 2
+    angles = torch.arange(channels).unsqueeze(1) * (torch.arange(channels) + 0.5) * math.pi / channels
+    cosines = angles.cos()
+    cosines /= cosines.norm(dim=1, keepdim=True)
+    basis = torch.einsum("ac,hp->ahcp", cosines, haar).reshape(4 * channels, channels, 2, 2)
+    return torch.stack([basis, -basis], 1).flatten(0, 1)
 
 
 def _fill(parameter: torch.Tensor, stream: torch.Generator, deviation: float) -> None:

@@ -79,6 +79,11 @@ def steps_per_epoch(samples: int, batch: int) -> int:
     return whole + (rest > 1) if whole else 1
 
 
+def resized_side(side: int, eighths: int) -> int:
+    """The pixels of a side of an image that is resized to this many eighths, at least 1."""
+    return max(1, round(side * eighths / 8))
+
+
 def _moment(value: Moment | str) -> Moment:
     return value if isinstance(value, Moment) else Moment.parse(value)
 
@@ -136,6 +141,8 @@ class Recipe:
     loss: a name in LOSSES, which can have options too (None: that of the task).
     class_weights: of the classes or labels in the loss; `balanced`: from how often they occur (empty: all alike).
     sampling: `balanced` draws every class equally often, with replacement.
+    bias_lr: the multiple of the learning rate that biases are trained at, those of norms too, with `sgd`.
+    resize_from: the share of their height and width that images have in the first epoch (0: all); see `image_eighths`.
 
     Raises ValueError if a value is out of range.
     """
@@ -176,6 +183,8 @@ class Recipe:
     loss: str | None = None
     class_weights: str | tuple[float, ...] = attrs.field(default=(), converter=_class_weights)
     sampling: str = "uniform"
+    bias_lr: float = attrs.field(default=1.0, converter=float)
+    resize_from: float = attrs.field(default=0.0, converter=float)
 
     def __attrs_post_init__(self) -> None:
         words: list[tuple[str, str, Collection[str]]] = [
@@ -201,7 +210,7 @@ class Recipe:
             f"accumulate={self.accumulate}: must be a whole number between 1 and the batch size, {self.batch}",
         )
         peak = self.lr if self.max_lr is None else self.max_lr
-        for name, number in (("lr", self.lr), ("max_lr", peak), ("gamma", self.gamma)):
+        for name, number in (("lr", self.lr), ("max_lr", peak), ("gamma", self.gamma), ("bias_lr", self.bias_lr)):
             _require(math.isfinite(number) and number > 0, f"{name}={number:g}: must be above 0")
         for name, number in (("rise_from", self.rise_from), ("min_lr", self.min_lr)):
             _require(0 <= number <= peak, f"{name}={number:g}: must be between 0 and the highest rate, {peak:g}")
@@ -224,6 +233,7 @@ class Recipe:
         ):
             _require(math.isfinite(number) and number >= 0, f"{name}={number:g}: must be at least 0")
         _require(0 <= self.warmup_start < 1, f"warmup_start={self.warmup_start:g}: must be at least 0 and below 1")
+        _require(0 <= self.resize_from < 1, f"resize_from={self.resize_from:g}: must be at least 0 and below 1")
         whole_epochs = self.patience.unit == "ep" and self.patience.amount.denominator == 1
         _require(not self.patience.amount or whole_epochs, f"patience={self.patience}: must be in whole epochs: 5ep")
         _require(0 < self.pct_start < 1, f"pct_start={self.pct_start:g}: must be above 0 and below 1")
@@ -352,6 +362,17 @@ class Recipe:
                 1 + np.cos(np.pi * risen_steps / rise_steps)
             )
         return rates
+
+    def image_eighths(self, epoch: int, per_epoch: int) -> int:
+        """The height and width of the images of an epoch, counted from 0, in eighths of the full ones: 1 to 8.
+
+        Sizes rise linearly from `resize_from` in the first epoch to all of the last one. Eighths are few enough for a
+        network to be compiled, or a step to be recorded, for each size.
+        """
+        epochs = -(-self.steps(per_epoch) // per_epoch)
+        if not self.resize_from or epochs == 1:
+            return 8
+        return max(1, round(8 * (self.resize_from + (1 - self.resize_from) * epoch / (epochs - 1))))
 
     @property
     def peak_lr(self) -> float:

@@ -36,6 +36,8 @@ def retraining_recipe(
     recipe: the base, stretched to the length, with any fields replaced.
     A plug-in's schedule: `lr` is the base's highest rate.
 
+    All but `scratch` and `recipe` train on images of the full size, as the base ends with.
+
     Raises ValueError if a value is out of range.
     """
     base = attrs.evolve(base, bn_l1=0.0)  # it prepares a prune: a retraining has it only if it asks for it
@@ -47,6 +49,7 @@ def retraining_recipe(
         return attrs.evolve(stretch(base, length), **overrides)
     if schedule == "recipe":
         return _changed_recipe(base, length, overrides)
+    base = attrs.evolve(base, resize_from=0.0)
     peak = float(overrides.pop("lr", overrides.pop("max_lr", base.peak_lr)))
     if schedule == "fine-tune":
         return _with_schedule(base, length, lr=peak if "lr" in (options or {}) else base.final_lr, **overrides)

@@ -55,6 +55,8 @@ def stacking_obstacle(jobs: Sequence[TrainingJob], choices: MeasuredChoices, dev
         return "their masks or weights change between steps"
     if any(job.recipe.bn_l1 for job in jobs):
         return "they penalise the scales of batch norm"
+    if first.recipe.bias_lr != 1:
+        return "their biases have a learning rate of their own"
     if first.recipe.clip:
         return "the gradient of each of them is clipped by its own norm"
     if first.recipe.accumulate > 1:

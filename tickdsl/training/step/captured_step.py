@@ -57,8 +57,8 @@ class CapturedStep:
         self._step, self._batch = step, batch
         self._mutated, self._reseed, self._recorder = mutated, reseed, recorder
         self._warm_up_steps = 0
-        # By the number of inputs: soft targets are missing once distillation has ended.
-        self._recorded_steps: dict[int, _RecordedStep] = {}
+        # By the shapes of inputs: soft targets are missing once distillation has ended, and images can grow.
+        self._recorded_steps: dict[tuple[torch.Size, ...], _RecordedStep] = {}
         self.disabled = False
 
     def __call__(self, *inputs: Tensor) -> None:
@@ -67,8 +67,8 @@ class CapturedStep:
         elif self._warm_up_steps < WARM_UP_STEPS:
             self._warm_up_steps += 1
             self._recorder.warm_up(lambda: self._step(*inputs))
-        elif len(inputs) in self._recorded_steps:
-            self._recorded_steps[len(inputs)].replay(inputs)
+        elif _shapes(inputs) in self._recorded_steps:
+            self._recorded_steps[_shapes(inputs)].replay(inputs)
         else:
             self._record(inputs)
 
@@ -98,7 +98,7 @@ class CapturedStep:
         self._reseed()
         self._step(*inputs)
         if _steps_match(before, tensors, replayed):
-            self._recorded_steps[len(inputs)] = recording
+            self._recorded_steps[_shapes(inputs)] = recording
         else:
             self._disable("gives different results when replayed")
 
@@ -118,6 +118,10 @@ class _RecordedStep:
         for static_input, value in zip(self._static_inputs, inputs, strict=True):
             static_input.copy_(value)
         self._replay()
+
+
+def _shapes(inputs: Sequence[Tensor]) -> tuple[torch.Size, ...]:
+    return tuple(tensor.shape for tensor in inputs)
 
 
 def _clones(inputs: Sequence[Tensor]) -> list[Tensor]:

@@ -55,6 +55,27 @@ def batch_norm_scales(model: nn.Module) -> list[nn.Parameter]:
     return list(dict.fromkeys(scale for scale in scales if scale is not None and scale.requires_grad))
 
 
+class BiasRate:
+    """Trains biases, those of norms too, at a multiple of the learning rate (Page 2018; Jordan 2024).
+
+    Their gradients are multiplied, so their weight decay stays that of the weights.
+    """
+
+    def __init__(self, model: nn.Module, factor: float) -> None:
+        self._factor = factor
+        named = model.named_parameters()
+        self._biases = [p for name, p in named if name.rpartition(".")[2] == "bias" and p.requires_grad]
+
+    @torch.no_grad()
+    def apply(self) -> None:
+        gradients = [bias.grad for bias in self._biases if bias.grad is not None]
+        if gradients:
+            torch._foreach_mul_(gradients, self._factor)
+
+    def mutated(self) -> Iterable[Tensor]:
+        return ()
+
+
 class NormClip:
     """Scales the gradient down to the norm `limit` if it is longer (Pascanu, Mikolov & Bengio 2013).
 

@@ -20,7 +20,7 @@ from tickdsl.training.step.captured_step import CapturedStep, should_capture
 from tickdsl.training.step.compilation import compile_model
 from tickdsl.training.step.cuda_graphs import CudaGraphRecorder
 from tickdsl.training.step.distillation import Distiller
-from tickdsl.training.step.gradient_terms import BatchNormL1, GradientTerm, NormClip
+from tickdsl.training.step.gradient_terms import BatchNormL1, BiasRate, GradientTerm, NormClip
 from tickdsl.training.step.losses import TrainingLoss, training_loss
 from tickdsl.training.step.masks import Masks
 from tickdsl.training.step.shared_backward import SharedBackward
@@ -56,6 +56,8 @@ class OptimiserStep:
         self.optimizer: Any = self._build_optimizer(recipe, task)
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         self._terms: list[GradientTerm] = [BatchNormL1(model, recipe.bn_l1)] if recipe.bn_l1 else []
+        if recipe.bias_lr != 1:
+            self._terms.append(BiasRate(model, recipe.bias_lr))
         # After all other terms, since the norm is that of what the optimiser reads.
         self._clip = NormClip(self._parameters, masks, recipe.clip) if recipe.clip else None
         self.average = WeightAverage(model, recipe.ema) if recipe.ema else None

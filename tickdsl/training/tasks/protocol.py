@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from torch.utils._pytree import tree_map_only
 
 from tickdsl.errors import TickdslError
+from tickdsl.training.catalogue.tasks import UNLABELLED as UNLABELLED
 from tickdsl.training.catalogue.tasks import TaskMetric as TaskMetric
 from tickdsl.training.tasks.phases import Phase
 
@@ -30,10 +31,6 @@ def average_log_probabilities(outputs: Sequence[Tensor], dim: int) -> Tensor:
 def as_float32(outputs: Outputs) -> Outputs:
     """Outputs with every tensor in them as float32."""
     return outputs.float() if isinstance(outputs, Tensor) else tree_map_only(Tensor, Tensor.float, outputs)
-
-
-#: The value of a mask's pixel that has no label: it counts neither in the loss nor in a figure.
-UNLABELLED = 255
 
 
 class BadTargets(Exception):

@@ -32,7 +32,6 @@ from tickdsl.training.data.readers.named_arrays import (
     require_alike,
 )
 from tickdsl.training.data.readers.raw_dataset import InputArray, RawDataset, TargetArray
-from tickdsl.training.tasks import BadTargets, find_task
 
 #: The names of an array, in the order in which they are looked for.
 _NAMES = {
@@ -253,6 +252,8 @@ class ArrayFiles:
 
     def _regression(self, raw: RawDataset) -> RawDataset:
         """The data set with targets as its task takes them."""
+        from tickdsl.training.tasks import BadTargets, find_task  # which loads torch
+
         task = find_task(raw.task)
         converted: dict[str, Any] = {}
         for part in ("train_targets", "test_targets"):

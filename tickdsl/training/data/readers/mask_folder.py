@@ -20,6 +20,7 @@ from PIL import Image
 
 from tickdsl.errors import TickdslError
 from tickdsl.printable import printable_line
+from tickdsl.training.catalogue.tasks import UNLABELLED
 from tickdsl.training.data import held_out
 from tickdsl.training.data.file_digests import files_digest
 from tickdsl.training.data.readers import decoded_cache
@@ -31,7 +32,6 @@ from tickdsl.training.data.readers.folder_tree import FolderTree
 from tickdsl.training.data.readers.image_arrays import Conversion, require_equal_sizes
 from tickdsl.training.data.readers.image_decoding import ImageFacts, decode
 from tickdsl.training.data.readers.raw_dataset import RawDataset
-from tickdsl.training.tasks.protocol import UNLABELLED
 
 #: Part of the name of a cached file; raise it when the arrays of the same files change.
 _CACHE_VERSION = 1

@@ -18,7 +18,6 @@ from tickdsl.plugins import PluginError, call_plugin, code_identity, load_plugin
 from tickdsl.plurals import plural
 from tickdsl.training.data.readers.named_arrays import NamedArrays, as_named_input, described, require_alike
 from tickdsl.training.data.readers.raw_dataset import RawDataset
-from tickdsl.training.tasks import CLASSIFY, BadTargets, find_task
 
 #: The arrays of a data set, with the names by which they are part of its digest.
 _ARRAYS = {
@@ -61,6 +60,8 @@ def _read(name: str, root: Path, options: str, code_identity: str) -> RawDataset
 
 def digest(raw: RawDataset) -> str:
     """The hex SHA-256 of all inputs, targets and names, and of the task unless it is classification."""
+    from tickdsl.training.tasks import CLASSIFY  # which loads torch
+
     named = raw.class_names if raw.task == CLASSIFY.name else [raw.task, raw.class_names]
     sha256 = hashlib.sha256(json.dumps(named).encode())
     for field, array_name in _ARRAYS.items():
@@ -101,6 +102,8 @@ def _validated(name: str, raw: RawDataset) -> RawDataset:
     """The data set with its targets as the task needs them. Raises PluginError if an array is wrong; it says how."""
     if isinstance(raw.train_inputs, Mapping):
         return _validated_names(name, raw)
+    from tickdsl.training.tasks import BadTargets, find_task
+
     arrays = {array_name: np.require(getattr(raw, array_name), requirements=("C", "W")) for array_name in _ARRAYS}
     names, task = tuple(str(name) for name in raw.class_names), find_task(raw.task)
 

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from tickdsl.errors import TickdslError
 from tickdsl.printable import printable_line
-from tickdsl.training.tasks.language import smallest_type
 
 #: The number of bytes, which are the tokens of a text without a tokenizer.
 BYTES = 256
@@ -111,6 +110,8 @@ def sequences(stream: NDArray[Any], length: int, vocabulary: int) -> tuple[NDArr
 
     Tokens after the last whole block are left out. They are of the smallest type that holds the vocabulary.
     """
+    from tickdsl.training.tasks.language import smallest_type  # which loads torch, as no fingerprint needs
+
     count = max(0, len(stream) - 1) // length
     kept = stream[: count * length + 1].astype(smallest_type(vocabulary))
     return kept[:-1].reshape(count, length), kept[1:].reshape(count, length)
@@ -118,6 +119,8 @@ def sequences(stream: NDArray[Any], length: int, vocabulary: int) -> tuple[NDArr
 
 def padded(texts: Sequence[NDArray[Any]], length: int, vocabulary: int) -> NDArray[Any]:
     """The texts' tokens [N, length], cut, or filled up with `PADDING`, of the smallest type for the vocabulary."""
+    from tickdsl.training.tasks.language import smallest_type
+
     tokens = np.full((len(texts), length), PADDING, dtype=smallest_type(vocabulary))
     for row, text in zip(tokens, texts, strict=True):
         row[: len(text)] = text[:length]

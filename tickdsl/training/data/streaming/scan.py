@@ -14,7 +14,6 @@ from tickdsl.errors import TickdslError
 from tickdsl.training.data.readers.encoded_images import EncodedImages, EntryReader, ScannedImages
 from tickdsl.training.data.readers.file_entries import Entry
 from tickdsl.training.data.readers.image_decoding import ImageFacts, ValueRange
-from tickdsl.training.data.streaming.images import ask
 
 
 def scan(source: Path, tree: EntryReader, entries: Sequence[Entry], size: int, cache: Path) -> ScannedImages:
@@ -38,6 +37,8 @@ def scan(source: Path, tree: EntryReader, entries: Sequence[Entry], size: int, c
             source=str(source), names=names, paths=paths, places=places, digests=[""] * len(names),
             rows=np.arange(len(names)), size=size, image_shape=(1, 1, 1),
         )  # fmt: skip
+        from tickdsl.training.data.streaming.images import ask  # which loads torch
+
         rows = [row for reply in ask(found, "facts") for row in reply["facts"]]
         _save(Path(f"{cache}.facts.npz"), names, rows)
     return ScannedImages(
