@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -55,6 +55,11 @@ def resolve_devices(text: str) -> tuple[torch.device, ...]:
     if len(set(devices)) < len(devices):
         raise TickdslError(f"--device {text} names a GPU twice", "name each GPU once, and use --jobs for more workers")
     return devices
+
+
+def devices_in_words(devices: Sequence[AnyDevice]) -> str:
+    """Devices as `resolve_devices` reads them: `cpu`, `cuda:1`, `cuda:0,2`."""
+    return ",".join([str(devices[0]), *(str(device.index) for device in devices[1:])])
 
 
 def use_threads(count: int) -> None:
