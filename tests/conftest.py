@@ -10,8 +10,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", ".pytest_cache/hypothesis")
 
 # A change passes or fails by what it contains, not by what was drawn: `--hypothesis-profile=explore` draws anew.
-settings.register_profile("fixed", derandomize=True)
-settings.register_profile("explore", print_blob=True)
+settings.register_profile("fixed", derandomize=True, deadline=None)
+settings.register_profile("explore", print_blob=True, deadline=None)
 settings.load_profile("fixed")
 
 # A shell without job control starts background jobs with SIGINT ignored, and all their children inherit that.

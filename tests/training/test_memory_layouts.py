@@ -12,7 +12,7 @@ from viewing_network import NETWORK
 from tickdsl.training.data import datasets
 from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.loop import train
-from tickdsl.training.memory_layouts import preferred_layout
+from tickdsl.training.memory_layouts import LAYOUTS, preferred_layout, set_memory_format
 from tickdsl.training.recipes.recipe import Recipe
 from tickdsl.training.step.distillation import Distillation
 
@@ -55,3 +55,15 @@ def test_it_trains_and_teaches(tiny: Dataset) -> None:
     model = viewing(tiny)
     history = train(model, tiny, RECIPE, seed=1, distillation=Distillation(viewing(tiny), 2.0, 0.5))
     assert history.layout == "contiguous" and history.last is not None
+
+
+@pytest.mark.parametrize(("channels", "layout"), [(4, "contiguous"), (7, "contiguous"), (8, "channels_last")])
+def test_narrow_shortcuts_whose_gradients_corrupt_memory_keep_the_contiguous_layout(channels: int, layout: str) -> None:
+    torch.manual_seed(0)
+    shortcut = nn.Conv2d(channels, 8, 1, stride=2, bias=False)
+    model = nn.Sequential(nn.Conv2d(3, channels, 3, padding=1), shortcut, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    assert preferred_layout(model, CPU, None, torch.rand(2, 3, 8, 8)) == layout
+    set_memory_format(model, LAYOUTS[layout])
+    for _ in range(4):  # in the other layout this ends the process
+        model(torch.rand(16, 3, 16, 16)).square().sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())

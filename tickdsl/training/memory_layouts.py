@@ -21,14 +21,27 @@ def preferred_memory_format(
     """The memory format that usually trains faster: channels_last for convolutions on a CPU, or on CUDA under autocast.
 
     benchmarks/loop.py measures it on a CPU; benchmarks/README.md has the table. A network that runs in the contiguous
-    format only, as with `x.view(len(x), -1)` after a convolution, keeps that. images: PROBE_IMAGES
-    normalised ones, as the network takes them.
+    format only, as with `x.view(len(x), -1)` after a convolution, keeps that, and so does one whose gradients a CPU
+    cannot compute in channels_last. images: PROBE_IMAGES normalised ones, as the network takes them.
     """
-    convolutional = any(isinstance(layer, nn.Conv2d) for layer in model.modules())
-    channels_last_pays = convolutional and (device.type == "cpu" or autocast is not None)
+    convolutions = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d)]
+    on_cpu = device.type == "cpu"
+    channels_last_pays = bool(convolutions) and (on_cpu or autocast is not None)
+    if on_cpu and any(_corrupts_memory(convolution) for convolution in convolutions):
+        return torch.contiguous_format
     return (
         torch.channels_last if channels_last_pays and _runs_in_channels_last(model, images) else torch.contiguous_format
     )
+
+
+def _corrupts_memory(convolution: nn.Conv2d) -> bool:
+    """Whether the gradient of a convolution in channels_last may end the process on a CPU.
+
+    So torch 2.13 with oneDNN does for strided 1x1 convolutions of one to seven channels, such as the shortcuts of a
+    narrow residual network; others compute what they should.
+    """
+    one_by_one = all(size == 1 for size in convolution.kernel_size)
+    return one_by_one and max(convolution.stride) > 1 and convolution.in_channels // convolution.groups < 8
 
 
 def _runs_in_channels_last(model: nn.Module, images: Tensor) -> bool:
