@@ -241,7 +241,7 @@ def test_taylor_is_the_slope_of_the_loss_along_a_gate() -> None:
                     losses.append(float(F.cross_entropy(module(images), labels)))
                     weight.copy_(before)
             squares.append(((losses[1] - losses[0]) / (2 * small)) ** 2)
-        assert float(actual[unit]) == pytest.approx(np.mean(squares), rel=1e-5)
+        assert float(actual[unit]) == pytest.approx(np.mean(squares), rel=1e-3)
 
 
 def ranks(values: Tensor) -> Tensor:

@@ -155,6 +155,7 @@ def test_an_evaluation_has_the_precision_of_the_recipe(
 ) -> None:
     runner = step_runner(tmp_path, f"train 1ep precision={precision} batch=32\nprune weights 50%\n", head=NETWORK)
     used: list[torch.dtype | None] = []
+    monkeypatch.setattr("tickdsl.training.devices.has_fast_bf16", lambda device: True)  # others emulate it
     evaluate = tested_images.evaluate
 
     def spy(*args: Any, **kwargs: Any) -> Any:

@@ -82,9 +82,9 @@ def test_gradients_match_the_reference(make, inputs) -> None:
     expected = {name: parameter.grad for name, parameter in zeroed.named_parameters()}
     expected = slice_state_dict(graph, expected, Structure.dense(graph), structure)
     # The keys' bias shifts all scores of a query equally, so its gradient is only rounding error.
-    floor = 1e-9 * max(float(gradient.abs().max()) for gradient in expected.values())
+    rounding = 1e-15 * max(float(gradient.abs().max()) for gradient in expected.values())
     for name, parameter in small.named_parameters():
-        tolerance = 1e-9 * max(float(expected[name].abs().max()), floor)
+        tolerance = max(1e-9 * float(expected[name].abs().max()), rounding)
         assert torch.allclose(parameter.grad, expected[name], rtol=1e-7, atol=tolerance)
 
 
