@@ -48,7 +48,7 @@ class Context:
         self.device = torch.device(settings.device)
         #: The processes that run the current step together; None: this one alone.
         self.ranks: Ranks | None = None
-        self._choices = machine_choices(self.store.root, lambda message: self.hooks.log(message))
+        self._choices: MeasuredChoices = machine_choices(self.store.root, lambda message: self.hooks.log(message))
         self.jobs_at_work = 1  # in the whole run
         self.paused_seconds = 0.0  # since the tasks that are running have started
         self._datasets = DatasetCache(settings.data)
@@ -58,6 +58,10 @@ class Context:
     def choices(self) -> MeasuredChoices:
         """The choices of this machine; of processes that run a step together, all follow the first one."""
         return self._choices if self.ranks is None else ChoicesOfFirst(self._choices, self.ranks)
+
+    @choices.setter
+    def choices(self, choices: MeasuredChoices) -> None:
+        self._choices = choices
 
     @property
     def devices(self) -> list[torch.device]:
