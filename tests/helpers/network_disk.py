@@ -26,8 +26,8 @@ _REAL_TIME = time.time
 class NetworkDisk:
     """The disk that has the folder `root`; `machine` tells which machine asks, `now` the time in seconds.
 
-    `memory`: for how long a machine remembers what it has seen of a folder. `share`: the part of reads and renames that
-    go wrong. `counts`: how often what has gone wrong.
+    `memory`: for how long a machine remembers what it has seen of a folder. `share`: the part of reads that go wrong;
+    `lost`: that of renames, which are rarer. `counts`: how often what has gone wrong.
     """
 
     root: Path
@@ -36,6 +36,7 @@ class NetworkDisk:
     now: Callable[[], float]
     memory: float = 2.0
     share: float = 0.02
+    lost: float = 0.1
     counts: dict[str, int] = attrs.field(factory=dict)
     _missing: dict[tuple[int, str], float] = attrs.field(factory=dict)  # by machine and path: until when
     _listed: dict[tuple[int, str], tuple[float, list[str]]] = attrs.field(factory=dict)
@@ -86,7 +87,7 @@ class NetworkDisk:
                 if self._is_mine(target, options):
                     self._wrote(source)
                     self._wrote(target)
-                    if self.draw.random() < self.share:  # the server has done it, and is asked once more
+                    if self.draw.random() < self.lost:  # the server has done it, and is asked once more
                         self._count("lost reply")
                         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(source))
 

@@ -229,7 +229,7 @@ def test_taylor_is_the_slope_of_the_loss_along_a_gate() -> None:
     parts_of_batch = [(images.double(), labels) for images, labels in batches]
     (actual,) = get_criterion("taylor").channels(make_subject(module, graph, batches=parts_of_batch), [group])
     weight = module.get_submodule("conv3").weight
-    small = 1e-5
+    small = 1e-6  # larger steps cross kinks of the activations
     for unit in (0, 3, 17):
         squares = []
         for images, labels in parts_of_batch:
@@ -241,7 +241,7 @@ def test_taylor_is_the_slope_of_the_loss_along_a_gate() -> None:
                     losses.append(float(F.cross_entropy(module(images), labels)))
                     weight.copy_(before)
             squares.append(((losses[1] - losses[0]) / (2 * small)) ** 2)
-        assert float(actual[unit]) == pytest.approx(np.mean(squares), rel=1e-3)
+        assert float(actual[unit]) == pytest.approx(np.mean(squares), rel=1e-5)
 
 
 def ranks(values: Tensor) -> Tensor:

@@ -72,7 +72,7 @@ class DiskWorld(World):
 def test_some_machines_on_a_network_disk(folder: Path, seed: int) -> None:
     world = simulate(study(seed), folder, seed, DiskWorld)
     assert isinstance(world, DiskWorld) and world.disk is not None
-    assert world.disk.counts["stale absence"] > 0  # the rarer faults are counted over many runs
+    assert {"stale absence", "lost reply", "ESTALE"} <= world.disk.counts.keys()
 
 
 @pytest.mark.slow
