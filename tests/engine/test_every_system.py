@@ -6,11 +6,9 @@ import math
 from pathlib import Path
 
 import pytest
-from killed_steps import Killed, kill_at, results
-from step_runner import StepRunner, equal_states, step_runner
+from killed_steps import assert_continues_bit_for_bit
+from step_runner import StepRunner, step_runner
 from system_cases import SYSTEM_CASES, SystemCase
-
-from tickdsl.engine.steps.context import Context
 
 every_system = pytest.mark.parametrize("case", SYSTEM_CASES, ids=lambda case: case.name)
 
@@ -30,16 +28,8 @@ def trainings_of(found: StepRunner, arm: str = "ticket") -> list[str]:
 def test_a_killed_training_continues_bit_for_bit(case: SystemCase, tmp_path: Path) -> None:
     whole, broken = (runner(tmp_path / name, case, case.plan(compare=False)) for name in ("whole", "broken"))
     for key in trainings_of(whole):
-        for parent in broken.study.step(key).parents.values():
-            broken.run_step(parent)
-        for at in (1, 2):  # the second time, from the step where it was killed
-            kill_at(broken, at)
-            with pytest.raises(Killed):
-                broken.run_step(key)
-            assert key not in broken.context.store
-        broken.context = Context(broken.context.settings)
-        assert equal_states(broken.weights(key), whole.weights(key))
-        assert results(broken, key) == results(whole, key)
+        # The second time, it is killed in the step where it was killed.
+        assert_continues_bit_for_bit(broken, whole, key, killed_at=(1, 2))
 
 
 @every_system

@@ -10,12 +10,11 @@ from pathlib import Path
 import attrs
 import pytest
 import torch
-from killed_steps import Killed, kill_at, results
+from killed_steps import assert_continues_bit_for_bit
 from plugin_task_cases import PLUGIN_CASES
-from step_runner import StepRunner, equal_states, step_runner
+from step_runner import StepRunner, step_runner
 from task_cases import TASK_CASES, TaskCase
 
-from tickdsl.engine.steps.context import Context
 from tickdsl.engine.steps.trainings import prepare_training
 from tickdsl.errors import TickdslError
 from tickdsl.lang.registries import CRITERIA
@@ -61,16 +60,7 @@ def test_a_killed_training_continues_bit_for_bit(case: TaskCase, part: str, tmp_
     whole, broken = (runner(tmp_path / name, case, text) for name in ("whole", "broken"))
     key = whole.measured_step("dense", 0) if part == "dense" else whole.levels("ticket")[0].ticket
     steps = whole.metrics(key)["steps"]
-    for parent in broken.study.step(key).parents.values():
-        broken.run_step(parent)
-    for at in (1, steps // 2):
-        kill_at(broken, at)
-        with pytest.raises(Killed):
-            broken.run_step(key)
-        assert key not in broken.context.store
-    broken.context = Context(broken.context.settings)
-    assert equal_states(broken.weights(key), whole.weights(key))
-    assert results(broken, key) == results(whole, key)
+    assert_continues_bit_for_bit(broken, whole, key, killed_at=(1, steps // 2))
 
 
 @every_case

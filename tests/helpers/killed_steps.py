@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from step_runner import StepRunner
+import pytest
+from step_runner import StepRunner, equal_states
 
 from tickdsl.engine.hooks import Hooks
 from tickdsl.engine.steps.context import Context
@@ -32,3 +33,20 @@ def kill_at(found: StepRunner, step: int) -> None:
 def results(found: StepRunner, key: str) -> dict[str, Any]:
     """The metrics of a step, without those that measure its time and energy."""
     return {name: value for name, value in found.metrics(key).items() if not re.search("time|second|energy|watt", name)}
+
+
+def assert_continues_bit_for_bit(broken: StepRunner, whole: StepRunner, key: str, *, killed_at: Iterable[int]) -> None:
+    """A training that is killed again and again, before these of its steps, ends as one that ran through.
+
+    The parents of the step are run first; each attempt goes on from the checkpoint of the one before.
+    """
+    for parent in broken.study.step(key).parents.values():
+        broken.run_step(parent)
+    for at in killed_at:
+        kill_at(broken, at)
+        with pytest.raises(Killed):
+            broken.run_step(key)
+        assert key not in broken.context.store
+    broken.context = Context(broken.context.settings)
+    assert equal_states(broken.weights(key), whole.weights(key))
+    assert results(broken, key) == results(whole, key)

@@ -7,14 +7,16 @@ import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
+import attrs
 import numpy as np
+from finished_runs import RUN
 
 from tickdsl.engine.dense_networks import dense_network
 from tickdsl.engine.steps.result_files import STRUCTURE
 from tickdsl.graph import Structure
 from tickdsl.records import EventWriter, Store
 from tickdsl.records.canonical import canonical_json
-from tickdsl.records.events import ArmInfo, MeasurementInfo, Metric, PlanResolved, RunStart, StepInfo
+from tickdsl.records.events import ArmInfo, MeasurementInfo, Metric, PlanResolved, StepInfo
 
 
 def ticket_of(
@@ -74,19 +76,7 @@ def written_run(
                 draft.finish({"operation": "prune", "parts": {}, "metrics": {}, "seconds": 0.0, "made": {}})
     with EventWriter(run / "events.jsonl") as events:
         events.write(
-            RunStart(
-                run=name,
-                plan="x",
-                path="x.plan",
-                argv=(),
-                pid=1,
-                host="h",
-                boot="b",
-                versions={},
-                jobs=1,
-                device="cpu",
-                store=str(folder / "store"),
-            )
+            attrs.evolve(RUN, run=name, plan="x", path="x.plan", argv=(), versions={}, store=str(folder / "store"))
         )
         events.write(
             PlanResolved(

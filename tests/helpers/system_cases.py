@@ -80,7 +80,7 @@ SYSTEM_CASES = (
         "squeeze to lenet-300-100 depth=2 width=0.05",
     ),
     SystemCase(
-        "generative", "elbo", _CODES, "prune weights global $share x 2 in decoder; rewind weights to 2it",
+        "generative", "elbo", _CODES, "prune weights global $share x 2 in decoder; rewind weights to 4it",
         by="score",
     ),
 )  # fmt: skip

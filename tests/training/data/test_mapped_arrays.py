@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import save_file
+from array_files import write_arrays
 from torch import Tensor
 
 from tickdsl.errors import TickdslError
@@ -36,19 +36,6 @@ def arrays(kind: str) -> dict[str, np.ndarray[Any, Any]]:
     return {"x": inputs[kind], "y": rng.integers(0, 3, count)}
 
 
-def write(folder: Path, form: str, held: dict[str, np.ndarray[Any, Any]]) -> Path:
-    path = folder / f"data.{form}"
-    if form == "npz":
-        np.savez(path, **held)  # type: ignore[arg-type]
-    elif form == "safetensors":
-        save_file({name: np.ascontiguousarray(array) for name, array in held.items()}, path)
-    else:
-        path.mkdir()
-        for name, array in held.items():
-            np.save(path / name, array)
-    return path
-
-
 def load(path: Path, how: str, **options: Any) -> Dataset:
     return datasets.load("arrays", options={"path": str(path), "test": 0.25, "load": how, **options})
 
@@ -72,7 +59,7 @@ def assert_equal(streamed: Dataset, resident: Dataset) -> None:
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("kind", ["channels-last", "grey", "masks", "floats", "columns", "tokens"])
 def test_streamed_arrays_are_the_resident_ones(kind: str, form: str, tmp_path: Path) -> None:
-    path = write(tmp_path, form, arrays(kind))
+    path = write_arrays(tmp_path, form, arrays(kind))
     more = {"vocabulary": 20} if kind == "tokens" else {}
     for options in ({}, {"validation": 0.2, "samples": 300}):
         assert_equal(load(path, "stream", **more, **options), load(path, "resident", **more, **options))
@@ -80,7 +67,7 @@ def test_streamed_arrays_are_the_resident_ones(kind: str, form: str, tmp_path: P
 
 @pytest.mark.parametrize("kind", ["channels-last", "floats"])
 def test_trainings_have_the_same_bits(kind: str, tmp_path: Path) -> None:
-    path = write(tmp_path, "npz", arrays(kind))
+    path = write_arrays(tmp_path, "npz", arrays(kind))
     recipe = Recipe(length="2ep", lr=0.05, batch=32, augment=("crop", "flip"))
     trained = []
     for how in ("stream", "resident"):
@@ -93,14 +80,14 @@ def test_trainings_have_the_same_bits(kind: str, tmp_path: Path) -> None:
 
 
 def test_nothing_but_the_batches_is_read(tmp_path: Path) -> None:
-    data = load(write(tmp_path, "safetensors", arrays("floats")), "stream")
+    data = load(write_arrays(tmp_path, "safetensors", arrays("floats")), "stream")
     streamed: Any = data.train_inputs
     part: Any = take(data.train_inputs, torch.arange(5))
     assert streamed.nbytes == 0 and isinstance(part, StreamedImages) and part[:].shape == (5, 2, 4, 4)
 
 
 def test_large_arrays_are_streamed_and_small_ones_are_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write(tmp_path, "npz", arrays("floats"))
+    path = write_arrays(tmp_path, "npz", arrays("floats"))
     assert isinstance(load(path, "auto").train_inputs, Tensor)
     monkeypatch.setattr("tickdsl.training.data.readers.arrays.is_too_large", lambda size: size > 1000)
     assert isinstance(load(path, "auto").train_inputs, StreamedImages)
@@ -112,13 +99,13 @@ def test_what_cannot_be_streamed_is_an_error_with_a_way_out(tmp_path: Path) -> N
     with pytest.raises(TickdslError, match="is compressed") as refused:
         load(compressed, "stream")
     assert "load=resident" in str(refused.value.hint)
-    path = write(tmp_path, "npz", arrays("grey"))
+    path = write_arrays(tmp_path, "npz", arrays("grey"))
     with pytest.raises(TickdslError, match="cannot change arrays that are streamed"):
         load(path, "stream", size=16)
     broken = arrays("floats") | {"x": np.full((1200, 4), np.nan, dtype=np.float32)}
     (tmp_path / "other").mkdir()
     with pytest.raises(TickdslError, match="is not finite"):
-        load(write(tmp_path / "other", "npz", broken), "stream")
+        load(write_arrays(tmp_path / "other", "npz", broken), "stream")
     path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(TickdslError, match="damaged"):
         load(path, "stream")

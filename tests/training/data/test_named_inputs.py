@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from array_files import write_arrays
 from named_data import Reader, arrays
-from safetensors.numpy import save_file
 from torch import Tensor
 
 from tickdsl.errors import TickdslError, UnreadableDataError
@@ -27,19 +27,6 @@ from tickdsl.training.recipes.recipe import Recipe
 
 INPUTS = ["image", "meta", "tokens", "mask"]
 CPU = torch.device("cpu")
-
-
-def write(folder: Path, form: str, held: dict[str, np.ndarray[Any, Any]]) -> Path:
-    path = folder / f"data.{form}"
-    if form == "npz":
-        np.savez(path, **held)  # type: ignore[arg-type]
-    elif form == "safetensors":
-        save_file({name: np.ascontiguousarray(array) for name, array in held.items()}, path)
-    else:
-        path.mkdir()
-        for name, array in held.items():
-            np.save(path / name, array)
-    return path
 
 
 def load(path: Path, how: str = "resident", **options: Any) -> Dataset:
@@ -68,7 +55,7 @@ def trained(data: Dataset, recipe: Recipe, device: torch.device = CPU) -> dict[s
 
 @pytest.mark.parametrize("form", ["npz", "npy", "safetensors"])
 def test_streamed_inputs_are_the_resident_ones(form: str, tmp_path: Path) -> None:
-    path = write(tmp_path, form, arrays())
+    path = write_arrays(tmp_path, form, arrays())
     for options in ({}, {"validation": 0.2, "samples": 90}):
         streamed, resident = load(path, "stream", **options), load(path, **options)
         assert streamed.fingerprint == resident.fingerprint and streamed.shape == resident.shape
@@ -83,7 +70,7 @@ def test_streamed_inputs_are_the_resident_ones(form: str, tmp_path: Path) -> Non
 
 def test_inputs_are_described_by_what_they_hold(tmp_path: Path) -> None:
     held = arrays()
-    data = load(write(tmp_path, "npz", held))
+    data = load(write_arrays(tmp_path, "npz", held))
     assert dict(data.shape) == {"image": (3, 6, 6), "meta": (4,), "tokens": (5, 20), "mask": (5,)}  # type: ignore[call-overload]
     assert shape_from_json(shape_as_json(data.shape)) == data.shape and hash(data.shape)
     prepared: Any = data.preprocess()(data.train_inputs)
@@ -104,7 +91,7 @@ def test_samples_stay_together(tmp_path: Path) -> None:
     number = np.arange(len(held["y"]))
     held = {"image": held["image"], "meta": np.stack([number, number], 1).astype(np.float64), "y": held["y"]}
     held["image"][:, 0, 0, 0] = number
-    data = load(write(tmp_path, "npz", held), inputs=["image", "meta"], validation=0.2, samples=100)
+    data = load(write_arrays(tmp_path, "npz", held), inputs=["image", "meta"], validation=0.2, samples=100)
     assert data.validation_set is not None
     for inputs, targets in ((data.train_inputs, data.train_targets), data.test_set, data.validation_set):
         found: Any = inputs
@@ -118,13 +105,13 @@ def test_a_test_set_of_its_own_is_used(tmp_path: Path) -> None:
     split = {f"{name}_{part}": array[rows] for name, array in held.items() if name != "y"
              for part, rows in (("train", slice(30)), ("test", slice(30, 40)))}  # fmt: skip
     targets = {"y_train": held["y"][:30], "y_test": held["y"][30:]}
-    data = load(write(tmp_path, "npz", {**split, **targets}), test=0.0)
+    data = load(write_arrays(tmp_path, "npz", {**split, **targets}), test=0.0)
     assert (len(data.train_inputs), len(data.test_inputs)) == (30, 10)
     assert np.array_equal(tensors(data.test_inputs)["tokens"].numpy(), held["tokens"][30:])
 
 
 def test_augmentations_change_the_image_alone_and_alike_if_streamed(tmp_path: Path) -> None:
-    path = write(tmp_path, "npz", arrays())
+    path = write_arrays(tmp_path, "npz", arrays())
     recipe = Recipe(length="1ep", lr=0.1, batch=16, augment=("flip", "crop"))
     batches = []
     for how, used in (("resident", recipe), ("stream", recipe), ("resident", Recipe(length="1ep", lr=0.1, batch=16))):
@@ -138,7 +125,7 @@ def test_augmentations_change_the_image_alone_and_alike_if_streamed(tmp_path: Pa
 
 
 def test_trainings_on_streamed_inputs_have_equal_bits_and_continue(tmp_path: Path) -> None:
-    path = write(tmp_path, "npz", arrays())
+    path = write_arrays(tmp_path, "npz", arrays())
     recipe = Recipe(length="2ep", lr=0.1, batch=16, augment=("flip",), accumulate=2, clip=1.0)
     whole = trained(load(path), recipe)
     streamed = trained(load(path, "stream"), recipe)
@@ -163,7 +150,7 @@ def test_trainings_on_streamed_inputs_have_equal_bits_and_continue(tmp_path: Pat
 
 
 def test_sizes_are_those_of_the_image(tmp_path: Path) -> None:
-    path = write(tmp_path, "npz", arrays())
+    path = write_arrays(tmp_path, "npz", arrays())
     assert load(path, size=4).shape["image"] == (3, 4, 4)  # type: ignore[call-overload]
     with pytest.raises(TickdslError, match="none of the inputs is the image"):
         load(path, inputs=["meta", "tokens"], size=4)
@@ -200,7 +187,7 @@ def spoilt(change: str, held: dict[str, np.ndarray[Any, Any]]) -> dict[str, np.n
     ],
 )
 def test_wrong_arrays_are_one_error_that_names_them(change: str, said: str, how: str, tmp_path: Path) -> None:
-    path = write(tmp_path, "npz", spoilt(change, arrays()))
+    path = write_arrays(tmp_path, "npz", spoilt(change, arrays()))
     with pytest.raises(UnreadableDataError, match=said):
         load(path, how)
 
@@ -215,7 +202,7 @@ def test_training_and_test_inputs_must_be_alike(tmp_path: Path) -> None:
     with pytest.raises(
         UnreadableDataError, match=r"the training input `meta` is float32 \[3\], the test input float32"
     ):
-        load(write(tmp_path, "npz", held), inputs=["meta"], test=0.0)
+        load(write_arrays(tmp_path, "npz", held), inputs=["meta"], test=0.0)
 
 
 def test_of_two_images_the_one_called_image_is_augmented() -> None:
