@@ -13,7 +13,6 @@ COVERED = {
     "tests/engine/scheduler/test_runs_on_a_bucket.py": "its own fast tests, with fewer runs",
     "tests/engine/scheduler/test_runs_on_a_network_disk.py": "its own fast tests, with fewer runs",
     "tests/engine/scheduler/test_simulated_runs.py": "its own fast tests, with fewer runs",
-    "tests/engine/test_workers_on_a_bucket.py": "simulated: tests/engine/scheduler/test_runs_on_a_bucket.py",
     "tests/engine/test_every_system.py": "its own fast tests, and the tests of each statement",
     "tests/engine/test_building.py": "its own fast tests, with smaller networks",
     "tests/test_gpu_script.py": "the benchmarks that the script calls",

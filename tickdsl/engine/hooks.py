@@ -24,8 +24,8 @@ class Hooks:
     warn: Callable[[str], None] = lambda message: None
     #: A message for the log.
     log: Callable[[str], None] = lambda message: None
-    #: A training has stored the result of the rewind point with this key.
-    rewind_point_saved: Callable[[str], None] = lambda key: None
+    #: A training has come to the rewind point with this key; whether it has stored the result, or found it stored.
+    rewind_point_saved: Callable[[str, bool], None] = lambda key, is_new: None
     #: A checkpoint of a training was saved after `epoch` epochs.
     checkpoint_saved: Callable[[str, float], None] = lambda key, epoch: None
     #: Trainings like this one are not stacked, for this reason.

@@ -68,9 +68,13 @@ class LogMessage:
 
 @attrs.frozen
 class RewindPointSaved:
-    """A training has stored the result of a rewind point, which is a step of its own."""
+    """A training has come to a rewind point, whose result, that of a step of its own, is stored.
+
+    is_new: whether it has stored it; a training that another process began may find it there.
+    """
 
     key: str
+    is_new: bool = True
 
 
 @attrs.frozen

@@ -12,6 +12,7 @@ import torch
 from step_runner import equal_states, step_runner
 from torch import Tensor, nn
 
+from tickdsl.engine.hooks import Hooks
 from tickdsl.engine.steps import tested_images
 from tickdsl.engine.steps.context import Context
 from tickdsl.graph.structure import Structure
@@ -167,3 +168,16 @@ def test_an_evaluation_has_the_precision_of_the_recipe(
     runner.run_step(key)
     assert used == [None if precision == "fp32" else torch.bfloat16]
     assert runner.study.step(key).args.get("precision", "fp32") == precision
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_a_training_says_whether_its_rewind_point_was_stored_before(tmp_path: Path, is_new: bool) -> None:
+    runner = step_runner(tmp_path, "train 2ep batch=32\nprune weights 50%\nrewind weights to 1ep\n", head=NETWORK)
+    points = runner.study.graph.nodes(data="prefixes")
+    ((training, point),) = ((key, point) for key, found in points for point in (found or {}).values())
+    if not is_new:
+        runner.run_step(point)
+    found: list[tuple[str, bool]] = []
+    runner.context.hooks = Hooks(rewind_point_saved=lambda key, new: found.append((key, new)))
+    runner.run_step(training, deposits=True)
+    assert found == [(point, is_new)]

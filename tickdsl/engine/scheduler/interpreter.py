@@ -117,8 +117,8 @@ class Interpreter:
         match message:
             case Progress() | SearchProgress() | StepWarning() | LogMessage() | CheckpointSaved():
                 self._reports.add(message)
-            case RewindPointSaved(key):
-                self._mark_done(key, 0.0)
+            case RewindPointSaved(key, is_new):
+                self._mark_done(key, 0.0, "done" if is_new else "stored")
             case NotStackable(key, reason):
                 if self._grouper.disable(key):
                     self.emit(events.Log(message=f"trainings like {self.names[key]} are not stacked: {reason}"))
@@ -211,11 +211,11 @@ class Interpreter:
 
     # -- ends of steps
 
-    def _mark_done(self, key: str, seconds: float) -> None:
+    def _mark_done(self, key: str, seconds: float, status: str = "done") -> None:
         """Record that the result of a step was stored, by its own task or by that of another step."""
         if key in self._results:
             return
-        if self._results.add_done(key, seconds):
+        if self._results.add_done(key, seconds, status):
             self._scheduler.finish(key)
         elif self._running.may_retry(key):
             self._scheduler.requeue(key)
@@ -239,8 +239,8 @@ class Interpreter:
         match outcome.status:
             case "done":
                 for point in self.study.graph.nodes[outcome.key]["prefixes"].values():
-                    if point in self.store:
-                        self._mark_done(point, 0.0)
+                    if point in self.store:  # before this run came to it, which would have said so
+                        self._mark_done(point, 0.0, "stored")
                 self._mark_done(outcome.key, outcome.seconds)
             case "stopped":
                 self._scheduler.requeue(outcome.key)

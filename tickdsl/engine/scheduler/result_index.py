@@ -52,8 +52,8 @@ class ResultIndex:
         wanted = set(keys)
         self._absent |= wanted - self.store.possible(wanted)
 
-    def add_done(self, key: str, seconds: float) -> bool:
-        """Add a result that a worker has just stored and emit the end of its step; returns whether it is there."""
+    def add_done(self, key: str, seconds: float, status: str = "done") -> bool:
+        """Add a result that a worker has stored or found, and emit its step's end; returns whether it is there."""
         found: list[Mapping[str, Any]] = []
 
         def is_there() -> bool:
@@ -64,7 +64,7 @@ class ResultIndex:
         if not appears(is_there, self.visibility_seconds):
             return False
         self._verified.add(key)
-        self._add_record(key, found[0], "done", seconds)
+        self._add_record(key, found[0], status, seconds)
         return True
 
     def _add_record(self, key: str, record: Mapping[str, Any], status: str, seconds: float) -> None:

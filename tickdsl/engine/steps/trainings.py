@@ -249,11 +249,12 @@ def _rewind_point_writer(prefix: Step, context: Context) -> Callable[[Mapping[st
     """A callback that stores the weights of a training as the result of a rewind point."""
 
     def write(state: Mapping[str, Tensor]) -> None:
-        if prefix.key not in context.store:
+        is_new = prefix.key not in context.store
+        if is_new:
             with context.store.writing(prefix.key) as draft:
                 save_weights(draft.folder, state)
                 draft.finish(context.record(prefix, {}, 0.0))
-        context.hooks.rewind_point_saved(prefix.key)
+        context.hooks.rewind_point_saved(prefix.key, is_new)
 
     return write
 

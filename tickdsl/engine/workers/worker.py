@@ -67,7 +67,7 @@ class Worker:
                 step_warning=lambda key, message: send(StepWarning(key, message)),
                 warn=lambda message: send(StepWarning(self._keys[0] if self._keys else "", message)),
                 log=lambda message: send(LogMessage(message)),
-                rewind_point_saved=lambda key: send(RewindPointSaved(key)),
+                rewind_point_saved=lambda key, is_new: send(RewindPointSaved(key, is_new)),
                 checkpoint_saved=lambda key, epoch: send(CheckpointSaved(key, epoch)),
                 not_stackable=lambda key, reason: send(NotStackable(key, reason)),
             ),
