@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import time
@@ -254,12 +255,26 @@ def test_what_is_being_read_stays(tmp_path: Path, writer: BucketStore) -> None:
 # -- claims
 
 
-def other_process(monkeypatch: pytest.MonkeyPatch, host: str = "elsewhere") -> None:
-    monkeypatch.setattr(Process, "current", classmethod(lambda cls: Process(host, "0", 7)))
+@contextlib.contextmanager
+def other_process(host: str = "elsewhere") -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Process, "current", classmethod(lambda cls: Process(host, "0", 7)))
+        yield
 
 
 def two_claims(tmp_path: Path) -> tuple[StepClaims, StepClaims]:
     return machine(tmp_path).claims, machine(tmp_path, "b").claims
+
+
+def claimed_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[StepClaims, StepClaims, list[float]]:
+    """Claims of two machines, of which the second has `k1` and the first has seen that; and the time, to be changed."""
+    mine, theirs = two_claims(tmp_path)
+    now = [0.0]
+    monkeypatch.setattr(claims_module.time, "monotonic", lambda: now[0])
+    with other_process():
+        assert theirs.acquire("k1") is None
+    mine.sweep()
+    return mine, theirs, now
 
 
 @pytest.mark.usefixtures("bucket")
@@ -268,62 +283,43 @@ def test_a_step_is_claimed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(claims_module, "_LOOK_SECONDS", 0.0)
     assert mine.acquire("k1") is None and mine.acquire("k1") is None
     mine.set_note("which is paused")
-    with pytest.MonkeyPatch.context() as patched:
-        other_process(patched)
+    with other_process():
         assert str(theirs.acquire("k1")).endswith(", which is paused")
     mine.release("k1")
-    with pytest.MonkeyPatch.context() as patched:
-        other_process(patched)
+    with other_process():
         assert theirs.acquire("k1") is None
     assert mine.acquire("k1") == "process 7 on elsewhere"
 
 
 @pytest.mark.usefixtures("bucket")
 def test_a_claim_lapses_when_nobody_sees_it_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    mine, theirs = two_claims(tmp_path)
-    now = [0.0]
-    monkeypatch.setattr(claims_module.time, "monotonic", lambda: now[0])
-    with pytest.MonkeyPatch.context() as patched:
-        other_process(patched)
-        assert theirs.acquire("k1") is None
-    mine.sweep()
+    mine, theirs, now = claimed_elsewhere(tmp_path, monkeypatch)
     for _ in range(30):
         now[0] += 30.0
-        with pytest.MonkeyPatch.context() as patched:
-            other_process(patched)
+        with other_process():
             theirs.renew()
         assert mine.acquire("k1") is not None
     now[0] += 170.0
     assert mine.acquire("k1") is not None
     now[0] += 20.0
     assert mine.acquire("k1") is None
-    with pytest.MonkeyPatch.context() as patched:
-        other_process(patched)
+    with other_process():
         theirs.renew()
         theirs.release("k1")  # it has noticed, and does not give up what is not its own
     third = machine(tmp_path, "c").claims
-    with pytest.MonkeyPatch.context() as patched:
-        other_process(patched, "third")
+    with other_process("third"):
         assert third.acquire("k1") is not None
 
 
 @pytest.mark.usefixtures("bucket")
 def test_a_claim_that_may_have_been_taken_over_is_not_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    mine, theirs = two_claims(tmp_path)
-    now = [0.0]
-    monkeypatch.setattr(claims_module.time, "monotonic", lambda: now[0])
-    with pytest.MonkeyPatch.context() as patched:
-        other_process(patched)
-        assert theirs.acquire("k1") is None
-    mine.sweep()
+    mine, theirs, now = claimed_elsewhere(tmp_path, monkeypatch)
     now[0] += 200.0
     assert mine.acquire("k1") is None
-    with pytest.MonkeyPatch.context() as patched:
-        other_process(patched)
+    with other_process():
         theirs.release("k1")
     third = machine(tmp_path, "c").claims
-    with pytest.MonkeyPatch.context() as patched:
-        other_process(patched, "third")
+    with other_process("third"):
         assert third.acquire("k1") is not None
 
 

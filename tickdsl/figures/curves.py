@@ -71,6 +71,11 @@ class Curve:
     def is_ticket(self) -> bool:
         return self.contestant == "ticket"
 
+    @property
+    def name(self) -> str:
+        """The arm, and which of its controls this is: `imp`, or `random-init (imp)`."""
+        return self.arm.label if self.is_ticket else f"{self.contestant} ({self.arm.label})"
+
 
 @attrs.frozen
 class Contest:

@@ -136,10 +136,9 @@ def describe_phases(contest: Contest) -> str:
     ends = []
     for curve in contest.coloured:
         first, last = curve.points[0], curve.points[-1]
-        name = curve.arm.label if curve.is_ticket else f"{curve.contestant} ({curve.arm.label})"
         ends.append(
-            f"{name} goes from {_signed(first.y, unit)} with {first.x:.0f}% removed to {_signed(last.y, unit)} with "
-            f"{last.x:.0f}%"
+            f"{curve.name} goes from {_signed(first.y, unit)} with {first.x:.0f}% removed to {_signed(last.y, unit)} "
+            f"with {last.x:.0f}%"
         )
     return ". ".join(ends) + ". The tables list all values."
 

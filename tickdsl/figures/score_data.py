@@ -91,9 +91,8 @@ def describe(contest: Contest) -> str:
     ends, metric = [], contest.metric
     for curve in contest.coloured:
         first, last = curve.points[0], curve.points[-1]
-        name = curve.arm.label if curve.is_ticket else f"{curve.contestant} ({curve.arm.label})"
         ends.append(
-            f"{name} goes from {score_with_unit(metric, first.score)} at {formatting.percent(first.x / 100)} "
+            f"{curve.name} goes from {score_with_unit(metric, first.score)} at {formatting.percent(first.x / 100)} "
             f"to {score_with_unit(metric, last.score)} at {formatting.percent(last.x / 100)}"
         )
     level = "; ".join(f"Dense reaches {score_with_unit(metric, point.score)}" for point, _ in contest.dense)
