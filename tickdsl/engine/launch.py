@@ -53,6 +53,7 @@ from tickdsl.records.paths import RunPaths, new_run
 from tickdsl.records.process import Process
 from tickdsl.records.shared_clock import clock_of
 from tickdsl.records.store import Store
+from tickdsl.records.transfers import TRANSFERS
 from tickdsl.training.device_choice import Device, devices_in_words, loaded, resolve_devices, torch_version
 
 _STATUS = {OK: "ok", STOPPED: "stopped", INTERRUPTED: "interrupted"}  # with all other codes, it failed
@@ -126,6 +127,7 @@ def _launch(
     plan: Plan, text: str, options: LaunchOptions, listen: Callable[[EventRecord], None], notes: tuple[str, ...]
 ) -> FinishedRun:
     devices: Sequence[Device]
+    TRANSFERS.take()  # of an earlier run in this process
     if options.workers is None:
         devices = resolve_devices(options.device)
     else:
