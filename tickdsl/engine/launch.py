@@ -128,6 +128,9 @@ def _launch(
 ) -> FinishedRun:
     devices: Sequence[Device]
     TRANSFERS.take()  # of an earlier run in this process
+    in_bucket = cached_bucket(options.store) is not None
+    if in_bucket:
+        _require_no_folder(options)
     if options.workers is None:
         devices = resolve_devices(options.device)
     else:
@@ -138,16 +141,6 @@ def _launch(
     options.announce(f"reading {_names(arm.data.name for arm in plan.arms)}")
     study = prepare_study(plan, options.data, device)
     warnings: list[str] = []
-    in_bucket = cached_bucket(options.store) is not None
-    if in_bucket and options.fresh:
-        raise TickdslError(
-            "--fresh is not for a store in a bucket", f"use another prefix: --store {store_name(options.store)}-2"
-        )
-    if in_bucket and options.workers is not None:
-        raise TickdslError(
-            "the nodes of a Ray cluster need a store in a folder that all of them see",
-            f"start `tickdsl worker --store {store_name(options.store)}` on each node instead",
-        )
     generation = join_generation(options.store, study.graph, options.start_over) if options.fresh else None
     store = open_store(options.store, warnings.append, generation)
     store.look_up(study.graph)
@@ -279,6 +272,18 @@ def _launch(
                 )
             )
     return FinishedRun(paths, exit_code, interpreter.failures)
+
+
+def _require_no_folder(options: LaunchOptions) -> None:
+    """Raise TickdslError for what needs a store in a folder, before anybody connects to a cluster."""
+    name = store_name(options.store)
+    if options.fresh:
+        raise TickdslError("--fresh is not for a store in a bucket", f"use another prefix: --store {name}-2")
+    if options.workers is not None:
+        raise TickdslError(
+            "the nodes of a Ray cluster need a store in a folder that all of them see",
+            f"start `tickdsl worker --store {name}` on each node instead",
+        )
 
 
 def _undetermined_results(study: Study, store: Store) -> list[str]:
