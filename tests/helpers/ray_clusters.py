@@ -19,6 +19,8 @@ from tickdsl.plan.model import Plan
 from tickdsl.records.event_decode import EventRecord
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+# By default, Ray gives its workers less of a busy machine than anybody else has: they would hardly start there.
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112
 # A busy machine takes its time: nodes that start slowly, or answer late, are not lost.
 os.environ["RAY_agent_register_timeout_ms"] = "300000"  # noqa: SIM112
 os.environ["RAY_health_check_timeout_ms"] = "60000"  # noqa: SIM112
