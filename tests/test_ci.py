@@ -15,6 +15,7 @@ COVERED = {
     "tests/engine/scheduler/test_simulated_runs.py": "its own fast tests, with fewer runs",
     "tests/engine/test_every_system.py": "its own fast tests, and the tests of each statement",
     "tests/engine/test_building.py": "its own fast tests, with smaller networks",
+    "tests/cli/test_sparse_training_runs.py": "its own fast test, and tests/engine/test_sparse_training.py",
     "tests/test_gpu_script.py": "the benchmarks that the script calls",
     "tests/training/test_gpu.py": "skipped without a GPU; tests/second_device",
     "tests/tickets/test_state_dict.py": "its own fast tests, with smaller networks",
