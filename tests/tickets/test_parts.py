@@ -80,8 +80,9 @@ def test_a_file_computes_what_the_part_does_in_its_network(name: str, part: str,
 def test_decoder_and_encoder_are_the_network(tmp_path: Path) -> None:
     """What two files of a VAE compute together is its reconstruction from the mean."""
     subject = subject_of("vae")
-    (tmp_path / "e").mkdir(), (tmp_path / "d").mkdir()
-    encoder, decoder = (exported(subject, "pt2", part, tmp_path / part[0])[0] for part in ("encoder", "decoder"))
+    for folder in ("encoder", "decoder"):
+        (tmp_path / folder).mkdir()
+    encoder, decoder = (exported(subject, "pt2", part, tmp_path / part)[0] for part in ("encoder", "decoder"))
     images = subject.test.inputs[:7] / 255
     with torch.no_grad():
         mean, log_variance = run(encoder, images)
@@ -132,9 +133,11 @@ def test_any_module_that_is_called_with_one_tensor_is_a_part(tmp_path: Path) -> 
     subject = Subject(ticket=ticket, network=network, test=TestInputs.random(ticket.preprocessing))
     path, sentence = exported(subject, "pt2", "fc", tmp_path)
     assert "64 random images" in sentence
-    features = torch.rand(4, network.get_submodule("fc").in_features)  # type: ignore[arg-type]
+    head = network.get_submodule("fc")
+    assert isinstance(head, nn.Linear)
+    features = torch.rand(4, head.in_features)
     with torch.no_grad():
-        assert torch.allclose(run(path, features)[0], network.get_submodule("fc")(features), atol=1e-6)
+        assert torch.allclose(run(path, features)[0], head(features), atol=1e-6)
 
 
 class Odd(nn.Module):
