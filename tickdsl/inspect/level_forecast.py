@@ -18,7 +18,6 @@ from tickdsl.errors import TickdslError
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import slice_state_dict
-from tickdsl.plan.arm_lowering import is_one_level
 from tickdsl.plan.coarsening import coarsening_args
 from tickdsl.plan.model import Arm, MaskOf, Matching, Model, Prune, Refill, Regroup, Rounds, Union
 from tickdsl.plan.prune_arguments import prune_args
@@ -92,7 +91,7 @@ def _forecast_structures(study: Study, arm: Arm, data: Path) -> list[Structure]:
                 structure = _of_run(group, structure, len(rows), study.plan.seeds[0], network.graph)
             except TickdslError:
                 return rows
-            if not group.joined and (not is_one_level(group) or index == (times or 1) - 1):
+            if not group.joined and (not group.is_one_level or index == (times or 1) - 1):
                 rows.append(structure)
         rows += [structure] * sum(cycle.times for cycle in group.cycles)  # they prune nothing
     return rows
