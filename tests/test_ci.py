@@ -17,6 +17,7 @@ COVERED = {
     "tests/engine/test_building.py": "its own fast tests, with smaller networks",
     "tests/test_gpu_script.py": "the benchmarks that the script calls",
     "tests/training/test_gpu.py": "skipped without a GPU; tests/second_device",
+    "tests/tickets/test_parts.py": "its own fast tests, with one part",
     "tests/tickets/test_state_dict.py": "its own fast tests, with smaller networks",
     "tests/lang/test_mutations.py": "its own fast tests, with fewer mutations",
 }
