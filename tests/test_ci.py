@@ -18,6 +18,7 @@ COVERED = {
     "tests/cli/test_sparse_training_runs.py": "its own fast test, and tests/engine/test_sparse_training.py",
     "tests/test_gpu_script.py": "the benchmarks that the script calls",
     "tests/training/test_gpu.py": "skipped without a GPU; tests/second_device",
+    "tests/tickets/test_parts.py": "its own fast tests, with one part",
     "tests/tickets/test_state_dict.py": "its own fast tests, with smaller networks",
     "tests/lang/test_mutations.py": "its own fast tests, with fewer mutations",
 }
