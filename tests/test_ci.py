@@ -18,6 +18,7 @@ COVERED = {
     "tests/test_gpu_script.py": "the benchmarks that the script calls",
     "tests/training/test_gpu.py": "skipped without a GPU; tests/second_device",
     "tests/tickets/test_state_dict.py": "its own fast tests, with smaller networks",
+    "tests/training/parallel/test_shared_generators.py": "tests/training/parallel/test_shared_trainings.py",
     "tests/lang/test_mutations.py": "its own fast tests, with fewer mutations",
 }
 
