@@ -171,7 +171,7 @@ def test_a_worker_of_ray_has_one_gpu(
     assert main(["run", "test.plan", "--workers", "ray", "--gpus-per-training", "2"]) == 2
     told = " ".join(capsys.readouterr().err.split())
     assert "--gpus-per-training cannot be combined with --workers ray: a step of Ray has one GPU" in told
-    assert "use --workers slurm, or start `tickdsl worker --gpus-per-training` on each node" in told
+    assert "use --workers slurm, or start `tickdsl worker --gpus-per-training 2` on each node" in told
     assert not (tmp_path / "runs").exists()
 
 
