@@ -11,6 +11,7 @@ import pytest
 from tickdsl.checks.plan_selection import with_seeds
 from tickdsl.plan.model import Plan
 from tickdsl.records.events import Metric, PlanResolved, RunEnd, RunStart
+from tickdsl.results.device_time import hours_in_words
 
 TWO_ROUNDS = "prune filters 30% x 2; rewind lr\ncompare random-init\n"
 
@@ -189,7 +190,11 @@ def test_plan_estimates_the_time_only_from_what_this_machine_did(harness: Any) -
     assert time["low"] <= time["seconds"] <= time["high"]
     assert 0.1 * took < time["seconds"] * time["jobs"] < 10 * 3 * took
     assert time["samples"] == 5
-    assert f"from {time['samples']} earlier trainings" in harness.call(*here).out
+    assert time["device_hours"] * 3600 == pytest.approx(time["seconds"] * time["jobs"])  # a worker on CPUs is a device
+    printed = harness.call(*here).out
+    assert f"from {time['samples']} earlier trainings): {hours_in_words(time['device_hours'])} device hours" in printed
+    harness.run()
+    assert 0.1 * time["device_hours"] < harness.results["device_hours"]["used"] < 10 * time["device_hours"]
 
 
 def test_why_names_what_changed(harness: Any) -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from scipy.optimize import linear_sum_assignment
 from step_runner import StepRunner, step_runner
 
 from tickdsl.engine.scheduler.event_builders import measure_event, plan_resolved_event
+from tickdsl.graph.structure import Structure
 from tickdsl.pruning.criteria.protocol import masked_state
+from tickdsl.training.data.sample import sample_batches
+from tickdsl.training.rng import generator
 
 
 def _left(found: StepRunner, key: str) -> dict[str, torch.Tensor]:
@@ -70,6 +76,68 @@ def test_an_aligned_mask_belongs_to_the_permuted_network(tmp_path: Path) -> None
     for name in graph.weights:
         assert torch.equal(moved[name].flatten().sort().values, before[name].flatten().sort().values)
     found.run_step(level.ticket)
+
+
+def test_an_aligned_ticket_of_filters_keeps_the_matched_ones(tmp_path: Path) -> None:
+    found = step_runner(
+        tmp_path,
+        "seeds 2\nprune filters 40%; rewind mask of next seed align=dense; "
+        "rewind weights of next seed to 1ep align=dense",
+    )
+    (level,) = found.levels("ticket", 1)
+    theirs = found.study.step(level.structure).parents["structure"]
+    mine, kept = found.structure(level.structure), found.structure(theirs)
+    assert found.metrics(level.structure)["params"] == found.metrics(theirs)["params"]
+    moved = {name for name in kept.kept if not np.array_equal(mine.kept[name], kept.kept[name])}
+    assert mine.kept.keys() == kept.kept.keys() and moved
+    # The weights of the units that are left are theirs, in another order.
+    graph = found.context.dense_network(found.study.step(level.structure)).graph
+    weights = found.study.step(level.ticket).parents["weights"]
+    found.weights(weights)
+    left = found.context.weights(weights, mine, graph)
+    before = found.context.weights(found.study.step(weights).parents["weights"], kept, graph)
+    assert left.keys() == before.keys()
+    for name in graph.weights:
+        assert torch.equal(left[name].flatten().sort().values, before[name].flatten().sort().values)
+    found.run_step(level.ticket)
+
+
+def test_units_are_matched_by_the_activations_of_the_dense_networks(tmp_path: Path) -> None:
+    found = step_runner(
+        tmp_path,
+        "seeds 2\narm weights { prune weights 50%; rewind mask of next seed align=dense; rewind weights to 1ep }\n"
+        "arm activations { prune weights 50%; rewind mask of next seed align=dense match=activations images=200;"
+        " rewind weights to 1ep }\n",
+    )
+    keys = {arm: found.levels(arm, 1)[0].structure for arm in ("weights", "activations")}
+    metrics = {arm: found.metrics(key) for arm, key in keys.items()}
+    assert metrics["activations"]["matched"].keys() == metrics["weights"]["matched"].keys()
+    assert metrics["activations"]["sparsity"] == pytest.approx(0.5, abs=1e-3)
+    assert found.structure(keys["activations"]) != found.structure(keys["weights"])
+    # As computed here, from what the layers read on the same images.
+    step = found.study.step(keys["activations"])
+    network = found.context.dense_network(step)
+    data = found.context.dataset(step.args["data"], 1)
+    ((inputs, _),) = sample_batches(data, generator(1, "align"), total=200, batch=200)
+    read = []
+    for role in ("own", "other"):
+        module = copy.deepcopy(network.module).eval()
+        module.load_state_dict(found.context.weights(step.parents[role], Structure.dense(network.graph), network.graph))
+        seen: dict[str, torch.Tensor] = {}
+        for path in ("conv2", "conv3"):
+            module.get_submodule(path).register_forward_hook(
+                lambda _, arguments, __, path=path, seen=seen: seen.__setitem__(path, arguments[0].detach())
+            )
+        module(inputs)
+        read.append(seen)
+    theirs, mine = found.structure(step.parents["structure"]).masks, found.structure(step.key).masks
+    orders = []
+    for path in ("conv2", "conv3"):
+        own, other = (each[path].double().movedim(1, 0).flatten(1).numpy() for each in read)
+        gains = np.nan_to_num(np.corrcoef(own, other)[: len(own), len(own) :])
+        orders.append(linear_sum_assignment(gains, maximize=True)[1])
+    first, second = orders
+    assert np.array_equal(theirs["conv2.weight"][second][:, first], mine["conv2.weight"])
 
 
 def test_cycles_train_one_mask_and_perturb_adds_noise(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -26,6 +27,8 @@ from tickdsl.records import EventRecord, Store, read_events
 from tickdsl.records.bucket_location import open_cache
 from tickdsl.records.bucket_store import open_store
 from tickdsl.records.events import StepEnd, StepProgress
+from tickdsl.records.transfers import Transfers
+from tickdsl.results.state_builder import build_state
 
 URL = "s3://lab/runs"
 PLAN = """model small-cnn width=0.5
@@ -80,6 +83,22 @@ def test_a_bucket_gives_the_bits_of_a_folder(tmp_path: Path) -> None:
     assert contents(open_store(open_cache(URL, tmp_path / "c"))) == contents(Store(tmp_path / "store"))
 
 
+def test_what_a_run_moves_is_in_its_events(tmp_path: Path, bucket: MemoryBucket) -> None:
+    def transfers(cache: Path, number: int) -> dict[str, Transfers]:
+        seen: list[EventRecord] = []
+        assert run(cache, tmp_path / f"runs-{number}", seen).exit == 0
+        return dict(build_state(seen).transfers)
+
+    host = socket.gethostname()
+    moved = transfers(open_cache(URL, tmp_path / "a"), 1)[host]
+    assert 0 < moved.requests <= bucket.requests  # the last events are sent after they were written
+    results = sum(len(bucket.read(URL, path)) for path in bucket.paths(URL, "results"))
+    assert moved.sent >= results > 0
+    records = sum(len(bucket.read(URL, path)) for path in bucket.paths(URL, "results") if path.endswith("/result.json"))
+    assert transfers(open_cache(URL, tmp_path / "b"), 2)[host].received >= records > 0
+    assert not transfers(tmp_path / "store", 3)
+
+
 def test_a_bucket_that_is_lost_costs_no_result(
     tmp_path: Path, bucket: MemoryBucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,6 +133,31 @@ def test_what_a_bucket_cannot_do_is_said_first(tmp_path: Path) -> None:
         run(open_cache(URL, tmp_path / "a"), tmp_path / "runs", fresh=True)
     assert f"--store {URL}-2" in str(caught.value.hint)
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.usefixtures("bucket")
+@pytest.mark.parametrize(
+    ("words", "message", "hint"),
+    [
+        (["--workers", "ray:127.0.0.1:1"], "the nodes of a Ray cluster need a store in a folder", "tickdsl worker"),
+        (["--fresh"], "--fresh is not for a store in a bucket", f"--store {URL}-2"),
+    ],
+)
+def test_the_command_says_what_to_do_instead(
+    words: list[str],
+    message: str,
+    hint: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("TICKDSL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("tickdsl.engine.workers.ray_start.connect", lambda options: pytest.fail("it connects"))
+    (tmp_path / "test.plan").write_text(PLAN)
+    out = tmp_path / "runs"
+    assert main(["run", str(tmp_path / "test.plan"), "--store", URL, "--out", str(out), "--plain", *words]) == 2
+    printed = capsys.readouterr().err
+    assert message in printed and hint in printed and not out.exists()
 
 
 # -- processes
@@ -197,6 +241,8 @@ def test_workers_that_share_a_bucket_lose_and_repeat_nothing(tmp_path: Path, ser
     assert done_steps(last.records()).keys() | done_steps(killed.own_records()).keys() == done.keys()
     results = json.loads(next(other.out.glob("test-shared-*/results.json")).read_text())
     assert results["status"] == "ok"
+    (moved,) = results["transfers"]  # all of them are on one machine
+    assert moved["requests"] > 100 and moved["sent"] > 0 and moved["received"] > 0
     assert_like_a_folder(tmp_path, url, server)
 
 

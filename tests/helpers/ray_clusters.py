@@ -68,10 +68,15 @@ class Nodes:
     def kill(self, number: int) -> None:
         self._cluster.remove_node(self.nodes.pop(number), allow_graceful=False)
 
-    def kill_head(self) -> None:
-        """End the process that knows the state of the cluster, as when its machine is lost."""
-        ((server,),) = (self._cluster.head_node.all_processes["gcs_server"],)
-        os.kill(server.process.pid, signal.SIGKILL)
+    def kill_head(self, everything: bool = False) -> None:
+        """End the process that knows the state of the cluster, as when its machine is lost.
+
+        With `everything`, all processes of the head, as by `ray stop` where the run was started.
+        """
+        for kind, started in self._cluster.head_node.all_processes.items():
+            if everything or kind == "gcs_server":
+                for each in started:
+                    os.kill(each.process.pid, signal.SIGKILL)
 
     def close(self) -> None:
         import ray

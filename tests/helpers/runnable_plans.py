@@ -261,7 +261,8 @@ class _Drawer:
         if self.often():
             what = "weights" if split else self.pick([w for w in vocabulary.REWIND_TARGETS if w != "mask"])
             of = self.pick(("", "", " of next seed", " of seed 1")) if what != "lr" and not split else ""
-            align = self.pick(("", "", " align=dense", " align=current")) if of else ""
+            aligned = (" align=dense", " align=current", " align=dense match=activations images=32")
+            align = self.pick(("", "", *aligned)) if of else ""
             yield Statement(f"rewind {what}{of}{self.pick(('', ' to init', ' to 4it', ' to 50%'))}{align}")
         if not split and self.pick((False, False, False, True)):
             yield Statement("perturb 10%")

@@ -64,8 +64,8 @@ def plans(draw: Any) -> str:
         of = pick(("of next seed", "of seed 7"))
         donated = pick(
             (
-                f"rewind mask {of}; rewind weights to {pick(MOMENTS)}",
-                f"rewind signs {of}{pick(('', ' align=current'))}",
+                f"rewind mask {of}{pick(('', ' align=dense match=activations'))}; rewind weights to {pick(MOMENTS)}",
+                f"rewind signs {of}{pick(('', ' align=current', ' align=dense match=activations images=200'))}",
                 f"rewind weights {of} to {pick(MOMENTS)}{pick(('', ' align=dense'))}; perturb 5%",
             )
         )

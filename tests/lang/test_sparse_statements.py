@@ -57,6 +57,9 @@ CASES = {
     "signs": Case("prune weights 20% x 2; rewind weights to 2ep; rewind signs", "rewind", (), ("TD304", "TD542")),
     "another-seed": Case("prune weights 20% x 2; rewind mask of next seed align=dense; rewind weights  # ok TD549",
                          "rewind", ("align",), ("TD544", "TD545", "TD546", "TD549")),
+    "by-activations": Case(
+        "prune filters 20% x 2; rewind mask of next seed align=dense match=activations images=256; rewind weights"
+        "  # ok TD549", "rewind", ("match", "images"), ("TD119", "TD544", "TD546")),
     "noise": Case("prune weights 20%; rewind weights; perturb 5%", "perturb", (), ("TD201", "TD304")),
     "cyclic": Case("prune weights erk 80% by random at init\ncycle 3 { rewind lr }", "cycle", (), ("TD541", "TD542")),
     "cyclic-dense": Case("cycle 3 { rewind lr }", "cycle", (), ("TD541",), controls=False),

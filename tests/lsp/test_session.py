@@ -167,6 +167,8 @@ COMPLETIONS = [
     ("rewind mask |", {"of", "align="}, {"lr"}),
     ("rewind mask of |", {"seed", "next"}, {"one"}),
     ("rewind signs of next seed align=|", {"dense", "current"}, {"on"}),
+    ("rewind mask of next seed align=dense match=|", {"weights", "activations"}, {"dense"}),
+    ("rewind mask of next seed align=dense |", {"match=", "images="}, {"every="}),
     ("report accuracy, barrier of |", {"one", "dense"}, {"accuracy"}),
     ("report barrier of one to |", {"one", "dense", "next"}, {"init"}),
     ("report |", {"distance", "mask-overlap", "sign-agreement"}, {"one"}),

@@ -14,6 +14,7 @@ from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
 from tickdsl.plan.lower import lower
 from tickdsl.plan.model import Plan
+from tickdsl.plan.steps import Step
 from tickdsl.plan.study import Level, Study
 
 HEAD = "model small-cnn on digits\ntrain 10ep lr=0.1\n"
@@ -138,6 +139,26 @@ def test_aligned_by_the_dense_networks_or_by_the_current_ones() -> None:
     assert networks[1] == levels(current, 1)[0].ticket
 
 
+def test_matched_by_activations_the_images_belong_to_the_step_and_its_seed() -> None:
+    text = (
+        "seeds 2\nprune weights 20%; rewind mask of next seed align=dense{}; "
+        "rewind weights of next seed to 1ep align=dense{}"
+    )
+
+    def aligned(options: str) -> list[Step]:
+        found = study(HEAD + text.format(options, options))
+        level = levels(found, 1)[0]
+        return [found.step(level.structure), found.step(found.step(level.ticket).parents["weights"])]
+
+    by_weights, default, few = (aligned(each) for each in ("", " match=activations", " match=activations images=100"))
+    assert all(step.seed is None and "images" not in step.args for step in by_weights)
+    assert [step.key for step in aligned(" match=weights")] == [step.key for step in by_weights]
+    assert [step.args["images"] for step in (*default, *few)] == [1024, 1024, 100, 100]
+    assert {step.seed for step in (*default, *few)} == {1}
+    assert len({step.key for step in (*by_weights, *default, *few)}) == 6
+    assert [step.key for step in aligned(" match=activations images=1024")] == [step.key for step in default]
+
+
 def test_noise_has_another_draw_each_time() -> None:
     found = study(HEAD + "prune weights 20% x 3; rewind weights; perturb 5%")
     noise = [found.step(found.step(level.ticket).parents["weights"]) for level in found.levels]
@@ -206,7 +227,16 @@ def test_lines_are_written_out_for_each_value_of_a_sweep() -> None:
         ("prune weights 20%; perturb 5%; retrain scratch", "TD304"),
         ("prune weights 20%; rewind lr; rewind mask of next seed", "TD007"),
         ("prune filters 20%; rewind magnitudes of next seed", "TD546"),
-        ("prune filters 20%; rewind mask of next seed align=dense; rewind weights", "TD546"),
+        ("prune filters 20%; rewind mask of next seed align=current; rewind weights", "TD546"),
+        ("prune filters 20%; rewind weights of next seed to 1ep align=current", "TD546"),
+        ("prune filters 20%; rewind signs of next seed align=dense", "TD546"),
+        ("prune blocks 1; rewind mask of next seed align=dense; rewind weights", "TD546"),
+        ("prune filters 20%; rewind lr; prune layers 1; rewind weights of next seed to 1ep align=dense", "TD546"),
+        ("prune weights 20%; rewind mask of next seed match=activations; rewind weights", "TD544"),
+        ("prune weights 20%; rewind weights match=activations", "TD544"),
+        ("prune weights 20%; rewind mask of next seed align=dense images=500; rewind weights", "TD119"),
+        ("prune weights 20%; rewind mask of next seed align=dense match=activations images=1; rewind weights", "TD105"),
+        ("prune weights 20%; rewind mask of next seed align=dense match=gradients; rewind weights", "TD105"),
         ("prune weights 20%; rewind lr\nreport barrier of ticket to nowhere", "TD110"),
         ("prune weights 20%; rewind lr\nreport loss of ticket to dense", "TD548"),
     ],
@@ -226,6 +256,10 @@ def test_mistakes_are_found(statements: str, code: str) -> None:
         "prune weights 20%; rewind mask of seed 9; rewind signs of seed 9; rewind magnitudes  # ok TD549",
         "prune filters 20%; rewind mask of next seed; rewind weights  # ok TD549",
         "prune filters 20%; rewind weights of next seed to 1ep  # ok TD549",
+        "prune filters 20%; rewind mask of next seed align=dense; rewind weights to 1ep  # ok TD549",
+        "prune filters 20%; rewind weights of next seed to 1ep align=dense match=activations  # ok TD549",
+        "prune neurons 20%; rewind mask of next seed align=dense; rewind weights of next seed to 1ep align=dense"
+        "  # ok TD549",
     ],
 )
 def test_what_fits_is_accepted(statements: str) -> None:

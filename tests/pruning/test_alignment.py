@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tickdsl.graph import ModelGraph, trace
 from tickdsl.graph.structure import Structure
-from tickdsl.pruning.alignment import exchangeable_groups, match_units, permuted_masks, permuted_state
+from tickdsl.pruning.alignment import exchangeable_groups, match_units, permuted_state, permuted_structure
 from tickdsl.training.models import create
 
 SHAPE = (1, 8, 8)
@@ -106,7 +106,7 @@ def test_masks_move_with_the_weights_that_they_are_on() -> None:
     orders = {group: stream.permutation(graph.group(group).size) for group in groups_of(graph, module)}
     masked = {key: tensor * torch.from_numpy(masks[key]) if key in masks else tensor for key, tensor in state.items()}
     moved = permuted_state(graph, masked, orders)
-    for name, mask in permuted_masks(graph, structure, orders).masks.items():
+    for name, mask in permuted_structure(graph, structure, orders).masks.items():
         assert torch.equal(moved[name] != 0, torch.from_numpy(mask.copy()))
 
 

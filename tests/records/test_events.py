@@ -48,6 +48,7 @@ SURFACE = {
     "log": "message",
     "warn": "message code",
     "resource": "cpu ram gpu",
+    "transfer": "host requests received sent",
     "heartbeat": "pid host boot",
     "control.ack": "id command state",
     "run.end": "status seconds exit message",

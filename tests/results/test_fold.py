@@ -31,8 +31,10 @@ from tickdsl.records.events import (
     StepInfo,
     StepProgress,
     StepStart,
+    Transfer,
     Warn,
 )
+from tickdsl.records.transfers import Transfers
 from tickdsl.results import RunState, StateBuilder, apply_event, build_state
 
 START = RunStart(
@@ -70,6 +72,7 @@ STORY = records(
     START, PLAN, NETWORK, StepStart(step="s1"), progress("s1", 5), Checkpoint(step="s1", epoch=5), Log(message="hello"),
     progress("s1", 10), StepEnd(step="s1", status="done", seconds=40, metrics={"accuracy": 0.9}), METRIC, LEFT,
     Warn(message="careful"), Resource(cpu=50.0), Heartbeat(pid=7, host="h", boot="b"),
+    Transfer(host="h", requests=3, received=100, sent=20), Transfer(host="h", requests=1, received=1, sent=0),
     ControlAck(id="1", command="pause", state="paused"), ControlAck(id="2", command="resume", state="running"),
     StepStart(step="s2"), progress("s2", 1), progress("s2", 2),
     StepEnd(step="s2", status="failed", error="out of memory"), RunEnd(status="failed", seconds=1, exit=3),
@@ -78,7 +81,7 @@ STORY = records(
 
 def test_a_whole_story() -> None:
     state = build_state(STORY)
-    assert (state.status, state.exit, state.attempts, state.elapsed) == ("failed", 3, 1, 200.0)
+    assert (state.status, state.exit, state.attempts, state.elapsed) == ("failed", 3, 1, 220.0)
     first, second = state.steps.values()
     assert (first.status, first.seconds, first.score, first.checkpoint) == ("done", 40, 0.9, 5)
     assert (second.status, second.error, second.epoch) == ("failed", "out of memory", 2)
@@ -88,6 +91,7 @@ def test_a_whole_story() -> None:
     assert [point.epoch for point in first.history] == [5, 10]
     assert state.log == ((60.0, "hello"),)
     assert state.warnings == (Warn(message="careful"),)
+    assert state.transfers == {"h": Transfers(4, 101, 20)}
     assert state.notes == PLAN.notes
     assert state.finished_steps == 1
 

@@ -66,19 +66,35 @@ def _of_parts(statement: str, arm: Arm, span: Span) -> Diagnostic:
 def _check_units(arm: Arm, index: int, tail: FromSeed, after: tuple[Tail, ...]) -> Iterator[Diagnostic]:
     """Check that what is taken from another seed fits a network that has lost other units (TD546)."""
     removing = [group for group in arm.rounds[: index + 1] if group.prune.unit != "weights"]
-    if not removing or (isinstance(tail, Rewind) and not tail.current and not tail.align):
-        return
     restores = any(isinstance(each, Rewind) and each.what == "weights" and not each.current for each in after)
-    if isinstance(tail, MaskOf) and not tail.align and restores:
+    from_dense_run = restores if isinstance(tail, MaskOf) else not tail.current
+    if not removing:
         return
+
+    def wrong(group: Rounds, message: str, help: str) -> Diagnostic:
+        label = Label(group.prune.span, f"removes {group.prune.unit}")
+        return Diagnostic("TD546", message, tail.span, secondary=(label,), help=help)
+
     unit, what = removing[0].prune.unit, "mask" if isinstance(tail, MaskOf) else tail.what
-    yield Diagnostic(
-        "TD546",
-        f"`rewind {what} of …` takes it from a network that has lost other {unit}",
-        tail.span,
-        secondary=(Label(removing[0].prune.span, f"removes {unit}"),),
-        help="prune weights, or restore weights of the dense run: `rewind mask of …; rewind weights to …`",
-    )
+    in_layers = next((group for group in removing if group.prune.unit == "layers"), None)
+    if not from_dense_run:
+        yield wrong(
+            removing[0],
+            f"`rewind {what} of …` takes it from a network that has lost other {unit}",
+            "prune weights, or restore weights of the dense run: `rewind mask of …; rewind weights to …`",
+        )
+    elif tail.align == "current":
+        yield wrong(
+            removing[0],
+            f"`align=current` matches networks that have lost different {unit}",
+            "use `align=dense`, which matches the dense networks, or prune weights",
+        )
+    elif tail.align and in_layers is not None:
+        yield wrong(
+            in_layers,
+            f"`align=` reorders the units of each layer, but removing {in_layers.prune.unit} joins those of several",
+            "remove `align=`, or prune filters or weights",
+        )
 
 
 def _takes(tail: Tail) -> TypeGuard[FromSeed]:

@@ -74,7 +74,7 @@ def show_plan(arguments: argparse.Namespace) -> int:
     if getattr(arguments, "why", None):
         echo(explain_rerun(study, arguments.why, store))
     elif getattr(arguments, "json", False):
-        echo(json.dumps(as_json(study, store), indent=1))
+        echo(json.dumps(as_json(study, store, arguments.data), indent=1))
     else:
         print_preview(study, store, arguments.data, every_step=getattr(arguments, "steps", False))
     return OK

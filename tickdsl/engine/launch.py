@@ -53,6 +53,7 @@ from tickdsl.records.paths import RunPaths, new_run
 from tickdsl.records.process import Process
 from tickdsl.records.shared_clock import clock_of
 from tickdsl.records.store import Store
+from tickdsl.records.transfers import TRANSFERS
 from tickdsl.training.device_choice import Device, devices_in_words, loaded, resolve_devices, torch_version
 
 _STATUS = {OK: "ok", STOPPED: "stopped", INTERRUPTED: "interrupted"}  # with all other codes, it failed
@@ -126,6 +127,10 @@ def _launch(
     plan: Plan, text: str, options: LaunchOptions, listen: Callable[[EventRecord], None], notes: tuple[str, ...]
 ) -> FinishedRun:
     devices: Sequence[Device]
+    TRANSFERS.take()  # of an earlier run in this process
+    in_bucket = cached_bucket(options.store) is not None
+    if in_bucket:
+        _require_no_folder(options)
     if options.workers is None:
         devices = resolve_devices(options.device)
     else:
@@ -136,16 +141,6 @@ def _launch(
     options.announce(f"reading {_names(arm.data.name for arm in plan.arms)}")
     study = prepare_study(plan, options.data, device)
     warnings: list[str] = []
-    in_bucket = cached_bucket(options.store) is not None
-    if in_bucket and options.fresh:
-        raise TickdslError(
-            "--fresh is not for a store in a bucket", f"use another prefix: --store {store_name(options.store)}-2"
-        )
-    if in_bucket and options.workers is not None:
-        raise TickdslError(
-            "the nodes of a Ray cluster need a store in a folder that all of them see",
-            f"start `tickdsl worker --store {store_name(options.store)}` on each node instead",
-        )
     generation = join_generation(options.store, study.graph, options.start_over) if options.fresh else None
     store = open_store(options.store, warnings.append, generation)
     store.look_up(study.graph)
@@ -277,6 +272,18 @@ def _launch(
                 )
             )
     return FinishedRun(paths, exit_code, interpreter.failures)
+
+
+def _require_no_folder(options: LaunchOptions) -> None:
+    """Raise TickdslError for what needs a store in a folder, before anybody connects to a cluster."""
+    name = store_name(options.store)
+    if options.fresh:
+        raise TickdslError("--fresh is not for a store in a bucket", f"use another prefix: --store {name}-2")
+    if options.workers is not None:
+        raise TickdslError(
+            "the nodes of a Ray cluster need a store in a folder that all of them see",
+            f"start `tickdsl worker --store {name}` on each node instead",
+        )
 
 
 def _undetermined_results(study: Study, store: Store) -> list[str]:

@@ -9,6 +9,7 @@ import attrs
 
 from tickdsl.plan.measurement_steps import EXCLUSIVE_OPERATIONS
 from tickdsl.plan.steps import Step
+from tickdsl.records.transfers import Transfers
 
 #: Commands to a worker, which obeys them between optimiser steps.
 RUN, STOP, PAUSE = 0, 1, 2
@@ -117,6 +118,13 @@ class Outcome:
 
 
 @attrs.frozen
+class Transferred:
+    """What the worker has asked of a bucket since the last such message."""
+
+    transfers: Transfers
+
+
+@attrs.frozen
 class WorkerLost:
     """The worker process of a task has died; `reason` says how."""
 
@@ -142,6 +150,7 @@ Message = (
     | Paused
     | NotStackable
     | Outcome
+    | Transferred
     | WorkerLost
     | NodeLost
 )

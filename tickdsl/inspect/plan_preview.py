@@ -14,7 +14,6 @@ from rich.table import Table
 from rich.text import Text
 
 from tickdsl.console import SafeConsole
-from tickdsl.engine.machine.job_limits import default_jobs
 from tickdsl.engine.scheduler.event_builders import UNITS_LEFT, short_step_names
 from tickdsl.engine.scheduler.forecast import epochs, steps_to_run, unreached_steps
 from tickdsl.inspect.estimate import Estimate, NoEstimate, estimate_duration
@@ -112,7 +111,7 @@ def _print_summary(
         steps, verb = plural(len(unreached), "step"), agreeing(len(unreached), "is")
         console.print(f"{steps} {verb} not needed: arms have ended before")
     if total:
-        console.print(_estimate_text(estimate_duration(study, to_run, store, default_jobs("cpu", study))))
+        console.print(_estimate_text(estimate_duration(study, to_run, store, data)))
     if store is not None:
         for needed in needed_seeds(stored_results(study, store, stored)):
             console.print(str(needed))

@@ -311,12 +311,29 @@ REGROUP_OPTIONS: dict[str, OptionType] = {
     "min-rows": OptionType("int", "a part of no more filters than this gets no block (default 16)", least=0),
 }  # fmt: skip
 SPLIT_OPTIONS: dict[str, OptionType] = {}
+#: The training images that units are matched by the activations of, by default.
+MATCHING_IMAGES = 1024
 REWIND_OPTIONS: dict[str, OptionType] = {
     "align": OptionType(
         "word",
-        "match the units of the other seed's network to this one's by their weights, in the dense networks at the end "
-        "of their training or in the current ones",
+        "match the units of the other seed's network to this one's, in the dense networks at the end of their training "
+        "or in the current ones",
         ("dense", "current"),
+    ),
+    "match": OptionType(
+        "word", "`align=`: match units by their weights (default) or by their activations", ("weights", "activations")
+    ),
+    "images": OptionType(
+        "int",
+        "`match=activations`: how many training images give the activations (default 1024)",
+        least=2,
+        idle=(
+            NoEffect(
+                "without `match=activations`: weights are matched without images",
+                "add it, or remove `images=`",
+                {"match": Is(("activations",), negated=True)},
+            ),
+        ),
     ),
     "arm": OptionType("text", "`of run`: the arm of that run, by its name or id (default: its only one)"),
     "level": OptionType("int", "`of run`: the level of that arm (default: this one, or its last)", least=1),

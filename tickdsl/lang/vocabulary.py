@@ -122,7 +122,7 @@ STATEMENTS: dict[str, StatementForm] = {
     ),
     "rewind": StatementForm(
         "pipeline",
-        "rewind lr|weights|signs|magnitudes|mask [of seed N|of next seed|of run NAME] [to MOMENT] [align=…]",
+        "rewind lr|weights|signs|magnitudes|mask [of seed N|of next seed|of run NAME] [to MOMENT] [align=…] [match=…]",
         "set where the training after a prune starts from, or take a mask",
     ),
     "perturb": StatementForm(

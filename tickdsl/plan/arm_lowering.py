@@ -389,23 +389,26 @@ class ArmLowering:
             (self.dense_network(), donor.dense_network()) if align == "dense" else (state.weights, theirs.weights)
         )
         if isinstance(tail, MaskOf):
-            structure = self._aligned(references, None, theirs.structure) if align else theirs.structure
+            structure = self._aligned(tail, references, None, theirs.structure) if align else theirs.structure
             return attrs.evolve(state, structure=structure, trained=False)
         to = self._dense_training.canonical(tail.to)
         weights = theirs.weights if tail.current else donor.dense_weights(to)
         if align:
-            weights = self._aligned(references, weights, theirs.structure if tail.current else None)
+            weights = self._aligned(tail, references, weights, theirs.structure if tail.current else None)
         if tail.what != "weights":
             weights = self._mixed(state, tail.what, weights)
         return attrs.evolve(
             state, weights=weights, pending=TrainingSpec(recipe, start=to), rewound=to, fresh=False, trained=False
         )
 
-    def _aligned(self, references: tuple[str, str], weights: str | None, structure: str | None) -> str:
+    def _aligned(self, tail: FromSeed, references: tuple[str, str], weights: str | None, structure: str | None) -> str:
         """Add weights or a mask of another seed, with its units in the order of this seed's."""
         own, other = references
         roles = step_parents(weights=weights, structure=structure, own=own, other=other)
-        return self._steps.add("align", self._steps.network_args(None), roles, "align")
+        args = self._steps.network_args(None)
+        if tail.images:
+            args |= {"by": "activations", "images": tail.images}
+        return self._steps.add("align", args, roles, "align", seeded=bool(tail.images))
 
     def _grow(self, state: _State, tail: Grow, trains: bool) -> _State:
         """Add a step that puts weights back; `trains`: after the training that the statements before it set."""

@@ -322,7 +322,8 @@ class Rewind:
 
     `of`: the seed whose network they are taken from (`next`, or a number; empty: the arm's own). With `current`, that
     network is not the dense run but the one at this point of its pipeline. `align`: the networks by which its units are
-    matched to those of this seed: `dense` or `current`; empty for none.
+    matched to those of this seed: `dense` or `current`; empty for none. `images`: how many training images give the
+    activations that they are matched by; 0 to match them by their weights.
     """
 
     what: str
@@ -330,13 +331,14 @@ class Rewind:
     of: str = ""
     current: bool = False
     align: str = ""
+    images: int = 0
     to_place: Any = _source_location()
     span: Any = _source_location()
 
 
 @attrs.frozen
 class MaskOf:
-    """Take the structure that the network of another seed has at this point; `of` and `align` as in `Rewind`.
+    """Take the structure that the network of another seed has at this point; `of`, `align` and `images` as in `Rewind`.
 
     `run`: or that of a ticket of a stored run, with `of` empty: of its `arm` (by id or name; empty: the only one), at
     its `level` (None: the same level, or its last one), under its `seed` (None: the same, or its only one).
@@ -344,6 +346,7 @@ class MaskOf:
 
     of: str
     align: str = ""
+    images: int = 0
     run: str = ""
     arm: str = ""
     level: int | None = None

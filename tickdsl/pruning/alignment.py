@@ -1,5 +1,7 @@
 """Match the units of two networks by their weights, and put one network's units in the order of the other's.
 
+`activation_matching` matches them by what they compute.
+
 Source: Ainsworth, Hayase & Srinivasa, Git Re-Basin: Merging Models modulo Permutation Symmetries (ICLR 2023), weight
 matching, on the channel groups of the model graph: units that an addition couples move together.
 """
@@ -8,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 
+import attrs
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from tickdsl.graph.arrays import IntArray
+from tickdsl.graph.arrays import IntArray, readonly_ints
 from tickdsl.graph.model import ChannelGroup, ModelGraph, Slice
 from tickdsl.graph.structure import Structure
 
@@ -40,7 +43,7 @@ def exchangeable_groups(
         if (
             group.reason is not None
             or group.parts
-            or not all(_positions(group, part) is not None for part in group.slices)
+            or not all(unit_positions(group, part) is not None for part in group.slices)
         ):
             continue
         order = torch.randperm(group.size, generator=generator).numpy()
@@ -83,15 +86,19 @@ def permuted_state(graph: ModelGraph, state: State, permutations: Permutations) 
     return result
 
 
-def permuted_masks(graph: ModelGraph, structure: Structure, permutations: Permutations) -> Structure:
-    """A structure whose masks have the units in another order; the structure must keep all units."""
+def permuted_structure(graph: ModelGraph, structure: Structure, permutations: Permutations) -> Structure:
+    """A structure with the units in another order, those that it has removed too; it must keep all layers."""
     masks = {}
     for name, mask in structure.masks.items():
         moved = np.asarray(mask)
         for dim, index in _orders(graph, name, permutations).items():
             moved = np.take(moved, index, axis=dim)
         masks[name] = moved
-    return structure.without_masks().with_masks(masks)
+    kept = {
+        name: readonly_ints(np.flatnonzero(np.isin(permutations[name], units))) if name in permutations else units
+        for name, units in structure.kept.items()
+    }
+    return attrs.evolve(structure.without_masks(), kept=kept).with_masks(masks)
 
 
 def _orders(
@@ -102,14 +109,14 @@ def _orders(
     for group, part in graph.slices.get(tensor, ()):
         if group.name not in permutations or (group.name, part.dim) == but:
             continue
-        positions = _positions(group, part)
+        positions = unit_positions(group, part)
         assert positions is not None
         order = orders.setdefault(part.dim, np.arange(graph.shape(tensor)[part.dim]))
         order[positions] = positions[permutations[group.name]]
     return orders
 
 
-def _positions(group: ChannelGroup, part: Slice) -> IntArray | None:
+def unit_positions(group: ChannelGroup, part: Slice) -> IntArray | None:
     """The positions of each unit in a slice, [units, positions]; None if units have unequally many."""
     counts = np.bincount(part.unit, minlength=group.size)
     if not len(part.unit) or (counts != counts[0]).any():
@@ -135,7 +142,7 @@ def _parameter_slices(graph: ModelGraph, group: ChannelGroup) -> Iterator[tuple[
     found: dict[tuple[str, int], list[IntArray]] = {}
     for part in group.slices:
         if part.parameter in graph.parameters and part.role != "factor":  # those have another role, too
-            positions = _positions(group, part)
+            positions = unit_positions(group, part)
             assert positions is not None
             found.setdefault((part.parameter, part.dim), []).append(positions)
     for (name, dim), parts in found.items():

@@ -16,6 +16,7 @@ import attrs
 
 from tickdsl.errors import TickdslError
 from tickdsl.moments import format_duration
+from tickdsl.records.transfers import TRANSFERS, Transfers
 
 T = TypeVar("T")
 
@@ -81,9 +82,11 @@ class Bucket:
             return bytes(found.bytes()), str(found.meta["e_tag"])
 
         try:
-            return self._ask("read", request)
+            content, etag = self._ask("read", request)
         except FileNotFoundError:
             return None
+        TRANSFERS.add(Transfers(received=len(content)))
+        return content, etag
 
     def fetch(self, path: str, target: Path) -> bool:
         """Write the content of an object to a file; returns whether there is one."""
@@ -98,11 +101,14 @@ class Bucket:
             self._ask("read", request)
         except FileNotFoundError:
             return False
+        TRANSFERS.add(Transfers(received=target.stat().st_size))
         return True
 
     def put(self, path: str, content: bytes | Path) -> str:
         """Write an object, whether there is one or not; returns its version."""
-        return self._ask("written", lambda: str(self._obstore.put(self._store, path, content)["e_tag"]))
+        etag = self._ask("written", lambda: str(self._obstore.put(self._store, path, content)["e_tag"]))
+        TRANSFERS.add(Transfers(sent=content.stat().st_size if isinstance(content, Path) else len(content)))
+        return etag
 
     def create(self, path: str, content: bytes) -> str | None:
         """Write an object that does not exist; returns its version, None if there is one with another content."""
@@ -146,16 +152,19 @@ class Bucket:
             return str(done["e_tag"])
 
         try:
-            return self._ask("written", request)
+            etag = self._ask("written", request)
         except (self._obstore.exceptions.AlreadyExistsError, self._obstore.exceptions.PreconditionError):
             # Perhaps by this very request: its answer was lost, and it was repeated.
             found = self.get(path)
             return found[1] if found is not None and found[0] == content else None
+        TRANSFERS.add(Transfers(sent=len(content)))
+        return etag
 
     def _ask(self, verb: Literal["read", "written"], request: Callable[[], T]) -> T:
         """The answer to a request; passes on that there is no such object, or that a condition does not hold."""
         exceptions, deadline, attempt = self._obstore.exceptions, None, 0
         while True:
+            TRANSFERS.add(Transfers(requests=1))
             try:
                 answer = request()
             except (exceptions.AlreadyExistsError, exceptions.PreconditionError):

@@ -413,6 +413,20 @@ class Resource(Event):
 
 
 @attrs.frozen(kw_only=True, field_transformer=_printable_fields)
+class Transfer(Event):
+    """What an engine on `host`, with its workers, has asked of a bucket since its last event of this type.
+
+    `received` and `sent` are bytes.
+    """
+
+    type: ClassVar[str] = "transfer"
+    host: str
+    requests: int
+    received: int
+    sent: int
+
+
+@attrs.frozen(kw_only=True, field_transformer=_printable_fields)
 class Heartbeat(Event):
     """The engine is alive. Written every few seconds, even while a single step takes hours."""
 
@@ -454,7 +468,7 @@ CLASSIFY = TaskInfo(
 
 _CLASSES: tuple[type[Event], ...] = (
     RunStart, PlanResolved, Phase, Network, StepStart, StepProgress, StepEnd, Metric, Measure, Layers, Checkpoint, Log,
-    Warn, Resource, Heartbeat, ControlAck, RunEnd,
+    Warn, Resource, Transfer, Heartbeat, ControlAck, RunEnd,
 )  # fmt: skip
 
 TYPES: Mapping[str, type[Event]] = {kind.type: kind for kind in _CLASSES}

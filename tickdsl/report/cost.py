@@ -42,6 +42,8 @@ def cost_section(sources: Sequence[ReportSource], symbols: ArmSymbols) -> Sectio
         if state.uses:
             workers = _workers(state, prefix)
             parts.append(workers if len(workers.rows) <= _MAX_OPEN_ROWS else Details(workers.caption, (workers,)))
+        if len(state.transfers) > 1:
+            parts.append(_transfers(state, prefix))
         if state.metrics:
             table = _arms(source, symbols, prefix)
             parts.append(table if len(table.rows) <= MAX_ARMS_SHOWN else Details(table.caption, (table,)))
@@ -68,7 +70,8 @@ def _summary(state: RunState) -> str:
         )
     if shared:
         sentences.append(f"sharing between arms saved {plural(shared, 'training')}")
-    return "; ".join(sentences) + f". {_device_hours(state)}."
+    moved = f" {formatting.transfers(state.transfers.values())}." if state.transfers else ""
+    return "; ".join(sentences) + f". {_device_hours(state)}.{moved}"
 
 
 def _device_hours(state: RunState) -> str:
@@ -107,6 +110,24 @@ def _workers(state: RunState, prefix: str) -> Table:
         (*columns, "steps", "busy", "in the run", "idle"),
         tuple(rows),
         note="In the run: from a worker's first step to the end of the run, without pauses and earlier attempts' gaps.",
+    )
+
+
+def _transfers(state: RunState, prefix: str) -> Table:
+    """What each machine moved to and from the bucket."""
+    rows = [
+        (
+            Cell(host),
+            Cell(f"{moved.requests:,}"),
+            *(Cell(formatting.quantity(n, "B")) for n in (moved.received, moved.sent)),
+        )
+        for host, moved in sorted(state.transfers.items())
+    ]
+    return Table(
+        f"{prefix}Transfers to and from the bucket",
+        ("machine", "requests", "received", "sent"),
+        tuple(rows),
+        note="Claims, events and checkpoints are included; a long listing or a large file counts as one request.",
     )
 
 

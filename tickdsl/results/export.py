@@ -74,6 +74,7 @@ def results_dict(state: RunState) -> dict[str, Any]:
         "differences": [_difference(difference) for difference in arm_differences(state)],
         **({"searches": found} if (found := _searches(state)) else {}),
         "device_hours": _device_hours(state),
+        **({"transfers": moved} if (moved := _transfers(state)) else {}),
         "warnings": alarms(state),
         "notes": [*state.notes, *caveats(state), *machine_notes(state)],
     }
@@ -104,6 +105,10 @@ def _device_hours(state: RunState) -> dict[str, Any]:
         "arms": arms,
         "workers": workers,
     }
+
+
+def _transfers(state: RunState) -> list[dict[str, Any]]:
+    return [{"host": host, **attrs.asdict(moved)} for host, moved in sorted(state.transfers.items())]
 
 
 def _searches(state: RunState) -> list[dict[str, Any]]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from tickdsl.moments import format_duration as format_duration
 from tickdsl.percentages import MINUS as MINUS
 from tickdsl.percentages import percent as percent
 from tickdsl.plan.model import MIN_SEEDS
+from tickdsl.plurals import plural
+from tickdsl.records.transfers import Transfers
 from tickdsl.results.estimates import Estimate
 
 _PREFIXES = {"T": 1e12, "G": 1e9, "M": 1e6, "k": 1e3, "": 1.0, "m": 1e-3, "µ": 1e-6}
@@ -62,6 +65,13 @@ def quantity(value: float, unit: str) -> str:
     prefix = next((prefix for prefix, size in _PREFIXES.items() if abs(value) >= 0.9995 * size), "µ")
     number = value / _PREFIXES[prefix]
     return f"{number:.{max(0, 2 - int(math.log10(max(abs(number), 1.0))))}f} {prefix}{unit}".replace("-", MINUS)
+
+
+def transfers(moved: Iterable[Transfers]) -> str:
+    """Transfers to and from a bucket, added up: `1,204 requests to the bucket, 1.20 GB received, 310 MB sent`."""
+    total = sum(moved, Transfers())
+    received, sent = quantity(total.received, "B"), quantity(total.sent, "B")
+    return f"{plural(total.requests, 'request')} to the bucket, {received} received, {sent} sent"
 
 
 def training_time(seconds: float) -> str:

@@ -23,6 +23,7 @@ from tickdsl.records.events import (
     TaskInfo,
     Warn,
 )
+from tickdsl.records.transfers import Transfers
 from tickdsl.results.early_ends import unlikely_steps
 from tickdsl.results.worker_uses import WorkerUse
 
@@ -150,6 +151,7 @@ class RunState:
     heartbeat: Heartbeat | None = None
     pace: Pace = attrs.field(factory=Pace)
     uses: Mapping[str, WorkerUse] = attrs.field(factory=dict)  # what each worker did, by its name
+    transfers: Mapping[str, Transfers] = attrs.field(factory=dict)  # to and from a bucket, by host
     exit: int | None = None
     message: str | None = None
     skipped_events: int = 0  # events, or parts of them, that do not fit the plan

@@ -30,10 +30,12 @@ from tickdsl.records.events import (
     StepInfo,
     StepProgress,
     StepStart,
+    Transfer,
     Warn,
 )
 from tickdsl.records.paths import RunPaths
 from tickdsl.records.run_events import read_run_events, worker_names
+from tickdsl.records.transfers import Transfers
 from tickdsl.results.plan_fit import fitting_plan, has_possible_values
 from tickdsl.results.state import ENDED_STATUSES, EpochMetrics, MeasureKey, MetricKey, Pace, RunState, StepState
 from tickdsl.results.worker_uses import WorkerUses
@@ -265,6 +267,11 @@ class StateBuilder:
     def _resource(self, event: Resource, t: float) -> None:
         self._changes["resource"] = event
 
+    def _transfer(self, event: Transfer, t: float) -> None:
+        before = self._current("transfers")
+        moved = Transfers(event.requests, event.received, event.sent)
+        self._changes["transfers"] = {**before, event.host: before.get(event.host, Transfers()) + moved}
+
     def _heartbeat(self, event: Heartbeat, t: float) -> None:
         self._changes["heartbeat"] = event
 
@@ -353,6 +360,7 @@ _HANDLERS: dict[type, Callable[[StateBuilder, Any, float], None]] = {
     Log: StateBuilder._log_line,
     Warn: StateBuilder._warn,
     Resource: StateBuilder._resource,
+    Transfer: StateBuilder._transfer,
     Heartbeat: StateBuilder._heartbeat,
     ControlAck: StateBuilder._control_ack,
     RunEnd: StateBuilder._run_end,

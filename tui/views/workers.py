@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tickdsl.plurals import plural
 from tickdsl.results.device_time import device_time, hours_in_words, workers_now
-from tickdsl.results.formatting import format_duration
+from tickdsl.results.formatting import format_duration, transfers
 from tickdsl.results.worker_uses import WorkerUse
 
 from .log import step_description
@@ -15,7 +15,7 @@ _NAME_WIDTH = 28
 
 
 def worker_lines(snapshot: Snapshot) -> list[str]:
-    """The lines of the dialog: the cost so far, then each worker."""
+    """The lines of the dialog: the cost so far, transfers to and from a bucket, then each worker."""
     state = snapshot.state
     if not state.uses:
         return ["no worker has started a step yet"]
@@ -26,6 +26,7 @@ def worker_lines(snapshot: Snapshot) -> list[str]:
     lines = [
         f"{plural(len(state.uses), 'worker')}{idle}",
         f"{hours_in_words(time.used)} device hours used{stored}{left}",
+        *([transfers(state.transfers.values())] if state.transfers else []),
         "",
         f"{'worker':{_NAME_WIDTH}} {'steps':>5} {'busy':>9} {'idle':>5}  runs",
     ]

@@ -61,6 +61,12 @@ def test_retraining_mistakes(text: str, code: str) -> None:
     assert code in codes(f"prune weights 20%; {text}")
 
 
+def test_a_retraining_too_short_for_the_milestones_says_so() -> None:
+    found = resolved("prune weights 20%; retrain scaled 1ep").diagnostics
+    (message,) = [d.message for d in found if d.code == "TD305"]
+    assert message.endswith("milestones fall on [0ep, 0ep] in 1ep, which must increase; retrain for longer")
+
+
 def test_a_rewind_after_a_retraining_starts_it_later() -> None:
     tail = arm("prune weights 20%; retrain cyclic 8ep; rewind lr to 2ep").rounds[0].tail
     assert [type(each) for each in tail] == [Retrain, Rewind]

@@ -11,10 +11,13 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 
+import attrs
+
 from tickdsl.engine.machine.resources import ResourceMeter
 from tickdsl.errors import TickdslError
 from tickdsl.records import events
 from tickdsl.records.process import Process
+from tickdsl.records.transfers import TRANSFERS, Transfers
 
 INTERVAL_SECONDS = 5.0
 
@@ -25,6 +28,7 @@ def heartbeat(
 ) -> Iterator[None]:
     """Emit a Heartbeat and a Resource event, and `renew` the claims of the run, every `seconds` until the block ends.
 
+    A Transfer event follows if there were requests to a bucket; the last one is emitted at the end of the block.
     `emit` and `renew` are called from a thread and must be thread-safe.
     """
     stopped = threading.Event()
@@ -37,6 +41,7 @@ def heartbeat(
             try:
                 emit(beat_event)
                 emit(meter.read())
+                _emit_transfers(emit)
             except TickdslError:
                 return  # the disk is full: the run reports that at its next event
 
@@ -49,3 +54,10 @@ def heartbeat(
     finally:
         stopped.set()
         thread.join()
+        _emit_transfers(emit)
+
+
+def _emit_transfers(emit: Callable[[events.Event], None]) -> None:
+    moved = TRANSFERS.take()
+    if moved != Transfers():
+        emit(events.Transfer(host=socket.gethostname(), **attrs.asdict(moved)))

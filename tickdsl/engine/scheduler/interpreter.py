@@ -20,6 +20,7 @@ from tickdsl.engine.messages import (
     SearchProgress,
     StepWarning,
     Task,
+    Transferred,
     WorkerLost,
 )
 from tickdsl.engine.scheduler.event_builders import measurement_events, short_step_names
@@ -115,7 +116,7 @@ class Interpreter:
     def handle_message(self, message: Message) -> None:
         """Handle a message of a worker."""
         match message:
-            case Progress() | SearchProgress() | StepWarning() | LogMessage() | CheckpointSaved():
+            case Progress() | SearchProgress() | StepWarning() | LogMessage() | CheckpointSaved() | Transferred():
                 self._reports.add(message)
             case RewindPointSaved(key, is_new):
                 self._mark_done(key, 0.0, "done" if is_new else "stored")

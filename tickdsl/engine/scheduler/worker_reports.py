@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 
 import attrs
 
-from tickdsl.engine.messages import CheckpointSaved, LogMessage, Progress, SearchProgress, StepWarning
+from tickdsl.engine.messages import CheckpointSaved, LogMessage, Progress, SearchProgress, StepWarning, Transferred
 from tickdsl.records import events
+from tickdsl.records.transfers import TRANSFERS
 
-Report = Progress | SearchProgress | StepWarning | LogMessage | CheckpointSaved
+Report = Progress | SearchProgress | StepWarning | LogMessage | CheckpointSaved | Transferred
 
 
 @attrs.define
@@ -31,6 +32,8 @@ class WorkerReports:
                 self.emit(events.Warn(message=f"{self.names[key]}: {text}" if key in self.names else text))
             case CheckpointSaved(key, epoch):
                 self.emit(events.Checkpoint(step=self.names[key], epoch=epoch))
+            case Transferred(transfers):
+                TRANSFERS.add(transfers)  # the heartbeat emits them together with the engine's own
             case LogMessage(text):
                 if text not in self._logged:  # every worker logs the choices of this machine
                     self._logged.add(text)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from tickdsl.engine.dense_networks import DenseNetwork
-from tickdsl.engine.steps.context import Context, Metrics
+from tickdsl.engine.steps.context import Context, Metrics, required_seed
+from tickdsl.engine.steps.fixed_noise import fixed_noise
 from tickdsl.engine.steps.network_size import structure_metrics
 from tickdsl.engine.steps.result_files import STRUCTURE, save_weights
 from tickdsl.graph.structure import Structure
 from tickdsl.plan.steps import Step
-from tickdsl.pruning.alignment import Permutations, exchangeable_groups, match_units, permuted_masks, permuted_state
+from tickdsl.pruning.activation_matching import BATCH, match_by_activations
+from tickdsl.pruning.alignment import Permutations, exchangeable_groups, match_units, permuted_state, permuted_structure
+from tickdsl.pruning.criteria.backpropagation import has_initial_statistics, use_batch_statistics
+from tickdsl.training.data.sample import sample_batches
 from tickdsl.training.example_inputs import random_inputs
 from tickdsl.training.named_tensors import NamedTensors, run_network
 from tickdsl.training.rng import generator
@@ -31,16 +36,43 @@ def align(step: Step, context: Context, folder: Path, prefixes: Mapping[str, Ste
     graph, dense = network.graph, Structure.dense(network.graph)
     own, other = (context.weights(step.parents[role], dense, graph) for role in ("own", "other"))
     groups = _exchangeable(network, own)
-    permutations = match_units(graph, own, other, groups)
+    if "images" in step.args:
+        permutations = _matched_by_activations(step, context, network, own, other, groups)
+    else:
+        permutations = match_units(graph, own, other, groups)
     metrics: Metrics = {"matched": _moved(permutations)}
     if "weights" in step.parents:
         state = context.weights(step.parents["weights"], dense, graph)
         save_weights(folder, permuted_state(graph, state, permutations))
     if "structure" in step.parents and "weights" not in step.parents:
-        structure = permuted_masks(graph, context.structure(step.parents["structure"], graph), permutations)
+        structure = permuted_structure(graph, context.structure(step.parents["structure"], graph), permutations)
         structure.save(folder / STRUCTURE)
         metrics |= structure_metrics(graph, structure)
     return metrics
+
+
+def _matched_by_activations(
+    step: Step,
+    context: Context,
+    network: DenseNetwork,
+    own: Mapping[str, Tensor],
+    other: Mapping[str, Tensor],
+    groups: Collection[str],
+) -> Permutations:
+    """Permutations by the activations on images that the seed selects."""
+    modules = []
+    for state in (own, other):
+        module = context.module(network, Structure.dense(network.graph), state).to(context.device).eval()
+        modules.append(use_batch_statistics(module) if has_initial_statistics(module) else module)
+    sample = sample_batches(
+        context.dataset(step.args["data"], step.seed),
+        generator(required_seed(step), "align"),
+        total=step.args["images"],
+        batch=BATCH,
+        device=context.device,
+    )
+    noise = partial(fixed_noise, step, context, "align")
+    return match_by_activations(network.graph, *modules, groups, (inputs for inputs, _ in sample), noise)
 
 
 def _exchangeable(network: DenseNetwork, own: Mapping[str, Tensor]) -> tuple[str, ...]:

@@ -23,8 +23,9 @@ from tickdsl.training.devices import RemoteDevice
 
 _CONNECT_SECONDS = 10.0
 _HEAD_CONNECT_SECONDS = 2.0
-#: How long a node may take to say whether it can run the steps: it may have to install nothing, but imports torch.
-_CHECK_SECONDS = 120.0
+#: How long a node may take to say whether it can run the steps: it imports torch, which takes minutes where many nodes
+#: read it from one network disk, or on a busy machine.
+_CHECK_SECONDS = 300.0
 #: Nodes of a cluster may join and leave; how often they are listed.
 LOOK_SECONDS = 2.0
 #: How long the head may not answer before a run gives up: Ray itself would end the process after a minute.

@@ -24,6 +24,7 @@ from tickdsl.engine.messages import (
     StepWarning,
     Stopped,
     Task,
+    Transferred,
 )
 from tickdsl.engine.steps.context import Context
 from tickdsl.engine.steps.operations import run_step
@@ -34,6 +35,7 @@ from tickdsl.engine.workers.follower import Followed
 from tickdsl.engine.workers.process_setup import failure_of, set_up_process
 from tickdsl.engine.workers.rank_group import RankGroup
 from tickdsl.errors import TickdslError, is_out_of_memory
+from tickdsl.records.transfers import TRANSFERS, Transfers
 from tickdsl.training.devices import deterministic_algorithms
 
 #: How often a worker checks for a new command while it is paused.
@@ -112,6 +114,9 @@ class Worker:
             message, hint = failure_of(error, "" if len(tasks) == 1 else ", or --stack 1")
             expected = isinstance(error, TickdslError) or is_out_of_memory(error)
             return outcomes_for_all("failed", message, hint, None if expected else traceback.format_exc())
+        finally:
+            if (moved := TRANSFERS.take()) != Transfers():
+                self._send(Transferred(moved))
         return outcomes_for_all("done")
 
     @property

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import attrs
+
 from tickdsl.lang import option_schemas, syntax, vocabulary
 from tickdsl.lang.findings.diagnostics import Diagnostic
+from tickdsl.lang.meaning import option_effects
 from tickdsl.lang.meaning.arm_context import ArmContext
 from tickdsl.lang.meaning.default_notes import DefaultsReporter
 from tickdsl.lang.meaning.values import InvalidValueError, ValueReader
@@ -26,17 +29,20 @@ def rewind(statement: syntax.Rewind, context: ArmContext) -> model.Rewind | mode
     if len(options) < len(statement.options):
         raise InvalidValueError
     of, align = _donor(statement.donor, reader), str(options.get("align", ""))
+    match = str(options.get("match", "weights"))
+    option_effects.report(statement.options, option_schemas.REWIND_OPTIONS, {"match": match}, reader)
+    images = int(options.get("images", option_schemas.MATCHING_IMAGES)) if match == "activations" else 0
     if statement.donor is not None and statement.donor.run is not None:
         return _mask_of_run(statement, statement.donor.run, what, options, reader)
     _check_donor(statement, what, of, align, options, reader)
     if what == "mask":
-        return model.MaskOf(of, align, span=statement.span)
+        return model.MaskOf(of, align, images, span=statement.span)
     if statement.to is not None and reader.dereference(statement.to) == syntax.Word("pretrained", span=statement.span):
-        return _rewind_to_pretrained(statement, what, of, align, context)
+        return _rewind_to_pretrained(statement, what, model.Rewind(what, INIT, of, False, align, images), context)
     to = reader.moment(statement.to, "the rewind target") if statement.to is not None else INIT
     place = reader.locate(statement.to) if statement.to is not None else None
     current = bool(of) and statement.to is None
-    resolved = model.Rewind(what, to, of, current, align, to_place=place, span=statement.span)
+    resolved = model.Rewind(what, to, of, current, align, images, to_place=place, span=statement.span)
     DefaultsReporter(reader.report).rewind(statement, resolved)
     return resolved
 
@@ -74,8 +80,8 @@ def _mask_of_run(
         if what != "mask"
         else ("a mask belongs to a round, not to a moment of the dense training", "remove `to …`; `level=3` names one")
         if statement.to is not None
-        else ("`align=` matches the network of another seed, not of a run", "remove it")
-        if "align" in options
+        else (f"`{aligning[0]}=` matches the network of another seed, not of a run", "remove it")
+        if (aligning := [name for name in ("align", "match") if name in options])
         else None
     )
     if wrong is not None:
@@ -113,10 +119,15 @@ def _check_donor(
         raise error(
             "`align=` matches the network of another seed, and none is named", "add `of next seed`, or remove it"
         )
+    if "match" in options and not align:
+        raise error(
+            "`match=` says how `align=` matches the units of two networks, and nothing is aligned",
+            "add `align=dense`, or remove it",
+        )
 
 
 def _rewind_to_pretrained(
-    statement: syntax.Rewind, what: str, of: str, align: str, context: ArmContext
+    statement: syntax.Rewind, what: str, to_init: model.Rewind, context: ArmContext
 ) -> model.Rewind:
     """Resolve `to pretrained`: pretrained weights are the initial weights of their network."""
     assert statement.to is not None
@@ -130,4 +141,4 @@ def _rewind_to_pretrained(
         raise context.reader.report_bad_value(
             statement.to, message, help="use `model NAME weights=default`, or `rewind weights to init`"
         )
-    return model.Rewind(what, INIT, of, align=align, span=statement.span)
+    return attrs.evolve(to_init, span=statement.span)

@@ -57,6 +57,7 @@ _CLOSED_WORDS = {
 #: Word from other tools and languages -> the statement to use instead.
 _FOREIGN_KEYWORDS = {
     **dict.fromkeys(("align", "match", "permute", "rebasin"), "rewind mask of next seed align=dense"),
+    "activations": "rewind mask of next seed align=dense match=activations",
     **dict.fromkeys(("noise", "jitter"), "perturb 5%"),
     "network": "model vgg16", "net": "model vgg16", "dataset": "data cifar10", "epochs": "train 160ep",
     "epoch": "train 160ep", "lr": "train lr=0.1", "batch": "train batch=128", "optimizer": "train opt=sgd",

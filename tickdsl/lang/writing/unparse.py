@@ -239,7 +239,10 @@ def _run_of(node: model.MaskOf) -> list[str]:
 
 
 def _alignment(node: model.FromSeed) -> list[str]:
-    return options({"align": node.align or None}, option_schemas.REWIND_OPTIONS)
+    values = {"align": node.align or None}
+    if node.images:
+        values |= {"match": "activations", "images": node.images}
+    return options(values, option_schemas.REWIND_OPTIONS)
 
 
 def _retrain(node: model.Retrain, base: Recipe) -> str:

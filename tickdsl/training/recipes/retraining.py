@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 import attrs
@@ -77,6 +78,9 @@ def retraining_recipe(
             Moment(warmup_length.amount + _whole_share(length, share * (1 - pct_start)).amount, length.unit)
             for share in _milestone_shares(base)
         )
+        if any(first.amount >= second.amount for first, second in pairwise(milestones)):
+            places = ", ".join(map(str, milestones))
+            raise ValueError(f"milestones fall on [{places}] in {length}, which must increase; retrain for longer")
         overrides.setdefault("gamma", base.gamma)
         return _with_schedule(base, length, schedule="milestones", milestones=milestones, lr=peak, **rise, **overrides)
     warmup = Moment(pct_start * 100, "%")
