@@ -20,6 +20,7 @@ COVERED = {
     "tests/training/test_gpu.py": "skipped without a GPU; tests/second_device",
     "tests/tickets/test_parts.py": "its own fast tests, with one part",
     "tests/tickets/test_state_dict.py": "its own fast tests, with smaller networks",
+    "tests/training/parallel/test_shared_generators.py": "tests/training/parallel/test_shared_trainings.py",
     "tests/lang/test_mutations.py": "its own fast tests, with fewer mutations",
 }
 

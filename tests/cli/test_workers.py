@@ -165,6 +165,18 @@ def test_without_slurm_the_way_out_is_named(
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_worker_of_ray_has_one_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("test.plan").write_text(PLAN)
+    assert main(["run", "test.plan", "--workers", "ray", "--gpus-per-training", "2"]) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "--gpus-per-training cannot be combined with --workers ray: a step of Ray has one GPU" in told
+    assert "use --workers slurm, or start `tickdsl worker --gpus-per-training 2` on each node" in told
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

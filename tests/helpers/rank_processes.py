@@ -14,14 +14,17 @@ import torch
 from tickdsl.training.parallel.ranks import Ranks, find_store, join, open_store
 
 
-def run_on_ranks(size: int, function: Callable[..., Any], *args: Any) -> list[Any]:
-    """What `function(ranks, *args)` returns in each of `size` processes, by rank; it is a function of a module."""
+def run_on_ranks(size: int, function: Callable[..., Any], *args: Any, device: str = "cpu") -> list[Any]:
+    """What `function(ranks, *args)` returns in each of `size` processes, by rank; it is a function of a module.
+
+    device: `cpu`, or `cuda` for a GPU each.
+    """
     start: Any = multiprocessing.get_context("forkserver")
     start.set_forkserver_preload(["tickdsl.training.loop"])
     pipes, processes = [], []
     for rank in range(size):
         ours, theirs = start.Pipe()
-        process = start.Process(target=_main, args=(theirs, rank, size, function, args), daemon=True)
+        process = start.Process(target=_main, args=(theirs, rank, size, device, function, args), daemon=True)
         process.start()
         theirs.close()
         pipes.append(ours)
@@ -45,15 +48,19 @@ def _answer(pipe: Connection) -> tuple[bool, Any]:
     return answer
 
 
-def _main(pipe: Connection, rank: int, size: int, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+def _main(
+    pipe: Connection, rank: int, size: int, device: str, function: Callable[..., Any], args: tuple[Any, ...]
+) -> None:
     torch.set_num_threads(1)
+    if device == "cuda":
+        torch.cuda.set_device(rank)
     try:
         if rank == 0:
             store, port = open_store(size)
             pipe.send(port)
         else:
             store = find_store(pipe.recv(), size)
-        ranks: Ranks = join(store, rank, size, torch.device("cpu"))
+        ranks: Ranks = join(store, rank, size, torch.device(device))
         # Not by `send`, which leaves tensors in memory that ends with this process.
         pipe.send_bytes(pickle.dumps((False, function(ranks, *args))))
         torch.distributed.destroy_process_group()

@@ -17,6 +17,7 @@ from tickdsl.graph.surgery.compact import compact_masks, with_compact_masks
 from tickdsl.plurals import plural
 from tickdsl.pruning.amounts import round_half_up
 from tickdsl.pruning.criteria.protocol import ScoringContext
+from tickdsl.pruning.criteria.shared_batches import share_batches
 from tickdsl.pruning.selection import lowest_of_pools
 from tickdsl.training.named_tensors import run_network
 from tickdsl.training.tasks import joint_loss
@@ -83,7 +84,8 @@ def _scores(
                 for mask in pruned.values()
             ]
     module = context.network(context.structure).eval()
-    for inputs, targets in batches:
+    shared = share_batches(context, batches)
+    for inputs, targets in shared.own:
         if context.phases:
             loss = joint_loss(module, inputs, targets, context.phases)
         else:
@@ -91,6 +93,7 @@ def _scores(
         torch.autograd.backward(loss * len(targets))
     parameters = dict(module.named_parameters())
     found = [parameters[name].grad for name in pruned]
+    shared.add_up([gradient for gradient in found if gradient is not None])
     if any(gradient is None or not bool(torch.isfinite(gradient).all()) for gradient in found):
         raise TickdslError("`grow … by gradient`: the gradients are not finite", "use `by magnitude` or `by random`")
     return [

@@ -17,6 +17,7 @@ from tickdsl.graph.surgery.compact import with_compact_masks
 from tickdsl.pruning.convolution_masks import ConvolutionMask, convolution_masks, folded_masks, require_masks
 from tickdsl.pruning.criteria.backpropagation import batch_losses, has_initial_statistics, use_batch_statistics
 from tickdsl.pruning.criteria.protocol import ScoringContext
+from tickdsl.pruning.criteria.shared_batches import share_batches
 
 #: The images on which the saliency of filters is taken.
 SALIENCY_IMAGES, SALIENCY_BATCH = 1_024, 256
@@ -91,7 +92,8 @@ def _saliencies(context: ScoringContext, layers: Mapping[str, str], batches: Seq
     try:
         for parameter in network.parameters():
             parameter.requires_grad_(True)
-        for loss in batch_losses(context, network, batches):
+        shared = share_batches(context, batches)
+        for loss in batch_losses(context, network, shared):
             torch.autograd.backward(loss)
             for name, output in outputs:
                 if output.grad is None:
@@ -103,6 +105,7 @@ def _saliencies(context: ScoringContext, layers: Mapping[str, str], batches: Seq
     finally:
         for handle in handles:
             handle.remove()
+    totals = shared.add_up_by_name(totals)
     missing = [name for name in layers.values() if name not in totals or not bool(torch.isfinite(totals[name]).all())]
     if missing:
         raise TickdslError(

@@ -19,6 +19,7 @@ from tickdsl.plurals import plural
 from tickdsl.pruning.allocation import resolve_amounts
 from tickdsl.pruning.amounts import global_count, local_count
 from tickdsl.pruning.criteria import Criterion, ScoringContext, get_criterion
+from tickdsl.pruning.criteria.shared_batches import scores_together
 from tickdsl.pruning.remaining_units import remaining_groups, remaining_parts, remaining_units
 from tickdsl.pruning.scope import LAYERS, Scope, find_scope, layers_in_scope
 
@@ -177,7 +178,8 @@ def rank_channels(
     candidates = {group.name: group for group in remaining_groups(graph, structure)}
     groups = [candidates[pool.name] for pool in pruning_scope.pools]
     criterion = get_criterion(by)
-    scores = _checked_scores(criterion.channels(context, groups), criterion.name, highest)
+    found = scores_together(criterion, context, lambda one: criterion.channels(one, groups))
+    scores = _checked_scores(found, criterion.name, highest)
     remaining = [remaining_units(graph, structure, group.name) for group in groups]
     return [
         RankedPool(group, units, score, remaining_parts(group, units), pool.minimum)
@@ -206,7 +208,8 @@ def rank_layers(
     Raises TickdslError if the criterion cannot rank them.
     """
     criterion = get_criterion(by)
-    (scores,) = _checked_scores([criterion.layers(context, layers)], criterion.name, highest)
+    found = scores_together(criterion, context, lambda one: criterion.layers(one, layers))
+    (scores,) = _checked_scores([found], criterion.name, highest)
     return scores
 
 
@@ -228,7 +231,7 @@ def rank_weights(context: ScoringContext, args: Mapping[str, Any], pruning_scope
     names = [pool.name for pool in pruning_scope.pools]
     candidates = [remaining_positions(graph, structure, name) for name in names]
     criterion = get_criterion(args["by"])
-    all_scores = criterion.weights(context, names)
+    all_scores = scores_together(criterion, context, lambda one: criterion.weights(one, names))
     scores = [
         score[torch.from_numpy(_compact_positions(graph, structure, name, remaining))]
         for name, remaining, score in zip(names, candidates, all_scores, strict=True)

@@ -97,14 +97,12 @@ def evaluation_sums(
     The model is evaluated in eval mode and put back into the mode that it was in. num_networks: the number K of
     networks that the model stacks, with outputs [B, K, …]; the sums are then [m, K]. scores: [N] or [N, K], filled with
     the score of each input. ranks: processes that have the same network, and share the inputs; all of them get the sums
-    and scores. Each computes all of them if the task needs all outputs at once, if its networks draw in tests, or if it
-    is one's own, whose loss may depend on what is in a batch.
+    and scores. Each computes all of them unless `shares_tests`.
 
     batch: the number of inputs that the network takes at once; fewer if every pixel of them has outputs.
     Raises TickdslError if the task keeps outputs, and these take too much memory.
     """
-    together = is_builtin(task) and not task.keeps_outputs and not task.draws_in_tests
-    if ranks is None or not together or len(inputs) < ranks.size:
+    if ranks is None or not shares_tests(task) or len(inputs) < ranks.size:
         return _sums(model, inputs, targets, preprocess, batch, autocast, num_networks, scores, task)
     parts = cut(len(inputs), ranks.size)
     first, last = parts[ranks.rank]
@@ -117,6 +115,15 @@ def evaluation_sums(
     if scores is not None and own_scores is not None:
         scores.copy_(ranks.gather_rows(own_scores, [stop - start for start, stop in parts]))
     return sums
+
+
+def shares_tests(task: Task) -> bool:
+    """Whether processes can share a test: its sums are those of its parts added up.
+
+    They cannot if the task needs all outputs at once, if its networks draw in tests, or if it is one's own, whose loss
+    may depend on what is in a batch.
+    """
+    return is_builtin(task) and not task.keeps_outputs and not task.draws_in_tests
 
 
 def _sums(

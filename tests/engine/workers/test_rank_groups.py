@@ -24,10 +24,10 @@ pytestmark = pytest.mark.slow
 
 PLAN = """plan 1
 model lenet-300-100
-data synthetic size=8 channels=1 train=64 test=32 classes=4
+data synthetic size=8 channels=1 train=160 test=32 classes=4
 train EPOCHSep lr=0.01 batch=32
 seeds 1
-prune weights 60%
+prune neurons 30% by taylor
 rewind lr
 """
 RUN = (sys.executable, "-P", "-m", "tickdsl.cli", "run", "test.plan", "--plain", "--device", "cpu", "--no-tensorboard")
@@ -67,6 +67,15 @@ def until(holds: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
+def warnings(folder: Path) -> list[str]:
+    events = find_run(folder / "runs").events
+    return [record.event.message for record in read_events(events) if isinstance(record.event, Warn)]
+
+
+def is_alive(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
 def last_hired(engine: subprocess.Popen[bytes]) -> psutil.Process:
     """The process that a worker of the engine has hired: the end of the longest line of descent."""
     process = psutil.Process(engine.pid)
@@ -90,13 +99,8 @@ def test_a_killed_process_and_a_stop_take_nothing_away(tmp_path: Path, alone: Pa
     engine = start(tmp_path, *TOGETHER)
     await_training(tmp_path, lambda: engine.poll() is None, PATIENCE)
     last_hired(engine).send_signal(signal.SIGKILL)
-    events = find_run(tmp_path / "runs").events
-
-    def warnings() -> list[str]:
-        return [record.event.message for record in read_events(events) if isinstance(record.event, Warn)]
-
-    until(lambda: any("trying the step once more" in message for message in warnings()) or engine.poll() is not None)
-    assert any("process 2 of 2 that trained it was killed by signal 9" in message for message in warnings())
+    until(lambda: any("trying the step once more" in told for told in warnings(tmp_path)) or engine.poll() is not None)
+    assert any("process 2 of 2 that trained it was killed by signal 9" in told for told in warnings(tmp_path))
     processes = psutil.Process(engine.pid).children(recursive=True)
     engine.send_signal(signal.SIGTERM)
     assert engine.wait(PATIENCE) in (0, 4)
@@ -113,8 +117,8 @@ def test_several_processes_store_what_one_does(tmp_path: Path, alone: Path) -> N
     assert_same_weights(tmp_path, alone)
     made = {key: result["made"] for key, result in results(tmp_path).items()}
     assert made.keys() == results(alone).keys()
-    trained = {json.loads(key)["operation"] for key, each in made.items() if each.get("processes") == 2}  # type: ignore[attr-defined]
-    assert trained == {"train"}
+    shared = {json.loads(key)["operation"] for key, each in made.items() if each.get("processes") == 2}  # type: ignore[attr-defined]
+    assert shared == {"train", "prune"}
 
 
 def test_none_outlives_a_killed_run(tmp_path: Path) -> None:
@@ -125,7 +129,25 @@ def test_none_outlives_a_killed_run(tmp_path: Path) -> None:
     assert len(processes) >= 4  # a server and a process, twice
     engine.kill()
     engine.wait()
-    until(lambda: not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes))
+    until(lambda: not any(map(is_alive, processes)))
+
+
+def test_none_outlives_a_killed_worker(tmp_path: Path) -> None:
+    write_plan(tmp_path, 400)
+    engine = start(tmp_path, *TOGETHER)
+    await_training(tmp_path, lambda: engine.poll() is None, PATIENCE)
+    hired = last_hired(engine)
+    server = hired.parent()
+    worker = server.parent() if server is not None else None
+    assert server is not None and worker is not None and worker.pid != engine.pid
+    assert is_alive(hired) and is_alive(worker)
+    worker.kill()
+    until(lambda: not any(map(is_alive, (worker, server, hired))))
+    until(lambda: any("trying the step once more" in message for message in warnings(tmp_path)))
+    processes = psutil.Process(engine.pid).children(recursive=True)
+    engine.send_signal(signal.SIGTERM)
+    assert engine.wait(PATIENCE) == 4
+    until(lambda: not any(map(is_alive, processes)))
 
 
 def test_too_few_images_for_the_processes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,19 +12,22 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import numpy as np
 import pytest
 import torch
 from rank_processes import run_on_ranks
-from torch import Tensor, nn
+from shared_trainings import RECIPE, Precise, assert_alike, half_of, images, job, outcome, small_cnn
+from torch import Tensor
 from torch.nn import functional as F
 from vision_data import SEGMENT, TAG
 
+from tickdsl.graph.structure import Structure
+from tickdsl.graph.surgery.compact import compact, compact_masks
+from tickdsl.graph.tracing.trace import trace
 from tickdsl.training import models
 from tickdsl.training.checkpoints import Checkpointer
 from tickdsl.training.data import datasets
-from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.job import TrainingJob
-from tickdsl.training.loop import train
 from tickdsl.training.parallel.ranks import OutOfStepError, Ranks
 from tickdsl.training.recipes.recipe import Recipe
 from tickdsl.training.sparsifiers.evolving import Evolution
@@ -34,21 +37,6 @@ from tickdsl.training.tasks.classify import Classify
 
 pytestmark = pytest.mark.slow
 
-#: 4 batches, of 12, 12, 12 and 2 images: of the last, not every process has one.
-RECIPE = Recipe(length="1ep", lr=0.05, batch=12, decay=5e-4, schedule="cosine")
-
-
-class Precise(nn.Module):
-    """A network that computes in float64. rounded: its outputs are float32, as weights of classes are."""
-
-    def __init__(self, network: nn.Module, *, rounded: bool = False) -> None:
-        super().__init__()
-        self.network, self.rounded = network.double(), rounded
-
-    def forward(self, inputs: Tensor) -> Any:
-        outputs = self.network(inputs.double() if inputs.is_floating_point() else inputs)
-        return outputs.float() if self.rounded else outputs
-
 
 class Contrasting(Classify):
     """A loss that is no mean over samples: it depends on what else is in the batch."""
@@ -57,31 +45,27 @@ class Contrasting(Classify):
         return F.cross_entropy(outputs - outputs.mean(0) + outputs.var(0).log1p(), targets)
 
 
-@functools.cache
-def images() -> Dataset:
-    return datasets.load("synthetic", options={"size": 8, "channels": 1, "train": 38, "test": 15, "classes": 3})
-
-
-def small_cnn(seed: int = 0, *, rounded: bool = False) -> nn.Module:
-    network = models.create("small-cnn", classes=3, shape=(1, 8, 8), seed=seed, options={"width": 0.5})
-    return Precise(network, rounded=rounded)
-
-
-def half_of(model: nn.Module) -> dict[str, Tensor]:
-    return {name: p.detach() > 0 for name, p in model.named_parameters() if p.dim() > 1}
-
-
-def job(
-    recipe: Recipe = RECIPE, data: Dataset | None = None, model: nn.Module | None = None, **more: Any
-) -> TrainingJob:
-    return TrainingJob(
-        model=model or small_cnn(), data=data or images(), recipe=recipe, seed=3, layout="contiguous", **more
-    )
-
-
 def masked(recipe: Recipe = RECIPE, **more: Any) -> TrainingJob:
     model = small_cnn()
     return job(recipe, model=model, masks=half_of(model), **more)
+
+
+def compacted() -> TrainingJob:
+    """A residual network without some filters and a whole block, and with masks on what is left."""
+    dense = models.create("resnet20", classes=3, shape=(1, 8, 8), seed=0, options={"width": 0.25})
+    graph = trace(dense, (torch.zeros(2, 1, 8, 8),))
+    structure = Structure.dense(graph).remove_block(graph.layers[-1].name)
+    free = [group for group in graph.channels if not group.reason and group.size > 2]
+    for group in free[:4]:
+        structure = structure.remove(group.name, np.arange(1, group.size, 2))
+    draw = np.random.default_rng(0)
+    masked = {name: draw.random(graph.parameters[name]) < 0.7 for name in list(graph.weights)[:3]}
+    structure = structure.with_masks(masked)
+    network = compact(dense, graph, structure)
+    assert sum(p.numel() for p in network.parameters()) < 0.9 * sum(p.numel() for p in dense.parameters())
+    masks = {f"network.{name}": mask for name, mask in compact_masks(graph, structure).items()}
+    assert masks and not all(bool(mask.all()) for mask in masks.values())
+    return job(model=Precise(network), masks=masks)
 
 
 def with_validation() -> TrainingJob:
@@ -111,6 +95,7 @@ def segmenting(**more: Any) -> TrainingJob:
 #: Trainings by what they have in common with others; each in a process of its own makes its own.
 CASES: Mapping[str, Callable[[], TrainingJob]] = {
     "batch norm and masks": masked,
+    "a compact network and masks": compacted,
     "augmented, mixed, in micro-batches": lambda: job(
         attrs.evolve(RECIPE, augment=("crop", "flip"), mixup=0.4, accumulate=3)
     ),
@@ -143,17 +128,6 @@ CASES: Mapping[str, Callable[[], TrainingJob]] = {
 ROUNDED = ("weighted", "overlap")
 #: Trainings whose networks draw random numbers: each process has draws of its own.
 DRAWING = {"generate": ("dcgan", {"width": 0.25, "latent": 4}), "vae": ("conv-vae", {"width": 0.25, "latent": 4})}
-
-
-def outcome(training: TrainingJob, ranks: Ranks | None = None, **more: Any) -> dict[str, Any]:
-    """What a training ends with: its weights, and what it says of each epoch and of its masks."""
-    history = train(**{**training.as_kwargs(), "ranks": ranks}, **more)
-    epochs = [[e.train_loss, *e.watched.values()] for e in history.epochs]
-    curve = [list(row) for row in history.loss_curve]
-    return {
-        "weights": training.model.state_dict(), "epochs": epochs, "curve": curve, "stop": history.stop,
-        "scores": history.scores, "masks": history.masks, "changes": history.changes, "figures": dict(history.figures),
-    }  # fmt: skip
 
 
 def drawing(name: str) -> TrainingJob:
@@ -230,6 +204,25 @@ def test_one_process_goes_on_from_a_checkpoint_of_two(together: tuple[list[Any],
     assert_alike(found, alone("batch norm and masks"), 1e-9)
 
 
+def stops(ranks: Ranks, folder: Path) -> None:
+    interrupted(ranks, folder, 3)
+
+
+def goes_on(ranks: Ranks, folder: Path) -> tuple[int, dict[str, Any]]:
+    """How many steps are left of an interrupted training, and what it ends with."""
+    steps: list[int] = []
+    found = outcome(masked(**saved_by_first(ranks, folder)), ranks, before_step=lambda: steps.append(1))
+    return len(steps), found
+
+
+@pytest.mark.parametrize(("first", "second"), [(2, 4), (4, 2)])
+def test_other_numbers_of_processes_go_on_from_a_checkpoint(first: int, second: int, tmp_path: Path) -> None:
+    run_on_ranks(first, stops, tmp_path)
+    for steps, found in run_on_ranks(second, goes_on, tmp_path):
+        assert steps == 1, "the first three are not repeated"
+        assert_alike(found, alone("batch norm and masks"), 1e-9)
+
+
 @pytest.mark.parametrize("name", list(DRAWING))
 def test_draws_are_those_of_the_process_and_the_step(together: tuple[list[Any], Path], name: str) -> None:
     if len(together[0]) != 2:
@@ -238,28 +231,6 @@ def test_draws_are_those_of_the_process_and_the_step(together: tuple[list[Any], 
     assert_alike(first, again, 0.0)
     assert_alike(first, other, 0.0)
     assert all(bool(tensor.isfinite().all()) for tensor in first["weights"].values())
-
-
-def assert_alike(found: Any, expected: Any, tolerance: float) -> None:
-    """Equal, but for numbers that differ by at most `tolerance`, relative to the largest of their tensor or list."""
-    if isinstance(expected, Mapping):
-        assert found.keys() == expected.keys()
-        for name in expected:
-            assert_alike(found[name], expected[name], tolerance)
-    elif isinstance(expected, list | tuple):
-        assert len(found) == len(expected)
-        for one, other in zip(found, expected, strict=True):
-            assert_alike(one, other, tolerance)
-    elif isinstance(expected, Tensor) and expected.is_floating_point():
-        loose = tolerance if expected.dtype == torch.float64 else 2e-5 * bool(tolerance)
-        bound = loose * max(1.0, float(expected.abs().max())) if expected.numel() else 0.0
-        assert float((found - expected).abs().max()) <= bound if expected.numel() else len(found) == 0
-    elif isinstance(expected, Tensor):
-        assert torch.equal(found, expected)
-    elif isinstance(expected, float):
-        assert found == pytest.approx(expected, rel=2e-5 * bool(tolerance), abs=1e-6 * bool(tolerance))
-    else:
-        assert found == expected
 
 
 def differ(ranks: Ranks) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import attrs
 import torch
@@ -52,7 +52,7 @@ def make_scoring_context(
                     parameter.mul_(masks[name].to(parameter.device))
         return module
 
-    def draw_images(sample: Sample) -> list[Batch]:
+    def draw_images(sample: Sample) -> Sequence[Batch]:
         return sample_batches(
             context.dataset(step.args["data"], step.seed),
             generator(required_seed(step), "prune", "pictures"),
@@ -65,5 +65,5 @@ def make_scoring_context(
     task = context.dataset(step.args["data"], step.seed).task
     return ScoringContext(
         network.graph, structure, state, random_draw, network.shape, build_network, draw_images,
-        loss=task.loss, logits=task.has_logits, phases=task.phases,
+        loss=task.loss, logits=task.has_logits, phases=task.phases, ranks=context.ranks, draws=task.draws_in_tests,
     )  # fmt: skip

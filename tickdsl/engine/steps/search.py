@@ -76,13 +76,9 @@ class _Evaluator:
         """Judge the network whose parts have lost so many entries."""
         self._context.hooks.between_steps(lambda: None)
         candidate = candidate_step(self._step, dict(zip(self._space.names, counts, strict=True)))
-        metrics = self._context.store.metrics(candidate.key)
+        metrics = self._of_first(self._context.store.metrics(candidate.key))
         if metrics is None:
-            structure = self._space.structure(counts)
-            start_time = time.monotonic() - self._context.paused_seconds
-            metrics = self._context.store_result(
-                candidate, lambda folder: _measure(candidate, self._context, self._scoring, structure), start_time
-            )
+            metrics = self._of_first(self._measure(candidate, self._space.structure(counts)))
             self.made += 1
         else:
             self.reused += 1
@@ -93,6 +89,19 @@ class _Evaluator:
             self._figures[counts] if self.data.task.primary.higher_is_better else -self._figures[counts],
             figures["loss"],
         )
+
+    def _measure(self, candidate: Step, structure: Structure) -> Metrics:
+        """The metrics of a candidate that was not stored, which the process that does not follow stores."""
+        if self._context.follows:
+            return _measure(candidate, self._context, self._scoring, structure)
+        start_time = time.monotonic() - self._context.paused_seconds
+        return self._context.store_result(
+            candidate, lambda folder: _measure(candidate, self._context, self._scoring, structure), start_time
+        )
+
+    def _of_first(self, metrics: Metrics | None) -> Any:
+        """The metrics that the first of the processes which search together has, so that all take the same way."""
+        return metrics if self._context.ranks is None else self._context.ranks.of_first(metrics)
 
     def figure(self, counts: Counts) -> float:
         """The primary metric of a candidate that was judged."""
@@ -122,7 +131,10 @@ def _measure(candidate: Step, context: Context, scoring: ScoringContext, structu
         )
         recompute_statistics(module, (images for images, _ in sample))
         preprocess = data.preprocess(context.device)
-        result = evaluate(module, *data.validation_set, preprocess=preprocess, device=context.device, task=data.task)
+        result = evaluate(
+            module, *data.validation_set, preprocess=preprocess, device=context.device, task=data.task,
+            ranks=context.ranks,
+        )  # fmt: skip
     return {"validation": dict(result.figures)}
 
 

@@ -17,6 +17,7 @@ from tickdsl.graph.structure import Structure
 from tickdsl.plan.steps import Step
 from tickdsl.pruning.allocation import resolve_amounts
 from tickdsl.pruning.criteria import get_criterion
+from tickdsl.pruning.criteria.shared_batches import scores_together
 from tickdsl.pruning.gradual import weights_left
 from tickdsl.pruning.growth import pruned_entries
 from tickdsl.pruning.rounds import prune
@@ -90,7 +91,7 @@ def _scorer(
     def score(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         with torch.enable_grad():
             scoring = make_scoring_context(_prune_step(step, args), context, network, structure, _on_cpu(state))
-            scores = criterion.weights(scoring, names)
+            scores = scores_together(criterion, scoring, lambda one: criterion.weights(one, names))
         if not all(bool(torch.isfinite(each).all()) for each in scores):
             raise TickdslError(
                 f"`by {args['by']}` gives non-finite scores: the network overflows", "use another criterion"

@@ -55,7 +55,7 @@ def ray_options(
     if gpus_per_training > 1:
         raise TickdslError(
             "--gpus-per-training cannot be combined with --workers ray: a step of Ray has one GPU",
-            "use --workers slurm, or start `tickdsl worker --gpus-per-training` on each node",
+            f"use --workers slurm, or start `tickdsl worker --gpus-per-training {gpus_per_training}` on each node",
         )
     if gpus is not None and gpus > 1:
         raise TickdslError(f"--gpus-per-step {gpus:g}: a step trains on one GPU", "use 1, or a part such as 0.5")

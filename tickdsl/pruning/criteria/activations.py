@@ -14,6 +14,7 @@ from tickdsl.errors import TickdslError
 from tickdsl.graph.model import Block, ChannelGroup, Slice
 from tickdsl.pruning.criteria.protocol import Criterion, Sample, ScoringContext
 from tickdsl.pruning.criteria.score_aggregation import average_scores, producer_slices
+from tickdsl.pruning.criteria.shared_batches import share_batches
 from tickdsl.training.named_tensors import run_network
 
 _CHANNELS_LAST = (nn.Linear, nn.LayerNorm, nn.Embedding)
@@ -27,6 +28,7 @@ class _ActivationCriterion(Criterion):
     """
 
     sample: Sample
+    shares_batches = True
 
     def statistic(self, maps: Tensor) -> Tensor:
         """Reduce feature maps [N, C, ...] to [C] by summing the statistic over images."""
@@ -53,24 +55,27 @@ class _ActivationCriterion(Criterion):
         """The mean statistic per output channel of each module."""
         module = context.network(context.structure).eval()
         sums: dict[str, Tensor] = {}
-        counts = dict.fromkeys(paths, 0)
+        counts = torch.zeros(len(paths), dtype=torch.float64)
 
-        def watch(path: str) -> Callable[[nn.Module, Any, Tensor], None]:
+        def watch(number: int, path: str) -> Callable[[nn.Module, Any, Tensor], None]:
             def hook(layer: nn.Module, _: Any, output: Tensor) -> None:
                 maps = F.relu(output.movedim(-1, 1) if isinstance(layer, _CHANNELS_LAST) else output)
                 statistic = self.statistic(maps).cpu().double()
                 sums[path] = sums.get(path, torch.zeros_like(statistic)) + statistic
-                counts[path] += len(maps)
+                counts[number] += len(maps)
 
             return hook
 
         with torch.no_grad(), ExitStack() as stack:
-            for path in paths:
-                handle = module.get_submodule(path).register_forward_hook(watch(path))
+            for number, path in enumerate(paths):
+                handle = module.get_submodule(path).register_forward_hook(watch(number, path))
                 stack.callback(handle.remove)
-            for images, _ in context.batches(self.sample):
+            batches = share_batches(context, context.batches(self.sample))
+            for images, _ in batches.own:
                 run_network(module, images)
-        return {path: total / counts[path] for path, total in sums.items()}
+        sums = batches.add_up_by_name(sums)
+        batches.add_up([counts])
+        return {path: sums[path] / count for path, count in zip(paths, counts, strict=True) if path in sums}
 
 
 class HRank(_ActivationCriterion):

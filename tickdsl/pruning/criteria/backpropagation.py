@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from tickdsl.errors import TickdslError
 from tickdsl.graph.indexing import removed_parameters
-from tickdsl.pruning.criteria.protocol import Batch, ScoringContext
+from tickdsl.pruning.criteria.protocol import ScoringContext
+from tickdsl.pruning.criteria.shared_batches import SharedBatches
 from tickdsl.training.named_tensors import run_network
 from tickdsl.training.tasks import joint_loss
 
@@ -39,26 +40,25 @@ def mean_gradients(
     context: ScoringContext,
     module: nn.Module,
     weights: Mapping[str, Tensor],
-    batches: Sequence[Batch],
+    batches: SharedBatches,
     temperature: float = 1.0,
 ) -> ByName:
     """The gradients of the mean loss over all images."""
     totals: ByName = {}
     for batch_loss in batch_losses(context, module, batches, temperature):
         add_to(totals, gradients(batch_loss, weights))
-    return totals
+    return batches.add_up_by_name(totals)
 
 
 def batch_losses(
-    context: ScoringContext, module: nn.Module, batches: Sequence[Batch], temperature: float = 1.0
+    context: ScoringContext, module: nn.Module, batches: SharedBatches, temperature: float = 1.0
 ) -> Iterable[Tensor]:
-    """The loss of the outputs / temperature, batch by batch; their sum is the mean over all images.
+    """The loss of the outputs / temperature, by batch of this process; the sum of all is the mean over all images.
 
     With phases, the losses of all phases, each of which has a gradient for the weights that the phase trains alone.
     """
-    count = sum(len(labels) for _, labels in batches)
-    for images, labels in batches:
-        share = len(labels) / count
+    for images, labels in batches.own:
+        share = len(labels) / batches.images
         if context.phases:
             yield joint_loss(module, images, labels, context.phases) * share
             continue

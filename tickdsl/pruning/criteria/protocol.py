@@ -15,6 +15,7 @@ from tickdsl.graph.model import Block, ChannelGroup, ModelGraph
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import compact_masks
 from tickdsl.training.catalogue.input_shapes import InputShape
+from tickdsl.training.parallel.ranks import Ranks
 from tickdsl.training.tasks import Phase
 
 #: Normalised images [N, C, H, W] and their targets: labels [N], or what else the task takes.
@@ -50,7 +51,8 @@ class ScoringContext:
     the outputs of the network and the targets of a batch to their mean loss; `logits` tells whether these outputs are
     logits, which a temperature divides. `origin` is the state dict that changes of weights are measured from, for the
     same compact network. With `phases`, parts of the network are trained in turn; a weight is scored by the loss of the
-    phase that trains it. `costs` count what is left of costs that are measured on this machine: `latency`.
+    phase that trains it. `costs` count what is left of costs that are measured on this machine: `latency`. `ranks` are
+    the processes that score the network together, if there are several; `draws` tells whether it draws random numbers.
     """
 
     graph: ModelGraph
@@ -65,6 +67,8 @@ class ScoringContext:
     origin: Mapping[str, Tensor] | None = None
     phases: Sequence[Phase] = ()
     costs: Mapping[str, Callable[[ModelGraph, Structure], int]] = attrs.field(factory=dict)
+    ranks: Ranks | None = None
+    draws: bool = False
 
     def __attrs_post_init__(self) -> None:
         object.__setattr__(self, "state", masked_state(self.graph, self.structure, self.state))
@@ -89,12 +93,15 @@ class Criterion:
 
     `needs` lists what the scores depend on besides the weights: `data` (images, sampled with the plan's seed),
     `gradients`, `network` (a forward pass without data), `training` (meaningless on an untrained network), `batch
-    norm`. `name` is its name in plans; a plug-in gets the name under which it is registered.
+    norm`. `name` is its name in plans; a plug-in gets the name under which it is registered. `shares_batches` says that
+    it adds up what the processes of `ScoringContext.ranks` find, each on some of the batches; all other criteria, and
+    those of plug-ins, are scored by one of them alone.
     """
 
     name: str = ""
     units: tuple[str, ...]
     needs: tuple[str, ...] = ()
+    shares_batches: bool = False
 
     @property
     def runs_network(self) -> bool:

@@ -32,6 +32,7 @@ from tickdsl.pruning.criteria.score_aggregation import (
     flatten_rows,
     producer_slices,
 )
+from tickdsl.pruning.criteria.shared_batches import share_batches
 from tickdsl.training.catalogue.input_shapes import FLAGS, INTEGERS, InputShape, NamedShapes, is_tokens
 from tickdsl.training.named_tensors import NamedTensors, joined_inputs, run_network, tensors_of
 
@@ -97,13 +98,15 @@ class Snip(Saliency):
     name = "snip"
     units = ("weights", "filters", "neurons", "heads", "head-dims", "layers", "blocks")
     needs = ("data", "gradients")
+    shares_batches = True
 
     def saliency(self, context: ScoringContext) -> ByName:
         module = context.network(context.structure).eval()
         if has_initial_statistics(module):
             use_batch_statistics(module)
         weights = prunable_weights(context, module)
-        found = mean_gradients(context, module, weights, context.batches(TEN_PER_CLASS))
+        batches = share_batches(context, context.batches(TEN_PER_CLASS))
+        found = mean_gradients(context, module, weights, batches)
         return {name: (weights[name] * gradient).detach().abs() for name, gradient in found.items()}
 
 
@@ -121,6 +124,7 @@ class Grasp(Saliency):
     name = "grasp"
     units = Snip.units
     needs = ("data", "gradients")
+    shares_batches = True
     temperature = 200.0
 
     def batches(self, context: ScoringContext) -> Sequence[Batch]:
@@ -130,7 +134,7 @@ class Grasp(Saliency):
     def saliency(self, context: ScoringContext) -> ByName:
         module = use_batch_statistics(context.network(context.structure))
         weights = prunable_weights(context, module)
-        batches = self.batches(context)
+        batches = share_batches(context, self.batches(context))
         # Other implementations of attention have no second derivative.
         with sdpa_kernel(SDPBackend.MATH):
             temperature = self.temperature if context.logits else 1.0
@@ -139,6 +143,7 @@ class Grasp(Saliency):
             for loss in batch_losses(context, module, batches, temperature):
                 flow = gradients(loss, weights, create_graph=True)
                 add_to(products, _second_derivatives(mean, flow, weights))
+        products = batches.add_up_by_name(products)
         return {name: (weights[name] * product).detach() for name, product in products.items()}
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from tickdsl.errors import TickdslError
 from tickdsl.graph.model import Block
 from tickdsl.pruning.criteria.protocol import Criterion, Sample, ScoringContext
+from tickdsl.pruning.criteria.shared_batches import SharedBatches, share_batches
 from tickdsl.training.named_tensors import run_network
 
 #: Probabilities of this many images or tokens are compared at once.
@@ -26,27 +27,26 @@ class _LayerRemovalCriterion(Criterion):
 
     units = ("layers", "blocks")
     needs = ("data",)
+    shares_batches = True
     sample = Sample(per_class=500)
 
-    def outputs(self, context: ScoringContext, module: nn.Module) -> Tensor:
+    def outputs(self, context: ScoringContext, module: nn.Module, batches: SharedBatches) -> Tensor:
         """The outputs to compare, float64 [N, ...]."""
         raise NotImplementedError
 
-    def distance(self, whole: Tensor, without: Tensor) -> Tensor:
+    def distance(self, whole: Tensor, without: Tensor, batches: SharedBatches) -> Tensor:
         """The distance between the outputs of the whole network and of the one without a layer."""
         raise NotImplementedError
 
     def layers(self, context: ScoringContext, blocks: Sequence[Block]) -> Tensor:
         with torch.no_grad():
-            whole = self.outputs(context, context.network(context.structure).eval())
-            return torch.stack(
-                [
-                    self.distance(
-                        whole, self.outputs(context, context.network(context.structure.remove_block(block.name)).eval())
-                    )
-                    for block in blocks
-                ]
-            ).cpu()
+            batches = share_batches(context, context.batches(self.sample))
+            whole = self.outputs(context, context.network(context.structure).eval(), batches)
+            distances = []
+            for block in blocks:
+                module = context.network(context.structure.remove_block(block.name)).eval()
+                distances.append(self.distance(whole, self.outputs(context, module, batches), batches))
+            return torch.stack(distances).cpu()
 
 
 class Cka(_LayerRemovalCriterion):
@@ -54,7 +54,7 @@ class Cka(_LayerRemovalCriterion):
 
     name = "cka"
 
-    def outputs(self, context: ScoringContext, module: nn.Module) -> Tensor:
+    def outputs(self, context: ScoringContext, module: nn.Module, batches: SharedBatches) -> Tensor:
         heads = [info.module for info in context.graph.weights.values() if info.is_output]
         if not heads:
             raise TickdslError("`by cka` needs a classifier layer, but the network has none", "use `by kl`")
@@ -64,12 +64,12 @@ class Cka(_LayerRemovalCriterion):
             features.append(args[0].flatten(1).double())
 
         handle = module.get_submodule(heads[-1]).register_forward_pre_hook(hook)
-        for images, _ in context.batches(self.sample):
+        for images, _ in batches.own:
             run_network(module, images)
         handle.remove()
-        return torch.cat(features)
+        return batches.all_rows(torch.cat(features))
 
-    def distance(self, whole: Tensor, without: Tensor) -> Tensor:
+    def distance(self, whole: Tensor, without: Tensor, batches: SharedBatches) -> Tensor:
         return 1 - linear_cka(whole, without)
 
 
@@ -81,16 +81,16 @@ class KlDivergence(_LayerRemovalCriterion):
 
     name = "kl"
 
-    def outputs(self, context: ScoringContext, module: nn.Module) -> Tensor:
-        outputs = [run_network(module, images) for images, _ in context.batches(self.sample)]
+    def outputs(self, context: ScoringContext, module: nn.Module, batches: SharedBatches) -> Tensor:
+        outputs = [run_network(module, images) for images, _ in batches.own]
         if outputs[0].dim() == 3:  # [N, T, V] of sequences, of which there are many numbers
             return torch.cat([one.log_softmax(-1).flatten(0, 1) for one in outputs])
         return torch.cat([one.double() for one in outputs]).log_softmax(1)
 
-    def distance(self, whole: Tensor, without: Tensor) -> Tensor:
+    def distance(self, whole: Tensor, without: Tensor, batches: SharedBatches) -> Tensor:
         parts = zip(torch.split(whole, _ROWS), torch.split(without, _ROWS), strict=True)
         sums = [(one.double().exp() * (one.double() - other.double())).sum(1) for other, one in parts]
-        return torch.cat(sums).mean()
+        return batches.mean(torch.cat(sums))
 
 
 def linear_cka(x: Tensor, y: Tensor) -> Tensor:

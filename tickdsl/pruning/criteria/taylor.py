@@ -11,32 +11,36 @@ from tickdsl.graph.model import ChannelGroup
 from tickdsl.pruning.criteria.backpropagation import ByName, mean_gradients, require_scores
 from tickdsl.pruning.criteria.gates import gate_gradients, gated_parameters
 from tickdsl.pruning.criteria.protocol import Criterion, Sample, ScoringContext
+from tickdsl.pruning.criteria.shared_batches import SharedBatches, share_batches, unshared
 
 
 class GateCriterion(Criterion):
     """Scores units by the derivatives of the loss by gates on them, batch by batch."""
 
     sample: Sample
+    shares_batches = True
 
     def channels(self, context: ScoringContext, groups: Sequence[ChannelGroup]) -> list[Tensor]:
         totals: list[Tensor] = []
-        count = 0
-        for first_order in self._first_order(context, groups):
+        batches = share_batches(context, context.batches(self.sample))
+        for first_order in self._first_order(context, batches, groups):
             scores = [self.score(gate_gradients(context, group, first_order, self)) for group in groups]
             totals = [total + score for total, score in zip(totals, scores, strict=True)] if totals else scores
-            count += 1
-        return [total / count for total in totals]
+        batches.add_up(totals)
+        return [total / batches.count for total in totals]
 
     def score(self, gradients: Tensor) -> Tensor:
         """The scores of units for one batch, from the derivatives by their gates, [units]."""
         raise NotImplementedError
 
-    def _first_order(self, context: ScoringContext, groups: Sequence[ChannelGroup] = ()) -> Iterator[ByName]:
-        """p · dL/dp of the gated parameters, for each batch."""
+    def _first_order(
+        self, context: ScoringContext, batches: SharedBatches, groups: Sequence[ChannelGroup] = ()
+    ) -> Iterator[ByName]:
+        """p · dL/dp of the gated parameters, for each batch of this process."""
         module = context.network(context.structure).eval()
         parameters = gated_parameters(context, module, groups)
-        for batch in context.batches(self.sample):
-            found = mean_gradients(context, module, parameters, [batch])
+        for batch in batches.own:
+            found = mean_gradients(context, module, parameters, unshared([batch]))
             yield {name: (parameters[name] * gradient).detach() for name, gradient in found.items()}
 
 
@@ -56,13 +60,13 @@ class Taylor(GateCriterion):
 
     def weights(self, context: ScoringContext, names: Sequence[str]) -> list[Tensor]:
         totals = [torch.zeros(context.state[name].numel(), dtype=torch.float64) for name in names]
-        count = 0
-        for first_order in self._first_order(context):
+        batches = share_batches(context, context.batches(self.sample))
+        for first_order in self._first_order(context, batches):
             require_scores(names, first_order, self.name)
             for total, name in zip(totals, names, strict=True):
                 total += first_order[name].flatten().cpu().double().square()
-            count += 1
-        return [total / count for total in totals]
+        batches.add_up(totals)
+        return [total / batches.count for total in totals]
 
     def score(self, gradients: Tensor) -> Tensor:
         return gradients.square()
