@@ -50,7 +50,8 @@ def part_of(network: nn.Module, name: str) -> nn.Module:
     if not name or name not in modules:
         known = ", ".join(f"`{child}`" for child, _ in network.named_children())
         raise TicketError(f"the network {type(network).__name__} has no part `{name}`", f"its parts are {known}")
-    return modules[name]
+    part: nn.Module = modules[name]
+    return part
 
 
 def call_part(network: nn.Module, name: str, preprocessing: InputPreprocessing, inputs: Any, task: Task) -> PartCall:
