@@ -21,7 +21,7 @@ def can_be_shared(step: Step, context: Context) -> bool:
             return _evaluates_together(step, context)
         case "prune":
             # What is measured on a machine is measured by one process, while no other keeps it busy.
-            criterion = CRITERIA.get(step.args["by"])
+            criterion = CRITERIA.get(step.args.get("by", ""))
             shares = criterion is not None and criterion.shares_batches and step.args.get("of") != "latency"
         case "grow":
             shares = step.args.get("by") == "gradient"
