@@ -20,6 +20,7 @@ from tickdsl.records.events import (
     Resource,
     SearchProgress,
     StepProgress,
+    Transfer,
 )
 from tickdsl.results import RunState, StateBuilder
 
@@ -30,7 +31,7 @@ LOG_LINES = 5000  # latest notable events kept for the log
 RESOURCE_POINTS = 120  # latest load samples kept
 # Chunk sizes to try: an event larger than one chunk, such as a large plan, needs the next size.
 _POLL_BYTES = (1 << 18, 1 << 21, 1 << 24)
-_NOT_LOGGED = (StepProgress, SearchProgress, Heartbeat, Resource, Layers, Network, PlanResolved, Checkpoint)
+_NOT_LOGGED = (StepProgress, SearchProgress, Heartbeat, Resource, Transfer, Layers, Network, PlanResolved, Checkpoint)
 
 
 @attrs.define

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from runnable_plans import runnable_plans
+from sparse_plans import sparse_plans
 
 from tickdsl.checks import check
 from tickdsl.engine.launch import LaunchOptions, launch
@@ -75,7 +76,14 @@ def test_random_plans_run_to_their_end(drawn: object) -> None:
 
 
 @pytest.mark.slow
+@settings(SETTINGS, max_examples=12)
+@given(sparse_plans())
+def test_random_plans_of_sparse_training_run_to_their_end(drawn: object) -> None:
+    test_random_plans_run_to_their_end.hypothesis.inner_test(drawn)  # type: ignore[attr-defined]
+
+
+@pytest.mark.slow
 @settings(SETTINGS, max_examples=400)
-@given(runnable_plans())
+@given(runnable_plans() | sparse_plans())
 def test_hundreds_of_random_plans_run_to_their_end(drawn: object) -> None:
     test_random_plans_run_to_their_end.hypothesis.inner_test(drawn)  # type: ignore[attr-defined]

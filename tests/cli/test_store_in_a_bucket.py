@@ -6,7 +6,9 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import obstore
 import pytest
 from memory_bucket import MemoryBucket
 
@@ -16,8 +18,8 @@ from tickdsl.records.bucket import Bucket
 from tickdsl.records.bucket_location import cached_bucket, open_cache
 from tickdsl.records.bucket_runs import RunMirror
 from tickdsl.records.bucket_store import open_store
-from tickdsl.records.event_log import EventWriter
-from tickdsl.records.events import RunEnd
+from tickdsl.records.event_log import EventWriter, read_events
+from tickdsl.records.events import RunEnd, StepStart
 
 URL = "s3://lab/tickets"
 PARTS = tuple({"operation": "train", "args": {"number": number}, "parents": {}, "seed": 1} for number in range(4))
@@ -158,3 +160,46 @@ def test_a_bucket_that_cannot_be_reached_is_said_by_name(
     for words in (["ls"], ["store", "size"], ["store", "gc"], ["watch", "--plain"]):
         assert main([*words, "--store", URL]) == 2
         assert f"tickdsl: {URL} cannot be " in capsys.readouterr().err
+
+
+PLAN = """model small-cnn width=0.5
+data synthetic size=8 train=64 test=32
+train 1ep batch=32
+prune weights 20%; rewind lr
+"""
+
+
+@pytest.mark.parametrize("verb", ["run", "worker"])
+@pytest.mark.parametrize(
+    ("request_", "because", "message", "hint"),
+    [
+        ("list", "Generic S3 error: connection refused", "cannot be read: Generic S3 error: conn", "check the network"),
+        ("list", "PUT http://169.254.169.254/latest", "cannot be read: no credentials were found", "AWS_ACCESS_KEY_ID"),
+        ("list", "<Code>NoSuchBucket</Code>", "cannot be read: there is no such bucket", "create it"),
+        ("put", "Server returned 403 Forbidden", "cannot be written: Server returned 403", "must allow to list, read,"),
+    ],
+)
+def test_a_run_says_before_its_first_step_why_it_cannot_use_a_bucket(
+    verb: str,
+    request_: str,
+    because: str,
+    message: str,
+    hint: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def refuse(*given: Any, **options: Any) -> Any:
+        raise obstore.exceptions.GenericError(because)
+
+    monkeypatch.setattr(obstore, request_, refuse)
+    (tmp_path / "x.plan").write_text(PLAN)
+    words = [verb, "x.plan", "--store", URL, "--out", "runs", *(["--plain"] if verb == "run" else [])]
+    assert main(words) == 2
+    printed = capsys.readouterr().err
+    assert f"{URL} {message}" in printed and hint in printed
+    started = [
+        record for log in (tmp_path / "runs").rglob("events.jsonl") for record in read_events(log)
+        if isinstance(record.event, StepStart)
+    ]  # fmt: skip
+    assert not started

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -23,7 +24,8 @@ from tickdsl.cli.slurm import _worker_command, run_on_slurm, slurm_options
 from tickdsl.engine.workers import slurm_jobs
 from tickdsl.engine.workers.slurm_jobs import SlurmOptions, parse_minutes
 from tickdsl.errors import TickdslError
-from tickdsl.records.events import Checkpoint, StepStart
+from tickdsl.records.event_log import read_events
+from tickdsl.records.events import Checkpoint, RunStart, StepStart
 from tickdsl.records.paths import RunPaths
 from tickdsl.records.run_events import read_run_events, worker_names
 from tickdsl.results.state_builder import build_state
@@ -211,6 +213,42 @@ def test_jobs_have_the_gpus_of_a_training(words: list[str], gpus: int | None, pa
     assert options is not None and options.gpus == gpus
     command = _worker_command(arguments, RunPaths(Path("runs/one")))
     assert (" --gpus-per-training 2" in " ".join(command)) == passed
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "age", "refused"),
+    [
+        ("torch", "1.0", 5.0, True),
+        ("tickdsl", "0.0.1", 5.0, True),
+        ("python", "2.7.18", 5.0, True),
+        ("python", f"{platform.python_version()}0", 5.0, False),  # another patch level
+        ("torch", "1.0", 300.0, False),  # it has ended, or was killed
+    ],
+)
+def test_workers_with_other_versions_do_not_share_a_run(
+    name: str,
+    version: str,
+    age: float,
+    refused: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("test.plan").write_text(PLAN.replace("60ep", "1ep"))
+    assert main(["worker", "test.plan", "--no-tensorboard"]) == 0
+    (own,) = worker_names(shared_run(tmp_path))
+    log = shared_run(tmp_path).worker(own).events
+    text, (first,) = log.read_text(), [r.event for r in read_events(log) if isinstance(r.event, RunStart)]
+    changed = text.replace(f'"{name}":"{first.versions[name]}"', f'"{name}":"{version}"')
+    assert changed != text
+    log.write_text(changed)
+    os.utime(log, (time.time() - age,) * 2)
+    capsys.readouterr()
+    assert main(["worker", "test.plan", "--no-tensorboard"]) == (2 if refused else 0)
+    printed = capsys.readouterr().err
+    assert (f"worker {own} of this run has {name} " in printed) is refused
+    assert ("install the same versions on all machines" in printed) is refused
 
 
 def test_workers_refuse_what_a_run_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ from step_runner import StepRunner, equal_states, step_runner
 
 from tickdsl.engine.scheduler.arm_ends import arm_ends
 from tickdsl.graph.indexing import remaining_weights
+from tickdsl.inspect.level_forecast import forecast_levels
 
 #: Layers of 300 from 2 to 4: fc2 comes to fc2, fc3 and fc4, fc3 (of 100) to fc5, and fc4, the head, to fc6.
 HEAD = (
@@ -186,3 +187,13 @@ def test_weights_of_a_ticket_whose_layers_differ_are_carried_in_their_places(tmp
             places = [n for n, other in enumerate(units["fc1"]) if other == unit]
             expected = ours["fc2.weight"][row, places[0]] if places else 0.0
             assert carried["fc3.weight"][row, column] == expected
+
+
+def test_a_forecast_ends_at_a_ticket_of_which_a_narrower_layer_gets_nothing(tmp_path: Path) -> None:
+    head = HEAD.replace("width=0.05", "width=0.1")
+    text = "prune neurons local 60% x 3; rewind lr\nsqueeze to lenet-300-100 width=0.02 drop=last\n"
+    found = step_runner(tmp_path, text, head)
+    (arm,) = found.study.plan.arms
+    forecast = forecast_levels(found.study, arm, tmp_path)
+    assert [row["params"] for row in forecast] == sorted((row["params"] for row in forecast), reverse=True)
+    assert 1 < len(forecast) < 4

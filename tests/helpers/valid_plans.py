@@ -133,7 +133,9 @@ def plans(draw: Any) -> str:
     for index, name in enumerate(names):
         own = pick(("", "", "train 6ep", "model conv4"))
         lines.append(f"arm {name} {{ {'; '.join(part for part in (own, *pipeline(names[:index])) if part)} }}")
-    controls = pick(("", "random-init", "dense, random-structure", "early"))
+    controls = pick(
+        ("", "random-init", "dense, random-structure", "early", "shuffled-mask, by-magnitude", "by-snip, by-synflow")
+    )
     compared = pick((["all"], names[-1:], names))
     if (controls or compared) and pick((True, True, False)):
         shown = ", ".join([*compared, *([controls] if controls else [])])

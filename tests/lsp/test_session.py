@@ -135,6 +135,11 @@ def test_hover(tmp_path: Path) -> None:
             "prune weights 20% via pena|lty step=1 every=1it"
         )
         assert "over training images" in await editor.hover("refill filters by sal|iency")
+        assert STATEMENTS["evolve"].form in await editor.hover("evol|ve weights 30%")
+        assert "equally many weights" in await editor.hover("evolve weights 30% fan-|in=constant")
+        assert "by their activations" in await editor.hover("rewind mask of next seed align=dense mat|ch=activations")
+        assert STATEMENTS["grow"].form in await editor.hover("gr|ow weights all")
+        assert STATEMENTS["rewind"].form in await editor.hover("rew|ind signs of next seed")
         assert "3 convolutions" in await over("small-cnn", "small-|cnn")
         assert "8x8 scans" in await over("digits", "di|gits")
         assert "new random weights" in await over("random-init", "rand|om-init")
@@ -202,10 +207,26 @@ COMPLETIONS = [
     # The five systems of dual, coarse, super, elastic and generative tickets:
     ("prune weights 20% via |", {"penalty", "zeroing"}, {"by"}),
     ("prune weights 20% via penalty |", {"step=", "every=", "to=", "power=", "hold="}, {"momentum="}),
-    ("refill |", {"filters"}, {"l1"}),
+    ("refill |", {"filters"}, {"weights", "l1"}),
     ("refill filters by |", {"l1", "count", "saliency"}, {"gate"}),
     ("refill filters |", {"by", "extra="}, {"groups="}),
     ("grow weights 20% by |", {"magnitude", "gradient", "random"}, {"gate"}),
+    # Sparse training, and tickets of other seeds and runs:
+    ("evolve |", {"weights"}, {"filters", "grow="}),
+    ("evolve weights 30% |", {"by", "grow=", "every=", "until=", "fan-in="}, {"x", "at", "lr="}),
+    ("evolve weights 30% grow=|", {"gradient", "random", "momentum"}, {"constant"}),
+    ("evolve weights 30% fan-in=|", {"constant", "free"}, {"gradient"}),
+    ("evolve weights 30% by |", {"magnitude"}, {"lr="}),
+    ("grow |", {"weights"}, {"filters", "heads"}),
+    ("grow weights |", {"all"}, {"x"}),
+    ("prune weights to 90% from |", {"init"}, {"by"}),
+    ("prune weights to 90% from 1ep to 7ep |", {"every"}, {"by", "x"}),
+    ("prune weights to 90% from 1ep to 7ep every 20it |", {"by", "curve=", "except"}, {"grow="}),
+    ("prune weights to 90% from 1ep to 7ep every 20it curve=|", {"cubic", "linear"}, {"erk"}),
+    ("prune weights 20% by |", {"movement", "delta"}, {"bn-scale"}),
+    ('rewind mask of run "lth" |', {"arm=", "level=", "seed="}, {"grow="}),
+    ("rewind signs of next |", {"seed"}, {"run"}),
+    ("retrain recipe |", {"bn-l1="}, {"grow="}),
     ("regroup |", {"groups=", "ratio=", "min-rows="}, {"extra="}),
     ("prune heads 20% by |", {"gate", "gate-signed"}, {"bn-scale"}),
     ("union of |", {"one"}, {"dense"}),

@@ -15,6 +15,7 @@ import pytest
 
 from tickdsl.errors import TickdslError
 from tickdsl.records import Process, Store, digest
+from tickdsl.records import store as store_module
 
 KEY = digest(["train", 1])
 DATA = {"operation": "train", "parts": {"seed": 1}, "metrics": {"accuracy": 0.5}, "seconds": 1.5, "made": {}}
@@ -246,18 +247,19 @@ def test_a_result_that_appears_while_it_is_looked_for_is_no_damage(
 ) -> None:
     warnings: list[str] = []
     store, other = Store(tmp_path, warnings.append), Store(tmp_path)
-    read = Path.read_bytes
+    identity = store_module._identity
     looks: list[Path] = []
 
-    def late(path: Path) -> bytes:
-        looks.append(path)
-        if len(looks) == 1:  # another process publishes between this failed read and the next question
+    def late(folder: Path) -> tuple[int, int] | None:
+        looks.append(folder)
+        found = identity(folder)
+        if len(looks) == 1:  # another process publishes between this look, which finds nothing, and the next one
             put(other)
-            raise FileNotFoundError(path)
-        return read(path)
+        return found
 
-    monkeypatch.setattr(Path, "read_bytes", late)
+    monkeypatch.setattr(store_module, "_identity", late)
     assert look(store)
+    assert len(looks) == 2
     assert not warnings and not (tmp_path / "damaged").exists()
 
 

@@ -20,7 +20,9 @@ from tickdsl.tickets.ticket import Ticket
 from tickdsl.training.catalogue import MODELS
 
 BUILTIN = tuple(name for name, info in MODELS.items() if info.is_builtin and info.inputs == "images")
-FAST = ("small-cnn", "lenet-300-100", "lenet5", "conv2", "resnet20", "vgg11")
+#: Networks with attention, for which no code is written.
+REFUSED = ("vit",)
+FAST = ("small-cnn", "lenet-300-100", "lenet5", "conv2", "resnet20", "vgg11", "conv-vae", "dcgan")
 
 
 def check(ticket: Ticket, network: nn.Module, folder: Path) -> None:
@@ -41,10 +43,20 @@ def check(ticket: Ticket, network: nn.Module, folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in BUILTIN]
+    "name",
+    [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in BUILTIN if name not in REFUSED],
 )
 def test_every_network_of_tickdsl_is_built(name: str, tmp_path: Path) -> None:
     check(*catalogue_ticket(name), tmp_path / "weights")
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_networks_that_no_code_is_written_for_are_refused(name: str, tmp_path: Path) -> None:
+    ticket, network = catalogue_ticket(name)
+    subject = Subject(ticket=ticket, network=network, test=TestInputs.random(ticket.preprocessing))
+    with pytest.raises(TicketError, match=f"no code can be written for `Embedding` in the pruned `{name}`"):
+        write_state_dict(subject, tmp_path / "weights", ExportOptions())
+    assert not (tmp_path / "weights").exists()
 
 
 def test_removed_blocks_and_masks(tmp_path: Path) -> None:

@@ -222,6 +222,31 @@ def test_the_plan_marks_the_statement_that_runs() -> None:
     assert all(line.text.startswith(("train", "model", "arm")) for line in early if line.arm_indices)
 
 
+#: Statements of a block, each with the operation and the label of a step that it makes.
+_MADE = {
+    "prune weights to 80% from 1ep to 3ep every 5it": ("train", "train, prune gradually"),
+    "retrain scratch; evolve weights 30%": ("train", "train"),
+    "rewind mask of next seed align=dense": ("align", "align"),
+    'rewind mask of run "lth"': ("mask", "mask of a run"),
+    "rewind signs of next seed": ("mix", "rewind signs"),
+    "grow weights all": ("grow", "grow"),
+    "perturb 5%": ("perturb", "perturb"),
+}
+
+
+@pytest.mark.parametrize("statement", _MADE)
+def test_the_plan_marks_statements_of_sparse_training_and_of_other_seeds(statement: str) -> None:
+    now = moment(300)
+    name, info = next((name, step.info) for name, step in now.state.steps.items() if step.status == "running")
+    arm = next(arm.name for arm in now.state.arms if arm.id == info.arms[0])
+    operation, label = _MADE[statement]
+    running = attrs.evolve(now.state.steps[name], info=attrs.evolve(info, operation=operation, label=label))
+    steps = {name: running}
+    text = f"train 3ep\narm {arm} {{\n  # rewind, grow: a comment\n  model small-cnn\n  {statement}\n}}\n"
+    lines = plan.plan_lines(text, attrs.evolve(now, state=attrs.evolve(now.state, steps=steps)))
+    assert [line.text.strip() for line in lines if line.arm_indices] == [statement]
+
+
 def test_the_title_counts_time_from_the_run_not_from_the_last_event() -> None:
     now = moment(300)
     line = status.title_line(now, 120, DARK).plain

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import attrs
-from recorded_run import events_until_midway, recorded_events, snapshot
+from recorded_run import StubSource, events_until_midway, recorded_events, snapshot
+from tickdsl.tui.feed import Feed
+from tickdsl.tui.views import log
 from tickdsl.tui.views.workers import worker_lines
 
 from tickdsl.records import EventRecord
-from tickdsl.records.events import StepStart, Transfer
+from tickdsl.records.events import Measure, Phase, StepStart, Transfer
 from tickdsl.report.arm_symbols import ArmSymbols
 from tickdsl.report.cost import cost_section
 from tickdsl.report.document import Details, Table, Text
@@ -93,3 +95,21 @@ def test_report_and_results_have_the_transfers_of_each_machine() -> None:
     moved = {"requests": 1200, "received": 1_200_000_000, "sent": 3000}
     assert results_dict(build_state(two))["transfers"] == [{"host": host, **moved} for host in ("a", "b")]
     assert "transfers" not in results_dict(build_state(recorded_events()))
+
+
+def test_transfers_are_not_in_the_log() -> None:
+    records = with_transfers(events_until_midway(), "a", "b")
+    feed = Feed(StubSource(list(records)))
+    while feed.advance():
+        pass
+    assert feed.event_count == len(records)
+    assert feed.log_records and not any(isinstance(record.event, Transfer) for record in feed.log_records)
+
+
+def test_the_log_says_what_the_engine_does_before_its_first_step_and_what_was_measured() -> None:
+    last = recorded_events()[-1]
+    where = {"arm": "colt", "contestant": "ticket", "level": 2, "seed": 1, "step": "s"}
+    measure = Measure(**where, metric="latency", figures={"latency": 0.1})
+    told = [EventRecord(last.seq + 1 + n, last.t, event) for n, event in enumerate((Phase(doing="reading x"), measure))]
+    texts = [log.log_row(record, snapshot(recorded_events())).text for record in told]
+    assert texts == ["reading x…", "colt, round 2, seed 1: latency measured"]

@@ -259,10 +259,13 @@ class SeedResult:
         sparse: bool = False,
         int8: bool = False,
         blocks: bool = False,
+        part: str | None = None,
     ) -> Path:
         """Write the network to a file, verified in a fresh process; the arguments are those of `Results.export`."""
         with code_allowed_within(self._record.allow_code), neutral_torch():
-            return export_network(self._taken, path, format, raw=raw, sparse=sparse, int8=int8, blocks=blocks)
+            return export_network(
+                self._taken, path, format, raw=raw, sparse=sparse, int8=int8, blocks=blocks, part=part
+            )
 
     @functools.cached_property
     def _taken(self) -> TicketOfRun:

@@ -24,6 +24,7 @@ def export_network(
     sparse: bool = False,
     int8: bool = False,
     blocks: bool = False,
+    part: str | None = None,
 ) -> Path:
     """Write a network in a format, verify the file in a fresh process, and return its path; see `Results.export`."""
     from tickdsl.tickets.export_format import ExportOptions
@@ -34,5 +35,5 @@ def export_network(
             f"`format` cannot be {format!r}", f"use one of {', '.join(map(repr, get_args(ExportFormatName)))}"
         )
     target = None if path is None else require_path(path, "path")
-    options = ExportOptions(raw=raw, sparse=sparse, int8=int8, blocks=blocks)
+    options = ExportOptions(raw=raw, sparse=sparse, int8=int8, blocks=blocks, part=part or "")
     return export(taken, format_named(format, target, options), target, options).path

@@ -218,6 +218,7 @@ class Results:
         sparse: bool = False,
         int8: bool = False,
         blocks: bool = False,
+        part: str | None = None,
     ) -> Path:
         """Write a network of the run to a file, like `tickdsl export`.
 
@@ -236,6 +237,8 @@ class Results:
             sparse: Of "ticket": store masked weights compressed.
             int8: Quantise the weights to 8 bits.
             blocks: Of "pt2" and "onnx": compute only the filters and dense blocks of refilled and regrouped layers.
+            part: Of "pt2", "onnx" and "state-dict": the part of the network to export, such as "encoder", "decoder",
+                "generator" or "discriminator" (default: all of it, and of a GAN as "pt2" or "onnx" its generator).
 
         Returns:
             The path of the file.
@@ -249,7 +252,7 @@ class Results:
         wanted = Wanted(arm, level, seed, set_texts(set), DENSE if dense else TICKET)
         choice = choose(self._record.state, wanted)
         chosen = ArmResult(self._record, choice.arm).level(choice.level, choice.contestant).seed(choice.seed)
-        return chosen.export(path, format=format, raw=raw, sparse=sparse, int8=int8, blocks=blocks)
+        return chosen.export(path, format=format, raw=raw, sparse=sparse, int8=int8, blocks=blocks, part=part)
 
     @property
     def _source(self) -> ReportSource:

@@ -9,7 +9,6 @@ from typing import Any
 from tickdsl.checks.traced_prune import TracedPrune
 from tickdsl.errors import TickdslError
 from tickdsl.lang.findings.diagnostics import Diagnostic, Label
-from tickdsl.plan.arm_lowering import is_one_level
 from tickdsl.plan.model import Arm, Data, Distill, Matching, Model, Plan, Prune, Rounds, ToCost
 from tickdsl.plurals import plural
 from tickdsl.pruning.round_forecast import forecast_rounds
@@ -139,7 +138,7 @@ def _check_matching(arm: Arm, index: int, group: Rounds, other: Arm) -> Iterator
     if theirs is None:
         return  # only the run knows
     before = level_count(arm, index)
-    if is_one_level(group) and theirs > 1 and prune.times is None:
+    if group.is_one_level and theirs > 1 and prune.times is None:
         message = f"arm `{other.name}` has {plural(theirs, 'level')}, but a prune at a fixed moment is a single one"
         help = "add `rewind …` or `retrain …` after the prune, or match an arm with one level"
         yield _finding(prune, other, message, help)
@@ -171,7 +170,7 @@ def level_count(arm: Arm, end: int | None = None) -> int | None:
         if open_ended or (isinstance(prune.amount, Matching) and prune.times is None):
             return None
         if not group.joined:
-            levels += 1 if is_one_level(group) else prune.times or 1
+            levels += 1 if group.is_one_level else prune.times or 1
     return levels
 
 

@@ -22,7 +22,6 @@ from tickdsl.lang.findings.diagnostics import Diagnostic
 from tickdsl.lang.vocabulary import is_percentage
 from tickdsl.lang.writing.literals import percent
 from tickdsl.moments import format_brief
-from tickdsl.plan.arm_lowering import is_one_level
 from tickdsl.plan.model import Arm, Condition, MaskOf, Matching, Overlap, Prune, ToCost, Union
 from tickdsl.pruning.cost_targets import cost_metrics, weights_to_remove
 from tickdsl.pruning.round_forecast import forecast_rounds, max_rounds
@@ -111,7 +110,7 @@ def _anything(arm: Arm) -> dict[str, Range]:
 
 def _levels(arm: Arm, graph: ModelGraph) -> int:
     """How many levels an arm can have."""
-    levels = sum(1 if group.joined or is_one_level(group) else _rounds(arm, group.prune, graph) for group in arm.rounds)
+    levels = sum(1 if group.joined or group.is_one_level else _rounds(arm, group.prune, graph) for group in arm.rounds)
     return levels + sum(
         cycle.times for cycles in (arm.cycles, *(group.cycles for group in arm.rounds)) for cycle in cycles
     )
@@ -242,7 +241,7 @@ def _weights_of_first_level(arm: Arm, graph: ModelGraph) -> int | None:
     if apart or group.joined or isinstance(group.prune.amount, Matching):
         return None
     traced = TracedPrune(arm, group.prune, graph, is_first=True, is_only=len(arm.rounds) == 1)
-    rounds = (group.prune.times or 1) if is_one_level(group) else 1
+    rounds = (group.prune.times or 1) if group.is_one_level else 1
     if isinstance(group.prune.amount, ToCost):
         return weights_to_remove(graph, traced.base, traced.raw_args(rounds - 1))
     return sum(forecast_rounds(traced.scope(), traced.args, rounds))

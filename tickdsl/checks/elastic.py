@@ -1,4 +1,7 @@
-"""Check `stretch` and `squeeze`: can the ticket be carried (TD496), and which block goes where (TD497)?"""
+"""Check `stretch` and `squeeze`: can the ticket be carried (TD496), and which block goes where (TD497)?
+
+Of a narrower network, `squeezed_layers` checks that all layers get something of the ticket.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from pathlib import Path
 
 import attrs
 
+from tickdsl.checks import squeezed_layers
 from tickdsl.engine.graph_cache import dense_graph
 from tickdsl.errors import TickdslError
 from tickdsl.graph.model import ModelGraph
@@ -26,7 +30,8 @@ def diagnostics(arm: Arm, graph: ModelGraph, data: Path | None) -> Iterator[Diag
     label = (Label(arm.model.span, "the network that is pruned"),) if arm.model.span is not None else ()
     verb, name = elastic.verb, elastic.model.name
     try:
-        mapping = block_map(graph, dense_graph(attrs.evolve(arm, model=elastic.model), data), elastic.rule)
+        target = dense_graph(attrs.evolve(arm, model=elastic.model), data)
+        mapping = block_map(graph, target, elastic.rule)
     except ElasticError as error:
         yield Diagnostic(
             "TD496",
@@ -42,3 +47,4 @@ def diagnostics(arm: Arm, graph: ModelGraph, data: Path | None) -> Iterator[Diag
         return
     message = f"`{verb} to {name}` fills its stages with blocks of {arm.model.name}: {mapping}"
     yield Diagnostic("TD497", message, elastic.span)
+    yield from squeezed_layers.diagnostics(arm, graph, target, mapping)

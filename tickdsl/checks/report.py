@@ -26,7 +26,7 @@ from tickdsl.plan.model import Plan
 
 #: Warnings and notes that need the traced network or the data.
 _NETWORK_CODES = (
-    "TD411", "TD424", "TD425", "TD433", "TD437", "TD456", "TD515", "TD528", "TD531", "TD532", "TD540", "TD497",
+    "TD411", "TD424", "TD425", "TD433", "TD437", "TD456", "TD462", "TD515", "TD528", "TD531", "TD532", "TD540", "TD497",
     "TD903", "TD904",
 )  # fmt: skip
 

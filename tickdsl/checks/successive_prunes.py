@@ -35,7 +35,7 @@ def diagnostics(arm: Arm, graph: ModelGraph) -> Iterator[Diagnostic]:
         try:
             if id(group) not in scopes:
                 scopes[id(group)] = traced.scope()
-            scope = _after(scopes[id(group)], left.setdefault(prune.unit, {}))
+            scope = scope_after(scopes[id(group)], left.setdefault(prune.unit, {}))
             rounds = prune.times or 1
             if prune.until is not None:
                 rounds = rounds_until(scope, traced.args, float(prune.until))
@@ -53,7 +53,7 @@ def diagnostics(arm: Arm, graph: ModelGraph) -> Iterator[Diagnostic]:
         last[prune.unit] = group
 
 
-def _after(scope: Scope, left: dict[str, Pool]) -> Scope:
+def scope_after(scope: Scope, left: dict[str, Pool]) -> Scope:
     """The scope with the units that the earlier prunes leave."""
     # `scope.removed` counts what a ticket lacks from the start, and so do the pools of the scope.
     start = {pool.name: pool.remaining for pool in scope.pools}

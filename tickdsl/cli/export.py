@@ -61,6 +61,13 @@ def add(verbs: Verbs) -> None:
         help="pt2, onnx: compute only the filters and dense blocks of layers that `refill` or `regroup` made (default: "
         "whole layers with zeros)",
     )
+    export.add_argument(
+        "--part",
+        metavar="NAME",
+        default="",
+        help="pt2, onnx, state-dict: export only this part of the network, such as encoder, decoder, generator or "
+        "discriminator (default: all of it; of a GAN as pt2 or onnx its generator)",
+    )
     add_store_of_run_option(export)
     add_data_option(export)
     add_code_option(export)
@@ -76,7 +83,13 @@ def _export(arguments: argparse.Namespace) -> int:
     from tickdsl.tickets.from_run import ticket_of_run
     from tickdsl.tickets.size_table import size_table
 
-    options = ExportOptions(raw=arguments.raw, sparse=arguments.sparse, int8=arguments.int8, blocks=arguments.blocks)
+    options = ExportOptions(
+        raw=arguments.raw,
+        sparse=arguments.sparse,
+        int8=arguments.int8,
+        blocks=arguments.blocks,
+        part=arguments.part,
+    )
     chosen = format_named(arguments.format, arguments.to, options)
     paths, note = find_newest_run(runs_folder(arguments), arguments.run)
     if note:
@@ -97,6 +110,8 @@ def _export(arguments: argparse.Namespace) -> int:
         return STEP_FAILED
     for line in size_table(taken, exported):
         echo(line)
+    if options.part:
+        echo("score, parameters, multiply-adds and latency are those of the whole network")
     for line in (*exported.notes, exported.verified.sentence):
         echo(line)
     echo(exported.path)

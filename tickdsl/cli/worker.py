@@ -20,8 +20,9 @@ from tickdsl.cli.arguments import (
 from tickdsl.cli.output import PLAN_ERRORS
 from tickdsl.cli.plan_loading import load_plan
 from tickdsl.cli.running import add_checkpoint_option, add_device_options, add_jobs_option, run_in_process
-from tickdsl.cli.shared_runs import prepare_shared_run
+from tickdsl.cli.shared_runs import prepare_shared_run, require_equal_versions
 from tickdsl.recorded_run import require_compatible
+from tickdsl.records.paths import RunPaths
 from tickdsl.records.process import host_name
 
 
@@ -59,6 +60,7 @@ def _work(arguments: argparse.Namespace) -> int:
         return PLAN_ERRORS
     if arguments.into is None:
         arguments.into = prepare_shared_run(arguments, checked).folder
+    require_equal_versions(RunPaths(arguments.into))
     arguments.jobs = arguments.jobs or 1
     arguments.plain, arguments.json, arguments.fresh, arguments.tracker = True, False, 0, []
     arguments.workers = arguments.gpus_per_step = arguments.cpus_per_step = None

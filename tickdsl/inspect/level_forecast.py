@@ -18,14 +18,14 @@ from tickdsl.errors import TickdslError
 from tickdsl.graph.model import ModelGraph
 from tickdsl.graph.structure import Structure
 from tickdsl.graph.surgery.compact import slice_state_dict
-from tickdsl.plan.arm_lowering import is_one_level
 from tickdsl.plan.coarsening import coarsening_args
 from tickdsl.plan.model import Arm, MaskOf, Matching, Model, Prune, Refill, Regroup, Rounds, Union
 from tickdsl.plan.prune_arguments import prune_args
 from tickdsl.plan.search_steps import SEARCHED
 from tickdsl.plan.study import Study
 from tickdsl.pruning.criteria import ScoringContext, get_criterion
-from tickdsl.pruning.elastic import block_map, carry_structure
+from tickdsl.pruning.elastic import ElasticError, block_map
+from tickdsl.pruning.elastic_structure import carry_structure
 from tickdsl.pruning.overlap import overlap
 from tickdsl.pruning.refill import refill_filters
 from tickdsl.pruning.regroup import regroup_masks
@@ -57,7 +57,13 @@ def _judged_structures(study: Study, arm: Arm, data: Path) -> list[Structure]:
         return structures
     source, target = (_network(arm, model, data).graph for model in (arm.model, arm.elastic.model))
     mapping = block_map(source, target, arm.elastic.rule)
-    return [Structure.dense(target), *(carry_structure(each, source, target, mapping) for each in structures[1:])]
+    judged = [Structure.dense(target)]
+    for structure in structures[1:]:
+        try:
+            judged.append(carry_structure(structure, source, target, mapping))
+        except ElasticError:
+            break  # a layer would be empty, which depends on the ranking
+    return judged
 
 
 def _forecast_structures(study: Study, arm: Arm, data: Path) -> list[Structure]:
@@ -85,7 +91,7 @@ def _forecast_structures(study: Study, arm: Arm, data: Path) -> list[Structure]:
                 structure = _of_run(group, structure, len(rows), study.plan.seeds[0], network.graph)
             except TickdslError:
                 return rows
-            if not group.joined and (not is_one_level(group) or index == (times or 1) - 1):
+            if not group.joined and (not group.is_one_level or index == (times or 1) - 1):
                 rows.append(structure)
         rows += [structure] * sum(cycle.times for cycle in group.cycles)  # they prune nothing
     return rows

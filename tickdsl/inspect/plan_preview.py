@@ -22,7 +22,6 @@ from tickdsl.inspect.search_forecast import forecast_searches
 from tickdsl.inspect.stored_results import stored_results
 from tickdsl.lang.vocabulary import CHANNEL_UNITS
 from tickdsl.moments import format_brief, format_duration
-from tickdsl.plan.arm_lowering import is_one_level
 from tickdsl.plan.model import Arm, Matching
 from tickdsl.plan.model import as_json as plan_json
 from tickdsl.plan.search_steps import SEARCHED
@@ -65,7 +64,7 @@ def _print_all(
     for arm in study.plan.arms:
         # Arms that differ only in how they rewind have the same networks.
         prunes = [
-            [plan_json(group.prune), is_one_level(group), group.joined, [cycle.times for cycle in group.cycles]]
+            [plan_json(group.prune), group.is_one_level, group.joined, [cycle.times for cycle in group.cycles]]
             for group in arm.rounds
         ]
         swept = dict(arm.sweep) if any(isinstance(group.prune.amount, Matching) for group in arm.rounds) else {}

@@ -65,6 +65,10 @@ class DefinedNames:
     data: str = ""
 
 
+#: Statement -> the only unit that it works on.
+_UNITS = {"evolve": ("weights",), "grow": ("weights",), "refill": ("filters",)}
+
+
 def complete(context: CursorContext, names: DefinedNames) -> list[CompletionEntry]:
     """The words that the parser accepts at a position."""
     entries: list[CompletionEntry] = []
@@ -83,6 +87,7 @@ def complete(context: CursorContext, names: DefinedNames) -> list[CompletionEntr
         entries += [
             CompletionEntry(word, "EnumMember", meaning=text)
             for word, text in vocabulary.CLOSED_WORDS[terminal].items()
+            if terminal != "UNIT" or word in _UNITS.get(context.statement, (word,))
         ]
     if "DOLLAR" in context.accepts:
         entries += [CompletionEntry(f"${name}", "Variable", text) for name, text in names.variables.items()]
@@ -131,11 +136,11 @@ def _names(context: CursorContext, names: DefinedNames) -> Iterable[CompletionEn
         builtin = registries.SCHEDULES.builtin.items()
         known = [CompletionEntry(word, "EnumMember", meaning=schedule.summary) for word, schedule in builtin]
         return [*known, *_added(registries.SCHEDULES, "EnumMember")]
-    if before == "FROM" or (statement == "report" and before in ("OF", "TO")):
+    if (before == "FROM" and statement != "prune") or (statement == "report" and before in ("OF", "TO")):
         return [*_arms(names), *_meanings({"dense": True})]
     if before == "MATCHING" or (statement == "union" and before == "OF"):
         return _arms(names)
-    if before in ("AT", "TO"):
+    if before in ("AT", "TO", "FROM"):
         return [CompletionEntry(word, "EnumMember", meaning=text) for word, text in vocabulary.MOMENT_WORDS.items()]
     if before in ("LET", "SWEEP", "ARM", "IN", "EXCEPT"):
         return []

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 
 import attrs
 
-from tickdsl.plan.arm_lowering import DENSE, TICKET, PlanContext
+from tickdsl.plan.arms.lowering import SeedsContext
+from tickdsl.plan.arms.state import DENSE, TICKET
 from tickdsl.plan.measurement_steps import network_args
 from tickdsl.plan.model import MASK_OVERLAP, NEXT_SEED, SIMILARITIES, Arm, Line
 from tickdsl.plan.step_builder import StepBuilder, step_parents
@@ -19,7 +20,7 @@ ENSEMBLE = "ensemble"
 _Networks = Mapping[tuple[str, str, int, int], str]
 
 
-def add_measurements(context: PlanContext) -> None:
+def add_measurements(context: SeedsContext) -> None:
     """Add the measurements between networks that the plan asks for, once all its arms are lowered."""
     plan = context.plan
     tested = [m for m in context.measurements if not m.report_metric]
@@ -34,7 +35,7 @@ def add_measurements(context: PlanContext) -> None:
             context.measurements += _on_line(context, line, arm, end, tested, networks)
 
 
-def _similarities(context: PlanContext, arm: Arm, m: Measurement, networks: _Networks) -> Iterator[Measurement]:
+def _similarities(context: SeedsContext, arm: Arm, m: Measurement, networks: _Networks) -> Iterator[Measurement]:
     """Add the comparisons of a network with its initial weights, and with the same network of the next seed."""
     steps = context.lowering_of(arm, m.seed).measuring_steps
     step: Step = steps.graph.nodes[m.step]["step"]
@@ -48,7 +49,7 @@ def _similarities(context: PlanContext, arm: Arm, m: Measurement, networks: _Net
         yield attrs.evolve(m, step=key, report_metric=metric)
 
 
-def _ensembles(context: PlanContext, arms: Mapping[str, Arm], tested: list[Measurement]) -> Iterator[Measurement]:
+def _ensembles(context: SeedsContext, arms: Mapping[str, Arm], tested: list[Measurement]) -> Iterator[Measurement]:
     """Add the ensemble of all seeds of each network; it is measured with that of the last seed."""
     by_network: dict[tuple[str, str, int], list[Measurement]] = {}
     for m in tested:
@@ -76,14 +77,14 @@ def _origin(steps: StepBuilder, trained: Step) -> str:
     return start if steps.graph.nodes[start]["step"].operation == "init" else steps.init(None)
 
 
-def _of_next_seed(context: PlanContext, m: Measurement, networks: _Networks) -> str | None:
+def _of_next_seed(context: SeedsContext, m: Measurement, networks: _Networks) -> str | None:
     """The same network of the next seed; None in a plan with one seed."""
     seed = context.plan.donor(NEXT_SEED, m.seed)
     return None if seed == m.seed else networks.get((m.arm, m.contestant, m.level, seed))
 
 
 def _on_line(
-    context: PlanContext, line: Line, arm: Arm, end: Arm | str, tested: list[Measurement], networks: _Networks
+    context: SeedsContext, line: Line, arm: Arm, end: Arm | str, tested: list[Measurement], networks: _Networks
 ) -> Iterator[Measurement]:
     """Add the measurements on the lines from the networks of an arm to those at the end, at every level of both."""
     contestant = TICKET if arm.has_levels and line.start != DENSE else DENSE

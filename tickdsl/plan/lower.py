@@ -8,7 +8,8 @@ from collections.abc import Callable
 import networkx as nx
 
 from tickdsl.plan import between_networks
-from tickdsl.plan.arm_lowering import ArmLowering, ArmResults
+from tickdsl.plan.arms.lowering import ArmLowering
+from tickdsl.plan.arms.state import ArmResults
 from tickdsl.plan.measurement_steps import DEFAULT_CONTEXT, MeasurementContext
 from tickdsl.plan.model import Arm, Plan, Prune
 from tickdsl.plan.step_builder import (

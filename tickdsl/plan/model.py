@@ -438,6 +438,11 @@ class Rounds:
     cycles: tuple[TrainingCycle, ...] = ()
 
     @property
+    def is_one_level(self) -> bool:
+        """Whether all rounds form one level: they prune at a fixed moment, with no training in between."""
+        return self.prune.at is not None and not self.tail
+
+    @property
     def tails(self) -> tuple[Tail, ...]:
         """All statements after the prune, those of its cycles too."""
         return (*self.tail, *(tail for cycle in self.cycles for tail in cycle.tail))

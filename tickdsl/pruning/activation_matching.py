@@ -103,7 +103,7 @@ def match_by_activations(
     for name, found in readers.items():
         read = [correlations[name, number] for number in range(len(found)) if correlations[name, number].count]
         if read:
-            result[name] = _assignment(sum(correlation.result() for correlation in read))
+            result[name] = _assignment(np.sum([correlation.result() for correlation in read], axis=0))
     return result
 
 

@@ -15,13 +15,11 @@ from functools import cached_property
 from typing import Any
 
 import attrs
-import numpy as np
 
 from tickdsl.errors import TickdslError
 from tickdsl.graph.model import ModelGraph, Shape
-from tickdsl.graph.structure import Structure
 from tickdsl.plurals import plural
-from tickdsl.pruning.elastic_units import UnitMap, UnitMaps, take, unit_maps
+from tickdsl.pruning.elastic_units import UnitMap, UnitMaps, unit_maps
 from tickdsl.pruning.patterns import matches
 
 #: How a block's place is written in the names of modules: `layer2.1.conv1`, `conv3_2`, `fc2`.
@@ -81,9 +79,14 @@ class BlockMap:
                 return ".".join([source, *parts[count:]])
         return name
 
-    def units_of(self, module: str) -> UnitMap | None:
-        """The neurons that those of a layer of the target come from; None if they are as many."""
-        return self.units.get(f"{module}.weight", (None,))[0]
+    @cached_property
+    def layer_units(self) -> dict[str, UnitMap]:
+        """The neurons that those of each layer of another width come from."""
+        return {
+            name.removesuffix(".weight"): maps[0]
+            for name, maps in self.units.items()
+            if name.endswith(".weight") and maps[0] is not None
+        }
 
     def __str__(self) -> str:
         """The blocks that come to each stage, and the neurons: `stage 1: B0 B1 B1; 30 neurons become 60`."""
@@ -245,25 +248,3 @@ def _require_widths(source: ModelGraph, target: ModelGraph, origins: Mapping[str
             layer, there = origins[name].rpartition(".")[0], name.rpartition(".")[0]
             message = f"{layer} has {plural(here, 'neuron')}, and {there} {which}{shape[0]} there"
             raise ElasticError(message, f"use `{verb}`, or the same `width=`")
-
-
-def carry_structure(structure: Structure, source: ModelGraph, target: ModelGraph, mapping: BlockMap) -> Structure:
-    """The removals and masks of a ticket on the other network: every unit has those of the one it comes from."""
-    carried = Structure.dense(target)
-    for group in target.channels:
-        if group.producers:
-            other = source.groups_by_producer[mapping.source_of(group.producers[0])]
-            if (kept := structure.kept.get(other)) is not None:
-                units = mapping.units_of(group.producers[0])
-                gone = np.setdiff1d(np.arange(group.size), kept) if units is None else units.carried_removals(kept)
-                carried = carried.remove(group.name, gone)
-    for block in target.blocks:
-        if mapping.source_of(block.name) in structure.removed_blocks:
-            carried = carried.remove_block(block.name)
-    origins = {name: mapping.source_of(name) for name in target.parameters}
-    masks = {
-        name: take(structure.masks[origin], mapping.units.get(name, ()))
-        for name, origin in origins.items()
-        if origin in structure.masks
-    }
-    return carried.with_masks(masks)

@@ -35,10 +35,12 @@ class Replacements:
         return False
 
     def wait(self, place: Path) -> bool:
-        """Whether there is a folder at `place`; waits while another process replaces it."""
+        """Whether there is a folder at `place`, where there was none; waits while another process replaces it."""
         for _ in range(_MAX_POLLS):
-            if place.exists() or not (self._spares / place.name).exists():
+            if not (self._spares / place.name).exists():
                 return place.exists()
+            if place.exists():
+                return True
             time.sleep(_POLL_SECONDS)
         self.settle(place)
         return place.exists()

@@ -161,8 +161,11 @@ class Store:
         place = self._result_folder(key)
         probe = place.with_name(f".{self._unique_name()}")
         with self._disk_errors():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            probe.mkdir()
+            try:
+                probe.mkdir()
+            except FileNotFoundError:
+                place.parent.mkdir(parents=True, exist_ok=True)
+                probe.mkdir()
             probe.rmdir()
 
     def __contains__(self, key: str) -> bool:
@@ -291,7 +294,7 @@ class Store:
         for _ in range(_MAX_LOOKS):  # again while other processes replace the result
             before = _identity(place)
             try:
-                record = read_record(place, key, hashes)
+                record = None if before is None else read_record(place, key, hashes)
             except Damaged as damage:
                 damages += before == _identity(place)  # otherwise, files of two results were read
                 if damages > 1:

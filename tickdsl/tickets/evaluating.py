@@ -17,7 +17,7 @@ from tickdsl.metrics.latency import LATENCY, measure_latency
 from tickdsl.plurals import plural
 from tickdsl.pruning.ticket_header import is_ticket
 from tickdsl.tickets.float_preprocessing import FloatPreprocessing
-from tickdsl.tickets.generators import judged_alone, unscaled
+from tickdsl.tickets.generators import PART, judged_alone, unscaled
 from tickdsl.tickets.judges import judge_for
 from tickdsl.tickets.named_preprocessing import NamedPreprocessing
 from tickdsl.tickets.outputs import leaves
@@ -128,6 +128,11 @@ def evaluate_file(path: Path, data: Dataset, name: str, *, store: Path | None = 
 
 def _judged(path: Path, opened: _Runnable, data: Dataset, name: str, store: Path | None) -> tuple[Dataset, list[str]]:
     """The data set as the task of the file uses it, with what the task judges by, and notes for the user."""
+    if opened.part not in ("", PART):
+        raise TicketError(
+            f"{path} holds the part `{opened.part}`, and a data set judges whole networks only",
+            "evaluate a file that was exported without --part",
+        )
     used, notes = _for_task(path, opened, data, name), []
     if isinstance(used.task, Generate):
         _require_fit(path, opened, used, name)

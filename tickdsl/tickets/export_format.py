@@ -74,13 +74,15 @@ class Subject:
 class ExportOptions:
     """raw: leave the normalisation out of the network. sparse: store masked weights compressed. int8: quantise them.
 
-    blocks: compute only the filters and dense blocks of refilled and regrouped layers.
+    blocks: compute only the filters and dense blocks of refilled and regrouped layers. part: hold only the part of the
+    network with this name, such as `decoder`; empty for all of it, or of a network that generates images its generator.
     """
 
     raw: bool = False
     sparse: bool = False
     int8: bool = False
     blocks: bool = False
+    part: str = ""
 
 
 @attrs.frozen

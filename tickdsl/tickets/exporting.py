@@ -43,7 +43,7 @@ def format_named(name: str | None, to: Path | None, options: ExportOptions) -> E
             f"--to {to}: `{suffix}` is the suffix of --format {by_suffix[suffix].name}, not of {chosen.name}",
             f"end the name with {chosen.suffix}" if chosen.suffix else "name a folder",
         )
-    for option in ("raw", "sparse", "int8", "blocks"):
+    for option in ("raw", "sparse", "int8", "blocks", "part"):
         if getattr(options, option) and option not in chosen.options:
             takers = [known.name for known in FORMATS.values() if option in known.options]
             hint = f"use it with --format {' or '.join(takers)}" if takers else f"leave out --{option}"
@@ -61,7 +61,7 @@ def export(
     what the network computes, other TickdslErrors if it cannot be written.
     """
     options = options or ExportOptions()
-    target = target_path(taken.choice, taken.ticket.origin.run, chosen, to)
+    target = target_path(taken.choice, taken.ticket.origin.run, chosen, to, options.part)
     with _draft(target) as draft:
         notes = chosen.write(taken.subject, draft, options)
         verified = chosen.verify(draft, taken.subject, options)
@@ -70,7 +70,7 @@ def export(
     return Exported(target, size, verified, notes)
 
 
-def target_path(choice: Choice, run: str, chosen: ExportFormat, to: Path | None) -> Path:
+def target_path(choice: Choice, run: str, chosen: ExportFormat, to: Path | None, part: str = "") -> Path:
     """The path of the file; see `export`."""
     if to is not None and to.exists() and not (to.is_file() or to.is_dir()):
         raise TicketError(f"{to} is a device or a pipe, not a file", "name a file or a folder with --to")
@@ -86,7 +86,7 @@ def target_path(choice: Choice, run: str, chosen: ExportFormat, to: Path | None)
     plan = re.sub(r"-\d{8}-\d{6}-[0-9a-f]{4}$", "", run) or "plan"
     network = DENSE if choice.contestant == DENSE else f"round{choice.level}"
     control = "" if choice.contestant in (TICKET, DENSE) else f"-{choice.contestant}"
-    name = f"{plan}-{choice.arm.id}{control}-{network}-seed{choice.seed}"
+    name = f"{plan}-{choice.arm.id}{control}-{network}-seed{choice.seed}{'-' if part else ''}{part}"
     name = re.sub(r"[^\w.=%-]+", "-", name).strip("-.")
     target = (to or Path()) / f"{name}{chosen.suffix}"
     if not chosen.suffix and target.exists() and not _is_replaceable(target):

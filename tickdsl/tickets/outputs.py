@@ -64,7 +64,7 @@ def like(outputs: Outputs, tensors: Sequence[Tensor]) -> Outputs:
 
 def describe_outputs(outputs: Outputs, task: Task) -> tuple[OutputInfo, ...]:
     """The tensors of a network's outputs [B, …], with the names of their places, and what they mean in the task."""
-    named = [(name, tensor) for name, tensor in _named(outputs) if tensor.dim()]
+    named = [(name, tensor) for name, tensor in named_tensors(outputs) if tensor.dim()]
     default = "logits" if task.has_classes or task.name in ("tag", "segment", "language") else "outputs"
     meaning = _MEANINGS.get(task.name, f"outputs of the task {task.name}")
     if task.name not in _MEANINGS and task.has_classes:
@@ -79,7 +79,7 @@ def describe_outputs(outputs: Outputs, task: Task) -> tuple[OutputInfo, ...]:
     )
 
 
-def _named(outputs: Outputs) -> Iterator[tuple[str, Tensor]]:
+def named_tensors(outputs: Outputs) -> Iterator[tuple[str, Tensor]]:
     """The tensors with names: keys of a dictionary, fields of a named tuple, or numbers; empty for a single tensor."""
     if isinstance(outputs, Tensor):
         yield "", outputs
@@ -90,7 +90,7 @@ def _named(outputs: Outputs) -> Iterator[tuple[str, Tensor]]:
         fields = getattr(outputs, "_fields", None)
         items = [(fields[i] if fields else f"output{i + 1}", value) for i, value in enumerate(outputs)]
     for name, value in items:
-        for inner, tensor in _named(value) if not isinstance(value, Tensor) else [("", value)]:
+        for inner, tensor in named_tensors(value) if not isinstance(value, Tensor) else [("", value)]:
             yield (f"{name}_{inner}" if inner else name), tensor
 
 

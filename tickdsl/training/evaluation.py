@@ -19,7 +19,7 @@ from tickdsl.training.parallel.shares import cut
 from tickdsl.training.tasks import CLASSIFY, Outputs, Task, as_float32, is_builtin
 
 #: The seed of the numbers that networks draw in a test.
-_NOISE_SEED = 0
+NOISE_SEED = 0
 #: The most memory for the outputs of a test set, where a task needs all of them at once (`Task.keeps_outputs`).
 MAX_KEPT_BYTES = 1 << 30
 
@@ -188,7 +188,7 @@ def same_noise(task: Task, device: torch.device) -> Iterator[None]:
         yield
         return
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(_NOISE_SEED)
+        torch.manual_seed(NOISE_SEED)
         yield
 
 

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from tickdsl.plurals import plural
 from tickdsl.records import EventRecord
-from tickdsl.records.events import ControlAck, Log, Metric, RunEnd, RunStart, StepEnd, StepStart, Warn
+from tickdsl.records.events import ControlAck, Log, Measure, Metric, Phase, RunEnd, RunStart, StepEnd, StepStart, Warn
 from tickdsl.results.doubts import doubt_clause, network_doubt
 from tickdsl.results.formatting import count, format_duration, percent
 from tickdsl.results.scores import label, measured, number
@@ -60,6 +60,10 @@ def log_row(record: EventRecord, snapshot: Snapshot) -> LogRow:
             return LogRow(t, event.status, _step_end_text(event, snapshot), event.step)
         case Metric():
             return LogRow(t, "result", _metric_text(event, snapshot), event.step)
+        case Measure():
+            return LogRow(t, "result", f"{_network(event)}: {event.metric} {event.how}", event.step)
+        case Phase():
+            return LogRow(t, "log", f"{event.doing}…")
         case Log():
             return LogRow(t, "log", event.message)
         case Warn():
@@ -142,8 +146,6 @@ def _step_end_text(event: StepEnd, snapshot: Snapshot) -> str:
 def _metric_text(event: Metric, snapshot: Snapshot) -> str:
     state = snapshot.state
     primary = state.primary_of(event.arm)
-    level = "dense" if event.contestant == "dense" else f"round {event.level}"
-    control = "" if event.contestant in ("dense", "ticket") else f"{event.contestant}, "
     parts = [measured(event, metric) for metric in dict.fromkeys((primary, state.metric_of(event.arm)))]
     if event.sparsity is not None and event.level:
         parts.append(f"{percent(1 - event.sparsity)} of the weights")
@@ -151,4 +153,11 @@ def _metric_text(event: Metric, snapshot: Snapshot) -> str:
         parts.append(f"{count(event.params)} params")
     if (doubt := network_doubt(event, primary)) is not None:
         parts.append(f"WARNING: {doubt_clause(doubt, state.sample_of(event.arm))}")
-    return f"{event.arm}, {control}{level}, seed {event.seed}: {', '.join(parts)}"
+    return f"{_network(event)}: {', '.join(parts)}"
+
+
+def _network(event: Metric | Measure) -> str:
+    """The network that was measured: `colt, random-init, round 2, seed 1`."""
+    level = "dense" if event.contestant == "dense" else f"round {event.level}"
+    control = "" if event.contestant in ("dense", "ticket") else f"{event.contestant}, "
+    return f"{event.arm}, {control}{level}, seed {event.seed}"

@@ -12,7 +12,7 @@ from .snapshot import Snapshot
 _ARM_PATTERN = re.compile(r"\s*arm\s+([\w.-]+)")
 # Operation of a step -> the keywords of the statements that create such steps.
 _STATEMENT_KEYWORDS = {
-    "train": ("rewind", "train", "judge"),
+    "train": ("rewind", "retrain", "evolve", "train", "judge"),
     "prune": ("prune",),
     "overlap": ("overlap",),
     "recalibrate": ("recalibrate",),
@@ -22,6 +22,7 @@ _STATEMENT_KEYWORDS = {
     "mix": ("rewind",),
     "perturb": ("perturb",),
     "align": ("rewind",),
+    "mask": ("rewind",),
     "init": ("split", "model"),
     "random-structure": ("compare",),
     "elastic": ("stretch", "squeeze"),

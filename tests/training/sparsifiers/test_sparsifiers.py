@@ -28,7 +28,7 @@ from tickdsl.training.sparsifiers.evolving import Evolution, exchange, exchange_
 from tickdsl.training.sparsifiers.gradual import GradualPruning
 from tickdsl.training.sparsifiers.penalty import RisingPenalty
 from tickdsl.training.sparsifiers.protocol import SparseNetwork, Sparsifier
-from tickdsl.training.sparsifiers.selection import lowest, lowest_of_all
+from tickdsl.training.sparsifiers.selection import highest_among, lowest, lowest_of_all
 from tickdsl.training.sparsifiers.zeroing import SoftPruning
 from tickdsl.training.stacked.eligibility import stacking_obstacle
 from tickdsl.training.step.masks import Masks
@@ -76,6 +76,18 @@ def test_the_lowest_scores_are_those_that_a_prune_takes(data: st.DataObject) -> 
     assert np.array_equal(np.flatnonzero(lowest(scores[0], alone).numpy()), lowest_positions(scores[0], alone))
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_the_highest_of_some_scores_need_no_change_of_the_others(data: st.DataObject) -> None:
+    """As if the others had been taken out; ties included, and weights that are 0 like those outside of the mask."""
+    magnitudes = data.draw(st.lists(st.integers(0, 3), min_size=1, max_size=20))
+    among = torch.tensor([data.draw(st.booleans()) for _ in magnitudes])
+    count = data.draw(st.integers(0, int(among.sum())))
+    scores = -torch.tensor(magnitudes, dtype=torch.float32) * among
+    expected = among.nonzero().flatten()[lowest_positions(-scores[among], count).copy()]
+    assert torch.equal(highest_among(scores, among, count).nonzero().flatten(), expected)
+
+
 # -- SET, RigL, SNFS
 
 
@@ -96,7 +108,7 @@ def test_an_exchange_is_that_of_rigl(seed: int, rows: int, columns: int, share: 
     weight, growth = stream.normal(size=(rows, columns)), stream.random((rows, columns))
     kept = stream.random((rows, columns)) < 0.5
     count = int(share * kept.sum())
-    tensors = [torch.tensor(array) for array in (weight * kept, kept * 1.0, growth)]
+    tensors = [torch.tensor(array) for array in (weight * kept, kept, growth)]
     after = exchange(tensors[0], tensors[1], tensors[2], count)
     assert np.array_equal(after.numpy(), _reference_exchange(weight, kept, growth, count))
 
@@ -110,7 +122,7 @@ def test_constant_fan_in_keeps_the_number_of_weights_and_levels_the_rows(
     weight = torch.tensor(stream.normal(size=(rows, columns)))
     growth, kept = torch.tensor(stream.random((rows, columns))), torch.tensor(stream.random((rows, columns)) < 0.5)
     count = int(share * int(kept.sum()))
-    after = exchange_with_constant_fan_in(weight * kept, kept.double(), growth, count)
+    after = exchange_with_constant_fan_in(weight * kept, kept, growth.clone(), count)
     fan_in = after.sum(1)
     assert int(after.sum()) == int(kept.sum())
     assert int(fan_in.max() - fan_in.min()) <= 1

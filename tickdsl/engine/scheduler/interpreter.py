@@ -281,12 +281,13 @@ class Interpreter:
         """Emit the measurements that are complete; returns whether there were any."""
         measured = self._scheduler.pop_measured()
         for m in measured:
-            record = self._results.record(m.step)
+            record = self._results.measured_record(m.step)
             if record is None:  # damaged since it was stored
                 self._scheduler.measure_again(m)
                 continue
             for event in measurement_events(m, record, self.names[m.step], self.study.plan.measuring):
                 self.emit(event)
+        self._results.let_go()
         return bool(measured)
 
     def _emit_skipped(self, keys: Iterable[str]) -> None:

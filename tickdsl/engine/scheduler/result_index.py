@@ -28,6 +28,7 @@ class ResultIndex:
     _metrics: dict[str, Mapping[str, Any]] = attrs.field(init=False, factory=dict)
     _absent: set[str] = attrs.field(init=False, factory=set)
     _verified: set[str] = attrs.field(init=False, factory=set)
+    _just_read: dict[str, Mapping[str, Any]] = attrs.field(init=False, factory=dict)  # whole records
 
     def __contains__(self, key: str) -> bool:
         return key in self._metrics
@@ -64,6 +65,7 @@ class ResultIndex:
         if not appears(is_there, self.visibility_seconds):
             return False
         self._verified.add(key)
+        self._just_read[key] = found[0]
         self._add_record(key, found[0], status, seconds)
         return True
 
@@ -81,6 +83,14 @@ class ResultIndex:
         except KeyError:
             self._forget(key)
             return None
+
+    def measured_record(self, key: str) -> Mapping[str, Any] | None:
+        """As `record`, without a second look into the store if the result was just added."""
+        return self._just_read.get(key) or self.record(key)
+
+    def let_go(self) -> None:
+        """Forget the whole records of results that were just added: each is measured at once, if at all."""
+        self._just_read.clear()
 
     def is_intact(self, key: str) -> bool:
         """Whether the files of a result match their hashes; verified once, before the first step that reads them."""

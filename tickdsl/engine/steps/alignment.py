@@ -60,10 +60,11 @@ def _matched_by_activations(
     groups: Collection[str],
 ) -> Permutations:
     """Permutations by the activations on images that the seed selects."""
-    modules = []
-    for state in (own, other):
+
+    def network_of(state: Mapping[str, Tensor]) -> nn.Module:
         module = context.module(network, Structure.dense(network.graph), state).to(context.device).eval()
-        modules.append(use_batch_statistics(module) if has_initial_statistics(module) else module)
+        return use_batch_statistics(module) if has_initial_statistics(module) else module
+
     sample = sample_batches(
         context.dataset(step.args["data"], step.seed),
         generator(required_seed(step), "align"),
@@ -72,7 +73,8 @@ def _matched_by_activations(
         device=context.device,
     )
     noise = partial(fixed_noise, step, context, "align")
-    return match_by_activations(network.graph, *modules, groups, (inputs for inputs, _ in sample), noise)
+    images = (inputs for inputs, _ in sample)
+    return match_by_activations(network.graph, network_of(own), network_of(other), groups, images, noise)
 
 
 def _exchangeable(network: DenseNetwork, own: Mapping[str, Tensor]) -> tuple[str, ...]:

@@ -35,7 +35,7 @@ from tickdsl.plan.plugin_code import verify_plugin_code
 from tickdsl.plan.search_steps import is_search
 from tickdsl.plan.steps import Step
 from tickdsl.pruning.criteria.protocol import Sample, masked_state
-from tickdsl.pruning.elastic import carry_structure
+from tickdsl.pruning.elastic_structure import carry_structure
 from tickdsl.pruning.elastic_weights import carry_weights
 from tickdsl.pruning.equal_cost import equal_cost_structure
 from tickdsl.pruning.growth import GRADIENT_BATCH, GRADIENT_IMAGES, grow_weights

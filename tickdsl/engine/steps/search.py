@@ -99,7 +99,7 @@ class _Evaluator:
             candidate, lambda folder: _measure(candidate, self._context, self._scoring, structure), start_time
         )
 
-    def _of_first(self, metrics: Metrics | None) -> Any:
+    def _of_first(self, metrics: Mapping[str, Any] | None) -> Any:
         """The metrics that the first of the processes which search together has, so that all take the same way."""
         return metrics if self._context.ranks is None else self._context.ranks.of_first(metrics)
 

@@ -104,13 +104,18 @@ class RayWorkers:
     def poll(self, timeout: float) -> list[Message]:
         messages, self._told = self._told, []
         self._look()
-        waiting = [actor.mail for actor in self._actors if actor.mail is not None]
+        waiting = [actor.mail for actor in self._actors if actor.died is None]
+        arrived = set[Any]()
         if waiting:
             self._ray.wait(waiting, num_returns=1, timeout=0 if messages else timeout)
+            arrived.update(self._ray.wait(waiting, num_returns=len(waiting), timeout=0)[0])
         elif not messages:
             time.sleep(timeout)
         for actor in [*self._actors]:
-            messages += self._read(actor)
+            if actor.died is not None:
+                messages += self._bury(actor)
+            elif actor.mail in arrived:
+                messages += self._read(actor)
         if messages:
             self._announce_work()
         return messages
@@ -186,10 +191,6 @@ class RayWorkers:
 
     def _read(self, actor: _Actor) -> list[Message]:
         """The messages of a worker that have arrived; if it has died, what that means for its steps."""
-        if actor.died is not None:
-            return self._bury(actor)
-        if not self._ray.wait([actor.mail], timeout=0)[0]:
-            return []
         errors = self._ray.exceptions
         try:
             messages: list[Message] = self._ray.get(actor.mail)

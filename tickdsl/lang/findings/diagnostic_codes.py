@@ -129,6 +129,7 @@ CODES: dict[str, tuple[str, Severity]] = {
     "TD459": ("union-mismatch", "error"),
     "TD460": ("latency-in-training", "error"),
     "TD461": ("latency-hardly-reached", "warning"),
+    "TD462": ("squeezed-to-nothing", "warning"),
     "TD465": ("unknown-run", "error"),
     "TD466": ("mask-of-another-network", "error"),
     "TD467": ("balanced-twice", "warning"),

@@ -239,7 +239,7 @@ def _run_of(node: model.MaskOf) -> list[str]:
 
 
 def _alignment(node: model.FromSeed) -> list[str]:
-    values = {"align": node.align or None}
+    values: dict[str, Any] = {"align": node.align or None}
     if node.images:
         values |= {"match": "activations", "images": node.images}
     return options(values, option_schemas.REWIND_OPTIONS)

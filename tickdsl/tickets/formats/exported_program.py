@@ -23,6 +23,7 @@ from tickdsl.tickets.formats.drawn_noise import GivenDraws
 from tickdsl.tickets.formats.file_interface import FileInterface
 from tickdsl.tickets.named_preprocessing import NamedPreprocessing
 from tickdsl.tickets.outputs import leaves
+from tickdsl.tickets.parts import part_of
 from tickdsl.tickets.preprocessing import InputPreprocessing, Preprocessing
 from tickdsl.training.catalogue.input_shapes import NUMBERS
 from tickdsl.training.data.preprocess import statistics_shape
@@ -41,19 +42,24 @@ def _plain(outputs: Outputs) -> Outputs:
 
 
 class NormalisedNetwork(nn.Module):
-    """A network that takes float images in 0..1 [N, C, H, W] and normalises them as its training did."""
+    """A network that takes float images in 0..1 [N, C, H, W] and normalises them as its training did.
+
+    Its buffers have names that no output has: ONNX has one set of names.
+    """
 
     def __init__(self, network: nn.Module, preprocessing: Preprocessing) -> None:
         super().__init__()
         self.network = network
-        self.register_buffer("mean", 255 * torch.tensor(preprocessing.mean).view(1, -1, 1, 1), persistent=False)
-        self.register_buffer("scale", 1 / (255 * torch.tensor(preprocessing.std).view(1, -1, 1, 1)), persistent=False)
-        self.mean: Tensor
-        self.scale: Tensor
+        self.register_buffer("input_mean", 255 * torch.tensor(preprocessing.mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer(
+            "input_scale", 1 / (255 * torch.tensor(preprocessing.std).view(1, -1, 1, 1)), persistent=False
+        )
+        self.input_mean: Tensor
+        self.input_scale: Tensor
 
     def forward(self, images: Tensor) -> Outputs:
         """Return the network's outputs. The arithmetic is that of `training.data.preprocess.Normalise`, bit for bit."""
-        return _plain(self.network((images * 255 - self.mean) * self.scale))
+        return _plain(self.network((images * 255 - self.input_mean) * self.input_scale))
 
 
 class RawNetwork(nn.Module):
@@ -85,14 +91,14 @@ class StandardisedNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.network, self.raw = network, raw
-        self.register_buffer("mean", torch.tensor(mean).view(shape), persistent=False)
-        self.register_buffer("scale", 1 / torch.tensor(std).view(shape), persistent=False)
-        self.mean: Tensor
-        self.scale: Tensor
+        self.register_buffer("input_mean", torch.tensor(mean).view(shape), persistent=False)
+        self.register_buffer("input_scale", 1 / torch.tensor(std).view(shape), persistent=False)
+        self.input_mean: Tensor
+        self.input_scale: Tensor
 
     def forward(self, numbers: Tensor) -> Outputs:
         """Return the network's outputs; the arithmetic is that of `training.data.preprocess.Standardise`."""
-        return _plain(self.network(numbers if self.raw else (numbers - self.mean) * self.scale))
+        return _plain(self.network(numbers if self.raw else (numbers - self.input_mean) * self.input_scale))
 
 
 class TokenNetwork(nn.Module):
@@ -134,6 +140,18 @@ class NamedNetwork(nn.Module):
         return _plain(self.network(**prepared))
 
 
+class PartNetwork(nn.Module):
+    """A part of a network that takes what the rest of it computes."""
+
+    def __init__(self, part: nn.Module) -> None:
+        super().__init__()
+        self.part = part
+
+    def forward(self, inputs: Tensor) -> Outputs:
+        """Return the part's outputs."""
+        return _plain(self.part(inputs))
+
+
 class NoiseNetwork(nn.Module):
     """A network that takes what it would draw from a normal distribution as further inputs, in order."""
 
@@ -150,8 +168,10 @@ class NoiseNetwork(nn.Module):
 def dynamic_shapes(interface: FileInterface) -> dict[str, Any]:
     """The batch is a dimension of any size from 1."""
     batch = {0: Dim("batch", min=1)}
-    if interface.part:
+    if interface.makes_images:
         return {generators.NOISE: batch}
+    if not interface.of_inputs:
+        return {"inputs": batch}
     if interface.noise:
         return {"inputs": batch, "z": tuple(batch for _ in interface.noise)}
     return {known.name: batch for known in interface.inputs}
@@ -171,10 +191,15 @@ def export_program(
     or if it returns something other than tensors, or as a classifier something other than one tensor of logits.
     """
     examples, keywords = [torch.zeros(2, *known.shape) for known in interface.noise], {}
-    if interface.part:
+    if interface.makes_images:
         wrapped: nn.Module = generators.ImageGenerator(network, raw=raw)
+    elif not interface.of_inputs:
+        wrapped = PartNetwork(part_of(network, interface.part))
+        (taken,) = interface.inputs
+        examples = [torch.zeros(2, *taken.shape, dtype=getattr(torch, taken.dtype))]
     else:
-        wrapped = _wrapped(network, preprocessing, raw=raw)
+        held = part_of(network, interface.part) if interface.part else network
+        wrapped = _wrapped(held, preprocessing, raw=raw)
         wrapped = NoiseNetwork(wrapped) if interface.noise else wrapped
         inputs: Any = example_inputs(2, preprocessing.shape)
         if isinstance(inputs, NamedTensors):
@@ -194,7 +219,7 @@ def export_program(
     outputs = program.graph_signature.output_specs
     if not outputs or not all(isinstance(output.arg, TensorArgument) for output in outputs):
         raise TickdslError(f"{_name(network)} returns something other than tensors", _HINT)
-    if task == CLASSIFY.name and len(outputs) != 1:
+    if task == CLASSIFY.name and len(outputs) != 1 and not interface.part:
         raise TickdslError(f"{_name(network)} returns something other than one tensor of logits", _HINT)
     _remove_stack_traces(program)
     return program

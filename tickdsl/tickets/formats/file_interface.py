@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import attrs
+import torch
 from torch import nn
 
 from tickdsl.errors import TickdslError
 from tickdsl.tickets import generators
 from tickdsl.tickets.float_preprocessing import FloatPreprocessing
-from tickdsl.tickets.formats.drawn_noise import drawn_shapes
+from tickdsl.tickets.formats.drawn_noise import RecordedDraws, drawn_shapes
 from tickdsl.tickets.named_preprocessing import NamedPreprocessing
 from tickdsl.tickets.outputs import OutputInfo, describe_outputs
+from tickdsl.tickets.parts import call_part, input_of_part, outputs_of_part, part_of
 from tickdsl.tickets.preprocessing import Preprocessing
 from tickdsl.tickets.rebuilding import run_probe
 from tickdsl.tickets.ticket import Ticket
@@ -45,11 +48,17 @@ class InputInfo:
 
 @attrs.frozen
 class FileInterface:
-    """The inputs and outputs of a file, in order. part: the part of the network that it holds; empty for all of it."""
+    """The inputs and outputs of a file, in order.
+
+    part: the part of the network that it holds; empty for all of it. of_inputs: whether the file takes the network's
+    own inputs, which are prepared as those are. makes_images: whether the part is the generator of images.
+    """
 
     inputs: tuple[InputInfo, ...]
     outputs: tuple[OutputInfo, ...]
     part: str = ""
+    of_inputs: bool = True
+    makes_images: bool = False
 
     @property
     def noise(self) -> tuple[InputInfo, ...]:
@@ -65,20 +74,24 @@ class FileInterface:
         return f"{holds}takes {taken}, and returns {returned}"
 
 
-def interface_of(ticket: Ticket, network: nn.Module, *, raw: bool = False) -> FileInterface:
+def interface_of(ticket: Ticket, network: nn.Module, *, raw: bool = False, part: str = "") -> FileInterface:
     """The inputs and outputs of a file of a ticket; tickets of earlier versions do not say: their network is run.
 
     A network of the task `generate` is exported as its generator; every other one as it is, with inputs for the normal
-    random numbers that it draws. raw: whether the file leaves the normalisation to its user.
+    random numbers that it draws. raw: whether the file leaves the normalisation to its user. part: that of the network
+    that is exported.
 
-    Raises TickdslError if the network draws other random numbers.
+    Raises TickdslError if the network draws other random numbers, or there is no such part, or none that can be run
+    alone.
     """
     task, preprocessing = find_task(ticket.task), ticket.preprocessing
-    if isinstance(task, Generate):
+    if isinstance(task, Generate) and part in ("", generators.PART):
         noise = InputInfo(generators.NOISE, "float32", (generators.latent_of(network),), NOISE_MEANING, is_noise=True)
         meaning = f"the images that are generated, with values from {-1 if raw else 0} to 1"
         images = OutputInfo(generators.IMAGES, one_shape(preprocessing.shape), meaning)
-        return FileInterface((noise,), (images,), generators.PART)
+        return FileInterface((noise,), (images,), generators.PART, of_inputs=False, makes_images=True)
+    if part:
+        return part_interface(ticket, network, part, raw=raw)
     outputs = ticket.outputs or describe_outputs(run_probe(network, preprocessing), task)
     shapes = drawn_shapes(network, preprocessing)
     names = ["z"] if len(shapes) == 1 else [f"z{index + 1}" for index in range(len(shapes))]
@@ -94,6 +107,26 @@ def interface_of(ticket: Ticket, network: nn.Module, *, raw: bool = False) -> Fi
             )
         return FileInterface(tuple(_named_inputs(preprocessing, raw=raw)), outputs)
     return FileInterface((_input(preprocessing, raw=raw), *drawn), outputs)
+
+
+def part_interface(ticket: Ticket, network: nn.Module, part: str, *, raw: bool = False) -> FileInterface:
+    """The inputs and outputs of a part of a network, as the network uses it; see `interface_of`."""
+    task, preprocessing = find_task(ticket.task), ticket.preprocessing
+    fixed: Any = preprocessing.fixed(2)
+    call = call_part(network, part, preprocessing, fixed, task)
+    with torch.no_grad(), RecordedDraws() as recorded:
+        part_of(network, part)(call.inputs)
+    if recorded.drawn:
+        raise TickdslError(f"the part `{part}` draws random numbers", "export all of the network, or another part")
+    outputs = outputs_of_part(task, part, call.outputs)
+    if call.of_inputs and not isinstance(preprocessing, NamedPreprocessing):
+        return FileInterface((_input(preprocessing, raw=raw),), outputs, part)
+    if raw:
+        raise TickdslError(f"--raw does not apply to the part `{part}`, which takes no images", "leave it out")
+    name, meaning = input_of_part(task, part)
+    dtype = str(call.inputs.dtype).removeprefix("torch.")
+    given = InputInfo(name, dtype, tuple(map(int, call.inputs.shape[1:])), meaning)
+    return FileInterface((given,), outputs, part, of_inputs=False)
 
 
 def _named_inputs(preprocessing: NamedPreprocessing, *, raw: bool) -> Iterator[InputInfo]:

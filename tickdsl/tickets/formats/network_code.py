@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import json
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from torch import nn
 
@@ -13,17 +14,47 @@ from tickdsl import __version__
 from tickdsl.errors import TicketError
 from tickdsl.graph.surgery.compact import CloneIdentity
 from tickdsl.tickets.float_preprocessing import FloatPreprocessing
+from tickdsl.tickets.formats.drawn_noise import drawn_shapes
+from tickdsl.tickets.formats.file_interface import part_interface
+from tickdsl.tickets.parts import part_of
 from tickdsl.tickets.preprocessing import Preprocessing
 from tickdsl.tickets.ticket import Ticket
 from tickdsl.training.catalogue import MODELS
+from tickdsl.training.models.fast_resnet import LOGIT_DIVISOR, FastResNet, Stage
+from tickdsl.training.models.generative import (
+    AsMap,
+    Autoencoder,
+    Dcgan,
+    GanOutputs,
+    Posterior,
+    Vae,
+    VaeEncoder,
+    VaeOutputs,
+)
 from tickdsl.training.models.resnet import BasicBlock, ResNet
+from tickdsl.training.models.unet import ConvPair, UNet, UNetEncoder
 
 #: Layers whose `repr` is the call that builds them.
 _LAYERS = (
-    nn.AdaptiveAvgPool2d, nn.BatchNorm2d, nn.Conv2d, nn.Flatten, nn.Identity, nn.Linear, nn.MaxPool2d, nn.ReLU,
+    nn.AdaptiveAvgPool2d, nn.BatchNorm2d, nn.Conv2d, nn.ConvTranspose2d, nn.Flatten, nn.Identity, nn.LeakyReLU,
+    nn.Linear, nn.MaxPool2d, nn.ReLU, nn.Tanh, nn.Unflatten,
 )  # fmt: skip
-#: Classes of tickdsl whose code is written out.
-_CLASSES = (CloneIdentity, BasicBlock, ResNet)
+#: Classes of tickdsl whose code is written out, with what that refers to.
+_CLASSES: Mapping[type[nn.Module], str] = {
+    CloneIdentity: "",
+    BasicBlock: "",
+    ResNet: "",
+    Stage: "",
+    FastResNet: f"LOGIT_DIVISOR = {LOGIT_DIVISOR}",
+    ConvPair: "",
+    UNet: "",
+    UNetEncoder: "",
+    AsMap: "",
+    Autoencoder: "",
+    VaeEncoder: inspect.getsource(Posterior),
+    Vae: inspect.getsource(VaeOutputs),
+    Dcgan: inspect.getsource(GanOutputs),
+}
 _INDENT = "    "
 
 _HEAD = '''\
@@ -34,22 +65,24 @@ Needs torch and safetensors. In this folder:
     import network
 
     model = network.load()
-    {outputs} = model(network.normalize({inputs}))  # {inputs}: float [N, {channels}, {height}, {width}]{values}
-
+    {call}
+{noise}
 Written by tickdsl {version}.
 """
 
 from collections import OrderedDict
 from pathlib import Path
-
+{imports}
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-{imports}
+from torch.nn import functional as F
+'''
+_DATA = """
 CLASSES = {classes}
 #: Of the training {data}, by channel.
 MEAN, STD = {mean}, {std}
-'''
+"""
 _TAIL = '''\
 
 
@@ -63,6 +96,8 @@ def load(path: Path = Path(__file__).with_name("weights.safetensors")) -> nn.Mod
     network = build()
     network.load_state_dict(load_file(path))
     return network.eval()
+'''
+_NORMALIZE = '''\
 
 
 def normalize({inputs}: Tensor) -> Tensor:
@@ -83,8 +118,11 @@ class {name}(nn.Module):
 '''
 
 
-def network_code(ticket: Ticket, network: nn.Module) -> str:
-    """The module that builds the compact network of a ticket. Raises TicketError if it is not one of tickdsl's own."""
+def network_code(ticket: Ticket, network: nn.Module, part: str = "") -> str:
+    """The module that builds the compact network of a ticket, or a part of it.
+
+    Raises TicketError if it is not one of tickdsl's own.
+    """
     name = ticket.source.name
     if ticket.source.is_own or name not in MODELS or not MODELS[name].is_builtin:
         raise TicketError(
@@ -97,34 +135,60 @@ def network_code(ticket: Ticket, network: nn.Module) -> str:
             f"--format state-dict writes code for networks of images, and `{name}` takes tokens",
             "use --format ticket, pt2 or onnx",
         )
-    floats = isinstance(preprocessing, FloatPreprocessing)
-    inputs = preprocessing.input_name
-    used = {type(module) for module in network.modules()}
-    head = _HEAD.format(
-        title=ticket.source.title,
-        channels=preprocessing.channels,
-        height=preprocessing.height,
-        width=preprocessing.width,
-        inputs=inputs,
-        outputs=ticket.outputs[0].name if ticket.outputs else "logits",
-        values="" if floats else " in 0 to 1",
-        data="data" if floats else "images",
-        version=__version__,
-        classes=json.dumps(list(ticket.classes)),
-        mean=list(preprocessing.mean),
-        std=list(preprocessing.std),
-        imports="from torch.nn import functional as F\n" if used & {BasicBlock, ResNet} else "",
-    )
-    classes = "".join(_class_code(known) for known in _CLASSES if known in used)
-    return (
-        head
-        + classes
-        + _TAIL.format(
-            network=_expression(network, name, 1),
-            inputs=inputs,
-            what="numbers [N, C, H, W]" if floats else "float images [N, C, H, W] in 0 to 1",
+    if not part:
+        names = [output.name for output in ticket.outputs] or ["logits"]
+        return _code(
+            ticket, network, _of_inputs(names, preprocessing), noise=bool(drawn_shapes(network, preprocessing))
         )
-    )
+    interface = part_interface(ticket, network, part)
+    names = [output.name for output in interface.outputs]
+    if interface.of_inputs:
+        return _code(ticket, part_of(network, part), _of_inputs(names, preprocessing), part=part)
+    (taken,) = interface.inputs
+    call = f"{', '.join(names)} = model({taken.name})  # {taken.in_words.replace('`', '')}"
+    return _code(ticket, part_of(network, part), call, part=part, of_inputs=False)
+
+
+def _of_inputs(outputs: Sequence[str], preprocessing: Preprocessing | FloatPreprocessing) -> str:
+    """A line that calls a network with its inputs."""
+    inputs, values = preprocessing.input_name, "" if isinstance(preprocessing, FloatPreprocessing) else " in 0 to 1"
+    shape = ", ".join(map(str, preprocessing.shape))
+    return f"{', '.join(outputs)} = model(network.normalize({inputs}))  # {inputs}: float [N, {shape}]{values}"
+
+
+def _code(
+    ticket: Ticket, network: nn.Module, call: str, *, part: str = "", of_inputs: bool = True, noise: bool = False
+) -> str:
+    """The module with the code of a network. call: how to run it. noise: it draws random numbers."""
+    preprocessing: Any = ticket.preprocessing
+    floats = isinstance(preprocessing, FloatPreprocessing)
+    used = {type(module) for module in network.modules()}
+    definitions = "".join(_class_code(known) for known in _CLASSES if known in used)
+    blocks = [
+        _HEAD.format(
+            title=f"{f'`{part}` of ' if part else ''}{ticket.source.title}",
+            call=call,
+            noise="\nIt draws random numbers: `torch.manual_seed` makes them the same again.\n" if noise else "",
+            version=__version__,
+            imports="from typing import NamedTuple\n" if "NamedTuple" in definitions else "",
+        )
+    ]
+    if "F." not in definitions:
+        blocks[0] = blocks[0].replace("from torch.nn import functional as F\n", "")
+    if of_inputs:
+        blocks.append(
+            _DATA.format(
+                data="data" if floats else "images",
+                classes=json.dumps(list(ticket.classes)),
+                mean=list(preprocessing.mean),
+                std=list(preprocessing.std),
+            )
+        )
+    blocks += [definitions, _TAIL.format(network=_expression(network, ticket.source.name, 1))]
+    if of_inputs:
+        what = "numbers [N, C, H, W]" if floats else "float images [N, C, H, W] in 0 to 1"
+        blocks.append(_NORMALIZE.format(inputs=preprocessing.input_name, what=what))
+    return "".join(blocks)
 
 
 def _class_code(known: type[nn.Module]) -> str:
@@ -134,7 +198,8 @@ def _class_code(known: type[nn.Module]) -> str:
         summary += "."
     forward = textwrap.indent(textwrap.dedent(inspect.getsource(known.forward)), _INDENT)
     head = _CLASS.format(name=known.__name__, summary=summary)
-    return head + forward
+    needed = _CLASSES[known]
+    return (f"\n\n{needed.strip()}\n" if needed else "") + head + forward
 
 
 def _expression(module: nn.Module, name: str, depth: int) -> str:
@@ -159,7 +224,7 @@ def _expression(module: nn.Module, name: str, depth: int) -> str:
     )
 
 
-def _plain_attributes(module: nn.Module) -> Iterator[tuple[str, int]]:
+def _plain_attributes(module: nn.Module) -> Iterator[tuple[str, int | float]]:
     for key, value in vars(module).items():
-        if type(value) is int and not key.startswith("_"):
+        if type(value) in (int, float) and not key.startswith("_"):
             yield key, value

@@ -49,7 +49,7 @@ def write_onnx(subject: Subject, path: Path, options: ExportOptions) -> tuple[st
     or ONNX cannot take it.
     """
     require_onnx()
-    interface = interface_of(subject.ticket, subject.network, raw=options.raw)
+    interface = interface_of(subject.ticket, subject.network, raw=options.raw, part=options.part)
     described = f"ONNX opset {OPSET}; {interface.in_words}"
     if not options.int8:
         _write_float(subject, path, options)
@@ -69,9 +69,9 @@ def verify_onnx(path: Path, subject: Subject, options: ExportOptions) -> Verifie
     """
     if not options.int8:
         return verify_portable(path, subject, options)
-    test, given = subject.test, given_to(subject, raw=options.raw)
+    test, given = subject.test, given_to(subject, options)
     outputs = run_in_fresh_process(
-        path, given.inputs, subject.ticket.preprocessing, raw=options.raw, further=given.noise
+        path, given.inputs, subject.ticket.preprocessing, raw=options.raw, further=given.noise, prepared=given.prepared
     )
     if not all(output.isfinite().all() for output in outputs):
         raise VerificationError(f"with 8-bit weights, {path.name} has outputs that are not finite", "leave out --int8")
@@ -80,7 +80,7 @@ def verify_onnx(path: Path, subject: Subject, options: ExportOptions) -> Verifie
         _write_float(subject, float_path, options)
         verified, before = verify_outputs(float_path, subject, options)
     task = subject.task
-    if test.targets is None and task is CLASSIFY:
+    if test.targets is None and task is CLASSIFY and not given.part:
         changed = int((outputs[0].argmax(1) != leaves(before)[0].argmax(1)).sum())
         unit = subject.ticket.preprocessing.unit
         return Verified(
@@ -129,7 +129,7 @@ def _write_float(subject: Subject, path: Path, options: ExportOptions) -> None:
             f"an ONNX file holds less than 2 GiB, and the weights take {num_bytes / 2**30:.1f} GiB",
             "use `--format pt2`",
         )
-    interface = interface_of(subject.ticket, subject.network, raw=options.raw)
+    interface = interface_of(subject.ticket, subject.network, raw=options.raw, part=options.part)
     program = export_program(
         network, subject.ticket.preprocessing, interface, raw=options.raw, task=subject.ticket.task
     )
@@ -175,4 +175,4 @@ def _cost(lost: float) -> str:
     return f"which {verb} {100 * abs(lost):.2f} points"
 
 
-ONNX = ExportFormat("onnx", ".onnx", frozenset({"raw", "int8", "blocks"}), write_onnx, verify_onnx)
+ONNX = ExportFormat("onnx", ".onnx", frozenset({"raw", "int8", "blocks", "part"}), write_onnx, verify_onnx)

@@ -25,6 +25,7 @@ from tickdsl.tickets.formats.drawn_noise import RecordedDraws
 from tickdsl.tickets.formats.file_interface import interface_of
 from tickdsl.tickets.named_preprocessing import NamedPreprocessing
 from tickdsl.tickets.outputs import leaves, like
+from tickdsl.tickets.parts import call_part
 from tickdsl.tickets.preprocessing import InputPreprocessing, Preprocessing
 from tickdsl.tickets.verification import compare_figures, network_outputs, not_judged, require_equal_outputs
 from tickdsl.training.named_tensors import NamedTensors, tensors_of
@@ -54,17 +55,21 @@ def verify_outputs(path: Path, subject: Subject, options: ExportOptions) -> tupl
     Raises VerificationError.
     """
     test, task = subject.test, subject.task
-    given = given_to(subject, raw=options.raw)
+    given = given_to(subject, options)
     expected = given.outputs
-    found = run_in_fresh_process(path, given.inputs, subject.ticket.preprocessing, raw=options.raw, further=given.noise)
+    found = run_in_fresh_process(
+        path, given.inputs, subject.ticket.preprocessing, raw=options.raw, further=given.noise, prepared=given.prepared
+    )
     difference = require_equal_outputs(path, found, leaves(expected), OUTPUT_TOLERANCE)
     actual = like(expected, found)
     agreement = f"outputs differ by at most {difference:.1e}"
+    if given.part and not given.makes_images:
+        return Verified(None, f"{given.tested(subject)}: {agreement}"), actual
     if test.targets is None:
         return Verified(None, f"{not_judged(test)}: {agreement}"), actual
     count = plural(len(test.targets), f"test {subject.ticket.preprocessing.unit}")
-    if given.part:
-        return _verified_part(path, subject, given, actual, agreement, raw=options.raw), actual
+    if given.makes_images:
+        return _verified_images(path, subject, given, actual, agreement, raw=options.raw), actual
     if task is not CLASSIFY:
         verified = compare_figures(path, subject, actual, exact=False)
         return Verified(verified.score, f"{verified.sentence}; {agreement}"), actual
@@ -78,21 +83,32 @@ def verify_outputs(path: Path, subject: Subject, options: ExportOptions) -> tupl
 class Given:
     """What a file is given in its verification, and what it must return.
 
-    inputs: [N, …] as a data set stores them, or the noise [N, latent] of a generator; noise: the further inputs [N, …].
-    part: the part of the network that the file holds. network_outputs: those of all of the network for the test inputs.
+    inputs: [N, …] as a data set stores them, or with `prepared` as the file takes them, such as the noise [N, latent]
+    of a generator; noise: the further inputs [N, …]. part: the part of the network that the file holds, and whether it
+    makes images. network_outputs: those of all of the network for the test inputs.
     """
 
     inputs: Tensor
     noise: tuple[Tensor, ...]
     outputs: Outputs
     part: str = ""
+    makes_images: bool = False
+    prepared: bool = False
     network_outputs: Outputs = None
 
+    def tested(self, subject: Subject) -> str:
+        """A clause that says what a part was verified on."""
+        kind = "random" if subject.test.targets is None and subject.test.part_of is None else "test"
+        count = plural(len(self.inputs), f"{kind} {subject.ticket.preprocessing.unit}")
+        return f"verified in a fresh process on what `{self.part}` is given for {count}"
 
-def given_to(subject: Subject, *, raw: bool = False) -> Given:
+
+def given_to(subject: Subject, options: ExportOptions) -> Given:
     """What a file of a subject is given, with the outputs of its network on a CPU, in float32."""
-    interface = interface_of(subject.ticket, subject.network, raw=raw)
+    interface = interface_of(subject.ticket, subject.network, raw=options.raw, part=options.part)
     inputs, task = subject.test.inputs, subject.task
+    if interface.part and not interface.makes_images:
+        return given_to_part(subject, interface.part)
     with RecordedDraws() as recorded:
         outputs = network_outputs(subject.network, subject.ticket.preprocessing, inputs, TestConditions(), task)
     if not interface.part:
@@ -101,13 +117,20 @@ def given_to(subject: Subject, *, raw: bool = False) -> Given:
         return Given(inputs, noise, outputs)
     (latent,) = interface.inputs[0].shape
     drawn = generators.test_noise(latent, len(inputs), task)
-    generator = generators.ImageGenerator(subject.network, raw=raw).eval()
+    generator = generators.ImageGenerator(subject.network, raw=options.raw).eval()
     with torch.no_grad():
         images = torch.cat([generator(part) for part in torch.split(drawn, _BATCH)])
-    return Given(drawn, (), images, interface.part, outputs)
+    return Given(drawn, (), images, interface.part, makes_images=True, prepared=True, network_outputs=outputs)
 
 
-def _verified_part(
+def given_to_part(subject: Subject, part: str) -> Given:
+    """What a file with a part of a network is given: what the part is given first for the first test inputs."""
+    first = subject.test.inputs[:_BATCH]
+    call = call_part(subject.network, part, subject.ticket.preprocessing, first, subject.task)
+    return Given(first if call.of_inputs else call.inputs, (), call.outputs, part, prepared=not call.of_inputs)
+
+
+def _verified_images(
     path: Path, subject: Subject, given: Given, images: Tensor, agreement: str, *, raw: bool
 ) -> Verified:
     """How the images of a generator's file were verified: by the distance of the run, if it made the same images."""
@@ -136,19 +159,22 @@ def run_in_fresh_process(
     *,
     raw: bool = False,
     further: Sequence[Tensor] = (),
+    prepared: bool = False,
     python: Path | str = sys.executable,
 ) -> list[Tensor]:
     """The outputs [N, …] of a .pt2 or .onnx file for inputs [N, …] as a data set stores them, without tickdsl.
 
-    inputs: those of a generator are its noise [N, latent]. raw: the file leaves the normalisation to its user.
-    further: the inputs after the first, [N, …] as the file takes them. python: the interpreter. Raises
-    VerificationError if the file does not run.
+    raw: the file leaves the normalisation to its user. further: the inputs after the first, [N, …] as the file takes
+    them. prepared: the first is as the file takes it, too, such as the noise [N, latent] of a generator. python: the
+    interpreter. Raises VerificationError if the file does not run.
     """
     with tempfile.TemporaryDirectory(prefix="tickdsl-") as name:
         folder = Path(name)
         uses_torch = path.suffix == ".pt2"
-        given: Any = inputs if isinstance(preprocessing, Preprocessing) else preprocessing.file_input(cast(Any, inputs))
-        if raw and isinstance(preprocessing, FloatPreprocessing | NamedPreprocessing):
+        given: Any = inputs
+        if not prepared and not isinstance(preprocessing, Preprocessing):
+            given = preprocessing.file_input(cast(Any, inputs))
+        if raw and not prepared and isinstance(preprocessing, FloatPreprocessing | NamedPreprocessing):
             given = preprocessing.normalize(given)
         if isinstance(given, NamedTensors):
             (folder / "names.json").write_text(json.dumps([*given.keys()]))

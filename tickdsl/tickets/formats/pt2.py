@@ -23,7 +23,7 @@ def write_pt2(subject: Subject, path: Path, options: ExportOptions) -> tuple[str
     """Write a ticket and its metadata to `path`, and describe it. Raises TickdslError as `export_program` does."""
     ticket, network = subject.ticket, subject.network
     exported = network_to_export(subject, options)
-    interface = interface_of(ticket, network, raw=options.raw)
+    interface = interface_of(ticket, network, raw=options.raw, part=options.part)
     program = export_program(exported, ticket.preprocessing, interface, raw=options.raw, task=ticket.task)
     metadata = json.dumps(file_metadata(ticket, interface, raw=options.raw), indent=1)
     # Into memory: where a disk is full, torch's writer ends the process.
@@ -42,4 +42,4 @@ def read_pt2_metadata(path: Path) -> dict[str, str]:
     return metadata
 
 
-PT2 = ExportFormat("pt2", ".pt2", frozenset({"raw", "blocks"}), write_pt2, verify_portable)
+PT2 = ExportFormat("pt2", ".pt2", frozenset({"raw", "blocks", "part"}), write_pt2, verify_portable)

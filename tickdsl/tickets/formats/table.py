@@ -29,6 +29,6 @@ FORMATS: Mapping[str, ExportFormat] = {
         ExportFormat("ticket", ".safetensors", frozenset({"sparse"}), _write_ticket, verify_ticket),
         PT2,
         ONNX,
-        ExportFormat("state-dict", "", frozenset(), write_state_dict, verify_state_dict),
+        ExportFormat("state-dict", "", frozenset({"part"}), write_state_dict, verify_state_dict),
     )
 }

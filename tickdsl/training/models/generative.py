@@ -37,6 +37,13 @@ class VaeOutputs(NamedTuple):
     beta: Tensor
 
 
+class Posterior(NamedTuple):
+    """What the encoder of a variational autoencoder returns for images [B, C, H, W]: `mean`, `log_variance`, [B, …]."""
+
+    mean: Tensor
+    log_variance: Tensor
+
+
 class GanOutputs(NamedTuple):
     """What a GAN returns for images [B, C, H, W] in [-1, 1].
 
@@ -61,19 +68,27 @@ class Autoencoder(nn.Module):
         return pixels
 
 
+class VaeEncoder(nn.Module):
+    """Maps images to features, from which the layers `mean` and `log_variance` compute the posterior."""
+
+    def __init__(self, features: nn.Module, mean: nn.Module, log_variance: nn.Module) -> None:
+        super().__init__()
+        self.features, self.mean, self.log_variance = features, mean, log_variance
+
+    def forward(self, images: Tensor) -> Posterior:
+        features = self.features(images)
+        return Posterior(self.mean(features), self.log_variance(features))
+
+
 class Vae(nn.Module):
-    """A variational autoencoder (Kingma & Welling 2014) with one sample of the code per image.
+    """A variational autoencoder (Kingma & Welling 2014) with one sample of the code per image."""
 
-    encoder: maps images to features, from which the layers `mean` and `log_variance` compute the posterior.
-    """
-
-    def __init__(self, encoder: nn.ModuleDict, decoder: nn.Module, beta: float) -> None:
+    def __init__(self, encoder: nn.Module, decoder: nn.Module, beta: float) -> None:
         super().__init__()
         self.encoder, self.decoder, self.beta = encoder, decoder, beta
 
     def forward(self, images: Tensor) -> VaeOutputs:
-        features = self.encoder["features"](images)
-        mean, log_variance = self.encoder["mean"](features), self.encoder["log_variance"](features)
+        mean, log_variance = self.encoder(images)
         code = mean + torch.randn_like(mean) * torch.exp(0.5 * log_variance)
         return VaeOutputs(self.decoder(code), mean, log_variance, images.new_full((images.shape[0],), self.beta))
 
@@ -109,7 +124,7 @@ def vae(classes: int, shape: tuple[int, int, int], width: float, latent: int, be
     """Build a linear VAE: pixels - 256 - 128 - latent - 128 - 256 - pixels."""
     inner = scaled(_NEURONS[1], width)
     heads = {name: nn.Linear(inner, latent) for name in ("mean", "log_variance")}
-    encoder = nn.ModuleDict({"features": _linear_encoder(shape, width), **heads})
+    encoder = VaeEncoder(_linear_encoder(shape, width), **heads)
     return Vae(encoder, _linear_decoder(shape, width, latent), beta)
 
 
@@ -124,7 +139,7 @@ def conv_vae(classes: int, shape: tuple[int, int, int], width: float, latent: in
     """Build a convolutional VAE: convolutions 32 - 64 - latent, and `image_decoder`."""
     channels = scaled(_CHANNELS, width)
     heads = {name: nn.Conv2d(channels, latent, _coarse(shape)) for name in ("mean", "log_variance")}
-    encoder = nn.ModuleDict({"features": _conv_encoder(shape, width), **heads})
+    encoder = VaeEncoder(_conv_encoder(shape, width), **heads)
     return Vae(encoder, image_decoder(shape, width, latent), beta)
 
 

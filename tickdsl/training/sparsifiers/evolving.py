@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tickdsl.training.rng import generator
 from tickdsl.training.sparsifiers.protocol import ActiveSparsifier, SparseNetwork
-from tickdsl.training.sparsifiers.selection import is_below, lowest, number_of, out_of_reach
+from tickdsl.training.sparsifiers.selection import UNREACHABLE, highest_among, is_above, lowest, number_of
 from tickdsl.training.step.masks import as_numbers
 
 Growth = Literal["gradient", "random", "momentum"]
@@ -65,6 +65,9 @@ class _ActiveEvolution(ActiveSparsifier):
     def __init__(self, spec: Evolution, network: SparseNetwork) -> None:
         super().__init__(network)
         self._spec = spec
+        sizes = [network.parameters[name].numel() for name in network.masks.names if spec.grow == "random"]
+        #: Memory for the random numbers of any layer, since new pages take time at every change.
+        self._draws = torch.empty(max(sizes, default=0))
 
     def replaces(self, step: int) -> bool:
         return self._spec.grow == "gradient" and self._spec.changes_at(step)
@@ -78,17 +81,17 @@ class _ActiveEvolution(ActiveSparsifier):
         masks: dict[str, Tensor] = {}
         left = 0
         for name in network.masks.names:
-            factors, weight = network.masks.factors(name), network.parameters[name]
-            total = number_of(factors)
+            kept, weight = is_above(network.masks.factors(name), 0.5), network.parameters[name]
+            total = number_of(kept)
             count = int(share * total)
-            if not count or total == factors.numel():
+            if not count or total == kept.numel():
                 continue
             growth = self._growth(step, name, gradients)
             if self._spec.fan_in == "constant":
-                after = exchange_with_constant_fan_in(weight, factors, growth, count)
+                after = exchange_with_constant_fan_in(weight, kept, growth, count)
             else:
-                after = exchange(weight, factors, growth, count)
-            entering = after & is_below(factors, 0.5)
+                after = exchange(weight, kept, growth, count)
+            entering = after & ~kept
             network.reset_state(name, entering)
             left += number_of(entering)
             masks[name] = after
@@ -101,7 +104,8 @@ class _ActiveEvolution(ActiveSparsifier):
         match self._spec.grow:
             case "random":
                 stream = generator(self.network.seed, "evolve", step, name)
-                return torch.rand(weight.shape, generator=stream).to(weight.device)
+                draws = self._draws[: weight.numel()].view(weight.shape)
+                return torch.rand(weight.shape, generator=stream, out=draws).to(weight.device)
             case "momentum":
                 momentum = self.network.momentum(name)
                 return torch.zeros_like(weight) if momentum is None else momentum.abs()
@@ -112,12 +116,13 @@ class _ActiveEvolution(ActiveSparsifier):
 def exchange(weight: Tensor, kept: Tensor, growth: Tensor, count: int) -> Tensor:
     """The mask of a layer whose `count` smallest weights have left for the `count` others with the highest growth.
 
-    weight: the layer's weights. kept: 1 for those in its mask, else 0, in the dtype of the weights. growth: the scores,
-    at least 0, of those that may enter. All have one shape. Weights that leave may enter again. Returns a bool.
+    weight: the layer's weights, 0 outside of the mask. kept: the mask, bool. growth: the scores, at least 0, of those
+    that may enter; they may be overwritten. All have one shape. Weights that leave may enter again. Returns a bool.
     """
     stays = _staying(weight, kept, count)
-    entering = lowest(out_of_reach(-growth.flatten(), as_numbers(stays, growth.dtype)), count)
-    return (stays | entering).view(weight.shape)
+    unranked = as_numbers(stays, growth.dtype)
+    entering = lowest(growth.flatten().neg_().add_(unranked, alpha=UNREACHABLE), count)
+    return stays.logical_or_(entering).view(weight.shape)
 
 
 def exchange_with_constant_fan_in(weight: Tensor, kept: Tensor, growth: Tensor, count: int) -> Tensor:
@@ -147,5 +152,5 @@ def exchange_with_constant_fan_in(weight: Tensor, kept: Tensor, growth: Tensor, 
 
 def _staying(weight: Tensor, kept: Tensor, count: int) -> Tensor:
     """Where the weights of a mask are, without its `count` smallest ones: bool [N]."""
-    outside = 1 - kept.flatten()
-    return is_below(outside, 0.5) & ~lowest(out_of_reach(weight.abs().flatten(), outside), count)
+    inside = kept.flatten()
+    return inside & ~highest_among(weight.abs().neg_().flatten(), inside, count)

@@ -6,7 +6,7 @@ tensors that are ranked together lose equal shares of the scores that tie at the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from torch import Tensor
 from tickdsl.equal_shares import equal_shares
 
 #: Above every score: what is out of reach.
-_UNREACHABLE = 3e38
+UNREACHABLE = 3e38
 
 
 def out_of_reach(scores: Tensor, outside: Tensor) -> Tensor:
@@ -24,7 +24,7 @@ def out_of_reach(scores: Tensor, outside: Tensor) -> Tensor:
 
     One pass without a branch: `masked_fill` takes ten times as long on a CPU.
     """
-    return torch.add(scores, outside, alpha=_UNREACHABLE)
+    return torch.add(scores, outside, alpha=UNREACHABLE)
 
 
 @torch.no_grad()
@@ -39,6 +39,25 @@ def lowest(scores: Tensor, count: int) -> Tensor:
     if more:  # of the scores that tie at the threshold, the last ones stay
         chosen[np.flatnonzero(values == threshold)[-more:]] = False
     return torch.from_numpy(chosen)
+
+
+@torch.no_grad()
+def highest_among(scores: Tensor, among: Tensor, count: int) -> Tensor:
+    """Where the `count` highest of the scores in `among` are: bool [N]; among ties, lower positions come first.
+
+    scores: [N], outside of `among` no lower than in it, such as negative magnitudes of weights that are 0 there. among:
+    bool [N]. So the scores need no change for ranking some of them. (numpy partitions ties at the high end fast, and
+    such at the low end ten times as slowly.)
+    """
+    if not count:
+        return torch.zeros_like(among)
+    threshold = _nth_lowest(scores, number_of(among) - count + 1)
+    chosen = _where(scores, threshold, lambda values, bound: values >= bound).logical_and_(among)
+    more = number_of(chosen) - count
+    if more:  # of the scores that tie at the threshold, the last ones stay
+        ties = _where(scores, threshold, lambda values, bound: values == bound).logical_and_(among)
+        chosen.index_fill_(0, _positions(ties)[-more:], False)
+    return chosen
 
 
 @torch.no_grad()
@@ -64,8 +83,20 @@ def lowest_of_all(scores: Sequence[Tensor], count: int) -> list[Tensor]:
 
 def is_below(tensor: Tensor, bound: Any) -> Tensor:
     """Where a tensor is below a bound: bool."""
-    below: Tensor = torch.from_numpy(tensor.numpy() < bound) if tensor.device.type == "cpu" else tensor < bound
-    return below
+    return _where(tensor, bound, lambda values, limit: values < limit)
+
+
+def is_above(tensor: Tensor, bound: Any) -> Tensor:
+    """Where a tensor is above a bound: bool."""
+    return _where(tensor, bound, lambda values, limit: values > limit)
+
+
+def _where(tensor: Tensor, bound: Any, compare: Callable[[Any, Any], Any]) -> Tensor:
+    """A comparison with a bound, as numpy or torch makes it: bool."""
+    found: Tensor = (
+        torch.from_numpy(compare(tensor.numpy(), bound)) if tensor.device.type == "cpu" else compare(tensor, bound)
+    )
+    return found
 
 
 def number_of(chosen: Tensor) -> int:
@@ -85,7 +116,12 @@ def _nth_lowest(scores: Tensor, n: int) -> Any:
 
 def _ties(scores: Tensor, threshold: Any) -> Tensor:
     """The positions of the scores that equal the threshold."""
-    if scores.device.type == "cpu":
-        return torch.from_numpy(np.flatnonzero(scores.numpy() == threshold))
-    ties: Tensor = (scores == threshold).nonzero().flatten()
-    return ties
+    return _positions(_where(scores, threshold, lambda values, bound: values == bound))
+
+
+def _positions(chosen: Tensor) -> Tensor:
+    """The positions that are set in a bool tensor [N]."""
+    if chosen.device.type == "cpu":
+        return torch.from_numpy(np.flatnonzero(chosen.numpy()))
+    positions: Tensor = chosen.nonzero().flatten()
+    return positions
