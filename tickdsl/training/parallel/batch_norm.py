@@ -59,7 +59,7 @@ class SharedBatchNorm:
             _update(running_mean, mean, momentum)
             _update(running_var, variance * (count / (count - 1)), momentum)
         output: Tensor = _Normalise.apply(  # type: ignore[no-untyped-call]
-            input, weight, bias, mean, (variance + eps).rsqrt(), count, self._ranks, self.counted
+            input, weight, bias, mean, variance, eps, count, self._ranks, self.counted
         )
         return output
 
@@ -69,7 +69,7 @@ class SharedBatchNorm:
 
         Those of the processes are put together as in Chan, Golub & LeVeque (1979), which loses no digits.
         """
-        variance, mean = torch.var_mean(_precise(input), _others(input), correction=0)
+        mean, variance = _moments(_precise(input))
         count = torch.full((1,), float(self.counted * input.numel() // input.shape[1]), device=input.device)
         own = torch.cat([mean.double(), variance.double(), count.double()])
         if not self.counted:
@@ -91,13 +91,26 @@ def _precise(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
+def _moments(values: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean and variance of each channel, [C]."""
+    if values.is_cuda:
+        variance, mean = torch.var_mean(values, _others(values), correction=0)
+        return mean, variance
+    # On a CPU, torch's own takes several times as long.
+    mean = values.mean(_others(values))
+    return mean, (values - _per_channel(mean, values)).square_().mean(_others(values))
+
+
 def _others(tensor: Tensor) -> list[int]:
     """The dimensions that are no channels."""
     return [0, *range(2, tensor.dim())]
 
 
 class _Normalise(torch.autograd.Function):
-    """(input - mean) / deviation x weight + bias, whose statistics depend on the inputs of all processes."""
+    """(input - mean) / deviation x weight + bias, whose statistics depend on the inputs of all processes.
+
+    torch's kernels compute it as if the statistics were given; what these pass on to the inputs is added.
+    """
 
     @staticmethod
     def forward(
@@ -106,42 +119,45 @@ class _Normalise(torch.autograd.Function):
         weight: Tensor | None,
         bias: Tensor | None,
         mean: Tensor,
-        scale: Tensor,
+        variance: Tensor,
+        eps: float,
         count: Tensor,
         ranks: Ranks,
         counted: bool,
     ) -> Tensor:
-        ctx.save_for_backward(input, weight, mean, scale, count)
-        ctx.ranks, ctx.counted = ranks, counted
-        values = _precise(input)
-        factor = scale if weight is None else scale * weight
-        offset = -mean * factor if bias is None else bias - mean * factor
-        output = torch.addcmul(_per_channel(offset, values), values, _per_channel(factor, values))
-        return output.to(input.dtype)
+        kind = _precise(input).dtype if weight is None else weight.dtype
+        ctx.save_for_backward(input, weight, mean, variance, count)
+        ctx.eps, ctx.ranks, ctx.counted, ctx.kind = eps, ranks, counted, kind
+        output: Tensor
+        output, _, _ = torch.native_batch_norm(input, weight, bias, mean.to(kind), variance.to(kind), False, 0.0, eps)
+        return output
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        input, weight, mean, scale, count = ctx.saved_tensors
+        input, weight, mean, variance, count = ctx.saved_tensors
         gradient, values = _precise(gradients[0]), _precise(input)
-        centred = values - _per_channel(mean, values)
-        sums = [gradient.sum(_others(input)).double(), (gradient * centred).sum(_others(input)).double()]
-        own_bias, own_weight = sums[0], sums[1] * scale
-        total = torch.stack(sums)
+        own_weight: Tensor
+        grad_input, own_weight, own_bias = torch.ops.aten.native_batch_norm_backward(
+            gradient, values, torch.ones_like(mean, dtype=ctx.kind) if weight is None else weight,
+            mean.to(ctx.kind), variance.to(ctx.kind), None, None, False, ctx.eps, [True, True, True],
+        )  # fmt: skip
+        total = torch.stack([own_bias.double(), own_weight.double()])
         ctx.ranks.add_up([total])
-        sums_of_all, products_of_all = total / count
-        grad_input = None
         if ctx.needs_input_grad[0]:
+            scale = (variance + ctx.eps).rsqrt()
             factor = scale if weight is None else scale * weight
-            slope = products_of_all * scale.square()
-            # What the statistics pass on to the rows; a row that does not count passes nothing on.
-            through = torch.addcmul(_per_channel(sums_of_all, values), centred, _per_channel(slope, values))
-            grad_input = (gradient - through) * _per_channel(factor * ctx.counted, values)
-            grad_input = grad_input.to(input.dtype)
-        grad_weight = own_weight.to(weight.dtype) if ctx.needs_input_grad[1] else None
-        grad_bias = (
-            own_bias.to(weight.dtype if weight is not None else input.dtype) if ctx.needs_input_grad[2] else None
+            # The means of the gradients, and of their products with the normalised inputs, over all processes.
+            shift, slope = factor * total[0] / count, factor * scale * total[1] / count
+            grad_input = grad_input.addcmul_(values, _per_channel(-slope, values))
+            grad_input = grad_input.add_(_per_channel(slope * mean - shift, values))
+            if not ctx.counted:  # a row that does not count passes nothing on
+                grad_input = torch.zeros_like(grad_input)
+        return (
+            grad_input.to(input.dtype) if ctx.needs_input_grad[0] else None,
+            own_weight if ctx.needs_input_grad[1] else None,
+            own_bias if ctx.needs_input_grad[2] else None,
+            *(None,) * 6,
         )
-        return grad_input, grad_weight, grad_bias, None, None, None, None, None
 
 
 def _per_channel(values: Tensor, like: Tensor) -> Tensor:
