@@ -32,6 +32,7 @@ def never_holds(case: TaskCase) -> str:
     return f"stop when {primary.name} > 1000000\nstop when drop > 1000000\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_a_plan_runs_and_its_ticket_is_evaluated(
     case: TaskCase, harness: CliHarness, monkeypatch: pytest.MonkeyPatch

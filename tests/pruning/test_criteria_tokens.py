@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from tickdsl.errors import TickdslError
 from tickdsl.graph import trace
 from tickdsl.pruning.criteria import CRITERIA, Batch, ScoringContext, get_criterion
+from tickdsl.pruning.criteria.shared_batches import unshared
 from tickdsl.pruning.scope import GROUP_KINDS
 from tickdsl.training.data.datasets import Dataset
 from tickdsl.training.example_inputs import example_inputs
@@ -112,7 +113,7 @@ def test_the_divergence_of_sequences_is_that_of_their_tokens(
     draw = torch.Generator().manual_seed(seed)
     whole, without = (torch.randn(count, length, vocabulary, generator=draw).log_softmax(-1) for _ in range(2))
     kl = get_criterion("kl")
-    measured = kl.distance(whole.flatten(0, 1), without.flatten(0, 1))  # type: ignore[attr-defined]
+    measured = kl.distance(whole.flatten(0, 1), without.flatten(0, 1), unshared([]))  # type: ignore[attr-defined]
     expected = [
         torch.distributions.kl_divergence(
             *(torch.distributions.Categorical(logits=one[n, t]) for one in (without, whole))

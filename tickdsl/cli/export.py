@@ -64,7 +64,6 @@ def add(verbs: Verbs) -> None:
     export.add_argument(
         "--part",
         metavar="NAME",
-        default="",
         help="pt2, onnx, state-dict: export only this part of the network, such as encoder, decoder, generator or "
         "discriminator (default: all of it; of a GAN as pt2 or onnx its generator)",
     )
@@ -88,7 +87,7 @@ def _export(arguments: argparse.Namespace) -> int:
         sparse=arguments.sparse,
         int8=arguments.int8,
         blocks=arguments.blocks,
-        part=arguments.part,
+        part=arguments.part or "",
     )
     chosen = format_named(arguments.format, arguments.to, options)
     paths, note = find_newest_run(runs_folder(arguments), arguments.run)
