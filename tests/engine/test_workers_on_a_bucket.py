@@ -242,7 +242,7 @@ def test_workers_that_share_a_bucket_lose_and_repeat_nothing(tmp_path: Path, ser
     results = json.loads(next(other.out.glob("test-shared-*/results.json")).read_text())
     assert results["status"] == "ok"
     (moved,) = results["transfers"]  # all of them are on one machine
-    assert moved["requests"] > 100 and moved["sent"] > 0 and moved["received"] > 0
+    assert moved["requests"] > 10 and moved["sent"] > 0 and moved["received"] > 0
     assert_like_a_folder(tmp_path, url, server)
 
 
