@@ -28,11 +28,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from flops_targets import NETWORKS, flops, measure
+from flops_targets import NETWORKS, SIZES, flops, measure
 from graph_zoo import build
 from torch import Tensor, nn
-
-_SIZES = {"inception_v3": 299}
 
 
 def by_fastnas(name: str, left: float) -> dict[str, Any]:
@@ -40,7 +38,7 @@ def by_fastnas(name: str, left: float) -> dict[str, Any]:
     import modelopt.torch.prune as mtp  # type: ignore[import-not-found]
 
     torch.manual_seed(0)
-    size = _SIZES.get(name, 224)
+    size = SIZES.get(name, 224)
     network, images = build(name, native=True).eval(), torch.randn(2, 3, size, size)
     dense = flops(network, images)
     with torch.no_grad():

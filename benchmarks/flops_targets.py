@@ -41,7 +41,7 @@ NETWORKS = (
     "shufflenet_v2_x0_5", "squeezenet1_1", "googlenet", "inception_v3", "resnext50_32x4d", "regnet_y_400mf",
     "mnasnet1_0", "convnext_tiny", "vit_b_16", "swin_t", "maxvit_t", "alexnet", "wide_resnet50_2", "fcn_resnet50",
 )  # fmt: skip
-_SIZES = {"inception_v3": 299}
+SIZES = {"inception_v3": 299}
 _BATCH = 2
 
 
@@ -76,7 +76,7 @@ def largest_unit(graph: ModelGraph, structure: Structure) -> float:
 def measure(name: str, left: float) -> dict[str, Any]:
     """Prune a network to a share of its FLOPs, and compare."""
     torch.manual_seed(0)
-    size = _SIZES.get(name, 224)
+    size = SIZES.get(name, 224)
     network, inputs = make_weights_distinct(build(name, native=True).eval()), torch.randn(_BATCH, 3, size, size)
     start = time.process_time()
     small = tickdsl.prune(network, inputs, 1 - left, unit="channels", target="flops")

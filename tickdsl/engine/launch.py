@@ -130,7 +130,7 @@ def _launch(
     TRANSFERS.take()  # of an earlier run in this process
     in_bucket = cached_bucket(options.store) is not None
     if in_bucket:
-        _require_no_folder(options)
+        _require_allowed_in_bucket(options)
     if options.workers is None:
         devices = resolve_devices(options.device)
     else:
@@ -274,7 +274,7 @@ def _launch(
     return FinishedRun(paths, exit_code, interpreter.failures)
 
 
-def _require_no_folder(options: LaunchOptions) -> None:
+def _require_allowed_in_bucket(options: LaunchOptions) -> None:
     """Raise TickdslError for what needs a store in a folder, before anybody connects to a cluster."""
     name = store_name(options.store)
     if options.fresh:
