@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import attrs
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tickdsl.moments import Moment
 from tickdsl.training.recipes.recipe import Recipe
-from tickdsl.training.recipes.retraining import retraining_recipe, stretch
+from tickdsl.training.recipes.retraining import retraining_recipe, scale_length, stretch
 
 #: The base training of Le & Hua 2021 on CIFAR.
 BASE = Recipe(length="160ep", lr=0.1, batch=64, decay=1e-4, schedule="milestones", milestones=("80ep", "120ep"))
@@ -172,3 +175,16 @@ def test_another_schedule_keeps_the_highest_rate_and_the_warm_up() -> None:
     # Milestones of its own need no unit that the base's can be compared with.
     given = retraining_recipe(base, "recipe", Moment.parse("300it"), {"milestones": ["100it"], "warmup": "0it"})
     assert [str(moment) for moment in given.milestones] == ["100it"]
+
+
+@given(st.integers(1, 40), st.sets(st.integers(1, 19), min_size=1, max_size=4), st.sampled_from(["it", "ep"]))
+def test_a_training_that_is_shortened_goes_without_milestones_that_do_not_fit(
+    length: int, places: set[int], unit: str
+) -> None:
+    base = Recipe.from_dict(
+        {"length": f"20{unit}", "schedule": "milestones", "milestones": [f"{n}{unit}" for n in sorted(places)]}
+    )
+    scaled = scale_length(base, Fraction(length, 20), per_epoch=1)
+    assert str(scaled.length) == f"{length}{unit}" and len(scaled.learning_rates(1)) == length
+    if length >= 20:
+        assert len(scaled.milestones) == len(places)

@@ -197,17 +197,16 @@ def _budgeted_recipe(step: Step, context: Context, network: DenseNetwork, struct
     """The recipe of a training, with the length that its budget allows if it has one."""
     recipe = Recipe.from_dict(step.args["recipe"])
     budget = step.args.get("budget")
-    if budget == "total":
-        images = len(context.dataset(step.args["data"], step.seed).train_targets)
-        per_epoch = steps_per_epoch(images, recipe.batch)
-        passes = Fraction(path_images(step.parents["matched"], context), images)
-        return scale_length(recipe, passes * per_epoch / recipe.steps(per_epoch))
-    if budget != "flops":
+    if budget not in ("total", "flops"):
         return recipe
+    images = len(context.dataset(step.args["data"], step.seed).train_targets)
+    per_epoch = steps_per_epoch(images, recipe.batch)
+    if budget == "total":
+        passes = Fraction(path_images(step.parents["matched"], context), images)
+        return scale_length(recipe, passes * per_epoch / recipe.steps(per_epoch), per_epoch)
     matched = context.structure(step.parents.get("matched"), network.graph)
-    return scale_length(
-        recipe, Fraction(int(cost(network.graph, matched).macs), int(cost(network.graph, structure).macs))
-    )
+    ratio = Fraction(int(cost(network.graph, matched).macs), int(cost(network.graph, structure).macs))
+    return scale_length(recipe, ratio, per_epoch)
 
 
 def path_images(key: str, context: Context) -> int:

@@ -130,9 +130,22 @@ def stretch(base: Recipe, length: Moment) -> Recipe:
     )
 
 
-def scale_length(base: Recipe, ratio: Fraction) -> Recipe:
-    """The recipe stretched to `ratio` times its length, rounded down to whole epochs or steps (Liu et al. 2019)."""
-    return stretch(base, Moment(max(1, math.floor(base.length.amount * ratio)), base.length.unit))
+def scale_length(base: Recipe, ratio: Fraction, per_epoch: int) -> Recipe:
+    """The recipe stretched to `ratio` times its length, rounded down to whole epochs or steps (Liu et al. 2019).
+
+    per_epoch: steps. A training of so few steps that milestones fall on its end, or on the step of the one before, goes
+    without them.
+    """
+    scaled = stretch(base, Moment(max(1, math.floor(base.length.amount * ratio)), base.length.unit))
+    total = scaled.steps(per_epoch)
+    places = [moment.steps(per_epoch, total) for moment in scaled.milestones]
+    kept = [
+        moment
+        for moment, place, before in zip(scaled.milestones, places, [-1, *places], strict=False)
+        if before < place < total
+    ]
+    schedule = "constant" if scaled.schedule == "milestones" and not kept else scaled.schedule
+    return attrs.evolve(scaled, milestones=tuple(kept), schedule=schedule)
 
 
 def _with_schedule(base: Recipe, length: Moment, **changed: Any) -> Recipe:
