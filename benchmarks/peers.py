@@ -15,7 +15,7 @@ counts, on a machine with two free cores.
 
 The other parts are those of benchmarks/graph.py and benchmarks/by_hand.py, with one line per comparison.
 
-Linux and macOS only: the CPU time of a command is that which the system reports when it ends.
+Linux only: processes of a command that outlive the one they come from are adopted, so that their CPU time counts.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import attrs
+from children import adopt_orphans, children_seconds
 
 HERE = Path(__file__).parent
 LEVELS, EPOCHS = 2, 2
@@ -63,22 +64,22 @@ class Used:
 def run(commands: Sequence[Sequence[str]], folder: Path, more: Mapping[str, str] | None = None) -> Used:
     """Run commands at the same time, in a folder, with one thread each. Exits with the errors of one that fails."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **(more or {})}
-    start, cpu, printed = time.monotonic(), 0.0, ""
+    adopt_orphans()
+    start, before, printed = time.monotonic(), children_seconds(), ""
     with tempfile.TemporaryDirectory() as logs, ExitStack() as files:
         started = []
         for number, command in enumerate(commands):
             log = files.enter_context(Path(logs, str(number)).open("w+b"))
             started.append((subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log), log))
         for process, log in started:
-            _, status, usage = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
-            cpu += usage.ru_utime + usage.ru_stime
+            process.wait()
             log.seek(0)
             text = log.read().decode(errors="replace")
             if process.returncode:
                 raise SystemExit(f"{' '.join(process.args)} failed:\n{text[-3000:]}")  # type: ignore[arg-type]
             printed += text
-    return Used(time.monotonic() - start, cpu, printed)
+        wall = time.monotonic() - start
+    return Used(wall, children_seconds() - before, printed)
 
 
 def tickdsl(*arguments: object) -> list[str]:

@@ -15,12 +15,9 @@ Linux only: this process adopts a run's orphaned processes, so that the CPU time
 from __future__ import annotations
 
 import argparse
-import contextlib
-import ctypes
 import functools
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -34,6 +31,7 @@ from typing import Any
 
 import attrs
 import psutil
+from children import adopt_orphans, children_seconds
 from cluster_simulation import Durations, recorded_durations, simulate
 
 from tickdsl.engine.launch import LaunchOptions, launch
@@ -61,7 +59,6 @@ PLAN = Path("plans/structured.plan")
 DURATIONS = Path(__file__).with_name("durations.json")
 _MEMORY = Path("/dev/shm")
 _BUSY_AIMS = {64: "95%", 512: "80%"}
-_PR_SET_CHILD_SUBREAPER = 36
 
 
 @attrs.frozen
@@ -82,21 +79,13 @@ def run(plan: Path, jobs: int, folder: Path, flags: Sequence[str]) -> RunTiming:
     """Run `tickdsl run` in a separate process, with a new store."""
     run_arguments = ["run", plan, "--jobs", jobs, "--plain", "--no-tensorboard"]
     run_arguments += ["--store", folder / "store", "--out", folder]
-    before = _children_seconds()
+    before = children_seconds()
     command = [sys.executable, "-m", "tickdsl.cli", *map(str, run_arguments), *flags]
     engine = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     _, stderr = engine.communicate()
     if engine.returncode:
         raise SystemExit(stderr)
-    with contextlib.suppress(ChildProcessError):
-        while True:
-            os.wait()
-    return _timing(find_run(folder), jobs, _children_seconds() - before)
-
-
-def _children_seconds() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+    return _timing(find_run(folder), jobs, children_seconds() - before)
 
 
 def _timing(paths: RunPaths, jobs: int, cpu: float) -> RunTiming:
@@ -118,7 +107,7 @@ def _timing(paths: RunPaths, jobs: int, cpu: float) -> RunTiming:
 
 def jobs(plan: Path, rounds: int, many: int, flags: Sequence[str]) -> None:
     """Run with one worker and with several, alternating."""
-    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    adopt_orphans()
     pairs: list[tuple[RunTiming, RunTiming]] = []
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as two:

@@ -1,9 +1,11 @@
-"""Read files that a network file system may briefly fail to deliver."""
+"""Read and rename files of network file systems, which briefly fail to deliver, show things late and lose answers."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
+import os
+import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -42,6 +44,30 @@ def appears(exists: Callable[[], bool], seconds: float) -> bool:
             return False
         time.sleep(_LOOK_SECONDS)
     return True
+
+
+def move(source: Path, target: Path) -> None:
+    """Rename a file, over another one if there is one, or a folder. Raises OSError if that cannot be done.
+
+    A network disk whose answer is lost is asked again, and then says that there is no `source`: that counts as renamed.
+    """
+    before = _status(source)
+    try:
+        if before is not None and stat.S_ISDIR(before.st_mode):
+            source.rename(target)
+        else:
+            source.replace(target)
+    except FileNotFoundError:
+        after = _status(target)
+        if before is None or after is None or before.st_ino != after.st_ino:
+            raise
+
+
+def _status(path: Path) -> os.stat_result | None:
+    try:
+        return path.lstat()
+    except FileNotFoundError:
+        return None
 
 
 def file_digest(path: Path) -> str:

@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from tickdsl.graph.model import FORMAT, ModelGraph
+from tickdsl.patient_reads import move
 
 _PACKAGES = ("torch", "torchvision", "tickdsl")
 
@@ -70,7 +71,7 @@ def _write(path: Path, text: str) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(_checksum(content) + b"\n" + content)
-        Path(name).replace(path)
+        move(Path(name), path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise

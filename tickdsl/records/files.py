@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from tickdsl.errors import TickdslError
+from tickdsl.patient_reads import move
 
 
 def write_atomically(path: Path, content: bytes, *, mode: int | None = None) -> None:
@@ -34,7 +35,7 @@ def write_atomically(path: Path, content: bytes, *, mode: int | None = None) -> 
             os.fsync(file.fileno())
         if mode is not None:
             draft.chmod(stat.S_IMODE(mode))
-        draft.replace(path)
+        move(draft, path)
     except OSError as error:
         draft.unlink(missing_ok=True)
         raise disk_error(error, path) from error

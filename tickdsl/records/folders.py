@@ -7,6 +7,7 @@ import errno
 import time
 from pathlib import Path
 
+from tickdsl.patient_reads import move
 from tickdsl.records.process import Process
 
 
@@ -21,7 +22,7 @@ def subfolders(parent: Path) -> list[Path]:
 def try_rename(source: Path, target: Path) -> bool:
     """Rename a folder; False if `target` exists or `source` does not: another process was first."""
     try:
-        source.rename(target)
+        move(source, target)
     except OSError as error:
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
             return False

@@ -12,6 +12,7 @@ from pathlib import Path
 import attrs
 
 from tickdsl.errors import TickdslError
+from tickdsl.patient_reads import move
 from tickdsl.plurals import plural
 from tickdsl.records.files import disk_error, write_atomically
 
@@ -234,7 +235,7 @@ def _link_latest(link: Path, name: str) -> None:
     draft = link.with_name(f".latest.{os.getpid()}.{secrets.token_hex(4)}")
     try:
         draft.symlink_to(name, target_is_directory=True)
-        draft.replace(link)
+        move(draft, link)
     except (OSError, NotImplementedError):
         with contextlib.suppress(OSError):
             draft.unlink(missing_ok=True)

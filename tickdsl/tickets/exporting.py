@@ -14,6 +14,7 @@ from pathlib import Path
 import attrs
 
 from tickdsl.errors import TickdslError, TicketError
+from tickdsl.patient_reads import move
 from tickdsl.tickets.choice import DENSE, TICKET, Choice
 from tickdsl.tickets.export_format import ExportFormat, ExportOptions, Verified
 from tickdsl.tickets.formats.table import FORMATS
@@ -136,9 +137,7 @@ def _put_in_place(draft: Path, target: Path) -> None:
         shutil.rmtree(draft / "__pycache__", ignore_errors=True)  # of the fresh process
         if target.exists():
             shutil.rmtree(target)
-        draft.rename(target)
-    else:
-        draft.replace(target)
+    move(draft, target)
 
 
 def _files(path: Path) -> list[Path]:

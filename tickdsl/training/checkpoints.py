@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from tickdsl.errors import TickdslError
-from tickdsl.patient_reads import patiently
+from tickdsl.patient_reads import move, patiently
 from tickdsl.training.recipes.recipe import Recipe
 
 FILE = "training.ckpt"
@@ -157,7 +157,7 @@ class Checkpointer:
                 file.write(payload)
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.replace(self.path)
+            move(temporary, self.path)
         except OSError as error:
             if temporary.is_file():
                 temporary.unlink()

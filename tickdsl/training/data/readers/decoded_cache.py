@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tickdsl.patient_reads import move
 from tickdsl.training.data.readers.raw_dataset import RawDataset
 
 _ARRAYS = ("train_inputs", "train_targets", "test_inputs", "test_targets")
@@ -35,6 +36,6 @@ def save(raw: RawDataset, file: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as stream:
             np.savez(stream, **arrays)
-        temporary.replace(file)
+        move(temporary, file)
     except OSError:
         temporary.unlink(missing_ok=True)

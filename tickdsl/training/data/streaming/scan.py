@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tickdsl.errors import TickdslError
+from tickdsl.patient_reads import move
 from tickdsl.training.data.readers.encoded_images import EncodedImages, EntryReader, ScannedImages
 from tickdsl.training.data.readers.file_entries import Entry
 from tickdsl.training.data.readers.image_decoding import ImageFacts, ValueRange
@@ -72,7 +73,7 @@ def _pack(tree: EntryReader, entries: Sequence[Entry], pack: Path) -> NDArray[np
             for entry, content in tree.read(entries):
                 by_entry[entry] = file.tell(), len(content)
                 file.write(content)
-        temporary.replace(pack)
+        move(temporary, pack)
         places = np.array([by_entry[entry] for entry in entries], dtype=np.int64)
         content_of_index = io.BytesIO()
         np.save(content_of_index, places)
@@ -117,6 +118,6 @@ def _save(file: Path, names: Sequence[str], rows: Sequence[Sequence[object]]) ->
                 deep=np.array(deep, dtype=np.float64),
                 digests=np.array([row[5] for row in rows], dtype=np.str_),
             )
-        temporary.replace(file)
+        move(temporary, file)
     except OSError:
         temporary.unlink(missing_ok=True)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tickdsl.patient_reads import move
 from tickdsl.training.data.readers.encoded_images import EncodedImages
 from tickdsl.training.data.streaming.images import ask
 
@@ -52,7 +53,7 @@ def _kept(images: EncodedImages, kind: str, compute: Callable[[], Any]) -> Any:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_text(json.dumps(value))
-        temporary.replace(file)
+        move(temporary, file)
     except OSError:
         temporary.unlink(missing_ok=True)
     return value
