@@ -82,6 +82,8 @@ def load_masked(model: nn.Module, state: dict[str, Tensor], masks: dict[str, Ten
 
 
 def interval(differences: list[float]) -> str:
+    if len(differences) == 1:
+        return f"{differences[0]:+.2f} points"
     quantiles = {2: 12.71, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
     half = quantiles[len(differences)] * statistics.stdev(differences) / math.sqrt(len(differences))
     mean = statistics.mean(differences)

@@ -89,3 +89,8 @@ def test_the_pages_give_its_length(page: str) -> None:
     text = " ".join((ROOT / page).read_text("utf-8").split())
     (number,) = re.findall(r"(\d+) lines of (?:code|plain torch)", text)
     assert int(number) == code_lines()
+
+
+def test_one_seed_has_no_interval(by_hand: ModuleType) -> None:
+    assert by_hand.interval([0.5]) == "+0.50 points"
+    assert by_hand.interval([0.5, 0.5, 0.5]) == "+0.50 ± 0.00 points  winning"
