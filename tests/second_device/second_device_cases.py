@@ -34,6 +34,9 @@ from tickdsl.training.history import TrainingHistory
 from tickdsl.training.job import TrainingJob
 from tickdsl.training.measured_choices import InMemoryChoices
 from tickdsl.training.recipes.recipe import Recipe
+from tickdsl.training.sparsifiers.evolving import Evolution
+from tickdsl.training.sparsifiers.gradual import GradualPruning
+from tickdsl.training.sparsifiers.protocol import Sparsifier
 from tickdsl.training.stacked.training import train_stacked
 from tickdsl.training.step.distillation import Distillation
 
@@ -186,6 +189,27 @@ def test_several_inputs_on_the_second_device(how: str, tmp_path: Path) -> None:
 
     on_cpu, on_fake = job(), job()
     assert train(on_fake).epochs[-1].test_loss == pytest.approx(train(on_cpu, "cpu").epochs[-1].test_loss)
+    assert_equal(on_fake, on_cpu)
+
+
+SPARSIFIERS: dict[str, Sparsifier] = {
+    "RigL": Evolution(0.3, 4, 18),
+    "SET": Evolution(0.3, 4, 18, "random"),
+    "SNFS": Evolution(0.3, 4, 18, "momentum"),
+    "SRigL": Evolution(0.3, 4, 18, fan_in="constant"),
+    "gradual": GradualPruning(("conv2.weight", "fc.weight"), {4: [60], 8: [40]}),
+}
+
+
+@pytest.mark.parametrize("sparsifier", SPARSIFIERS.values(), ids=list(SPARSIFIERS))
+def test_masks_change_on_the_second_device_as_on_the_cpu(tiny: Dataset, sparsifier: Sparsifier) -> None:
+    on_cpu, on_fake = make_job(tiny, sparsifier=sparsifier), make_job(tiny, sparsifier=sparsifier)
+    expected = train(on_cpu, "cpu")
+    found = train(on_fake)
+    assert found.epochs == expected.epochs and found.changes == expected.changes != ()
+    assert found.masks and expected.masks and found.masks.keys() == expected.masks.keys()
+    for name, mask in found.masks.items():
+        assert torch.equal(mask.cpu(), expected.masks[name].cpu()), name
     assert_equal(on_fake, on_cpu)
 
 
