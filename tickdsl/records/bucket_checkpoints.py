@@ -16,6 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from tickdsl.errors import TickdslError
+from tickdsl.patient_reads import move
 from tickdsl.records.bucket import Bucket
 
 #: The time between two checkpoints of a step that are sent: more is lost only where a whole machine is.
@@ -53,7 +54,7 @@ class BucketCheckpoints:
         if progress > _progress(folder):
             draft = folder / f".{name}.fetched"
             if self._bucket.fetch(path, draft):
-                draft.replace(folder / name)
+                move(draft, folder / name)
                 (folder / _PROGRESS).write_text(str(progress))
 
     def saved(self, key: str, folder: Path, progress: int) -> None:
