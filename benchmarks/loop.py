@@ -91,11 +91,11 @@ class Network:
     device: torch.device = torch.device("cpu")
 
 
-def network(case: Case, images: Dataset, device: torch.device) -> Network:
-    """Build a case's network and masks."""
+def network(case: Case, images: Dataset, device: torch.device, left: float = 0.5) -> Network:
+    """Build a case's network and masks, which keep about a share `left` of the weights."""
     model = models.create(case.model, classes=images.classes, shape=images.shape, seed=0).to(device)
-    weights = {name: p for name, p in model.named_parameters() if p.dim() > 1} if case.masked else {}
-    return Network(model, {name: weight.detach() > 0 for name, weight in weights.items()}, device)
+    weights = {name: p.detach() for name, p in model.named_parameters() if p.dim() > 1} if case.masked else {}
+    return Network(model, {name: weight > weight.quantile(1 - left) for name, weight in weights.items()}, device)
 
 
 def tickdsl_loop(network: Network, images: Dataset, recipe: Recipe, steps: int) -> list[float]:
@@ -407,7 +407,7 @@ def _sparse(rounds: int, steps: int, device: torch.device, names: Sequence[str] 
     for case in (case for case in CASES if case.masked and (not names or case.model in names)):
         images = datasets.load(case.data, options=case.options)
         length = case.steps or steps
-        for kind in _sparsifiers(case, network(case, images, device), length):
+        for kind in _sparsifiers(case, network(case, images, device, left=0.2), length):
             changes, ratios_between, ordinary = [], [], []
             for _ in range(rounds):
                 change, between, step = _sparse_round(case, images, kind, length, device)
@@ -439,10 +439,10 @@ def _sparse_round(
         )  # fmt: skip
         return ticks.steps()
 
-    built = network(case, images, device)
+    built = network(case, images, device, left=0.2)
     timed = Timed(_sparsifiers(case, built, length)[kind], now)
-    between = min(steps(Network(built.model, {}, device) if kind.startswith("gradual") else built, timed))
-    ordinary = min(steps(network(case, images, device), None))
+    between = statistics.median(steps(Network(built.model, {}, device) if kind.startswith("gradual") else built, timed))
+    ordinary = statistics.median(steps(network(case, images, device, left=0.2), None))
     return statistics.median(timed.seconds), between, ordinary
 
 

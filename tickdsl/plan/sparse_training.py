@@ -32,13 +32,17 @@ def zeroing_args(zeroing: Zeroing, canonical: Canonical, prune: Mapping[str, Any
 
 def evolve_args(evolve: Evolve, canonical: Canonical) -> dict[str, Any]:
     """The arguments of a training in which weights are exchanged."""
-    args = {
+    args: dict[str, Any] = {
         "share": float(evolve.share),
         "grow": evolve.grow,
         "every": str(canonical(evolve.every)),
         "until": str(canonical(evolve.until)),
     }
-    return {"evolve": args if evolve.fan_in == "free" else {**args, "fan_in": evolve.fan_in}}
+    if evolve.fan_in == "constant":
+        args["fan_in"] = "constant"
+    elif evolve.grow == "random":
+        args["version"] = 2  # at first, a number was drawn for every weight
+    return {"evolve": args}
 
 
 def penalty_args(penalty: Penalty) -> dict[str, Any]:

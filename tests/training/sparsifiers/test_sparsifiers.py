@@ -24,11 +24,16 @@ from tickdsl.training.job import TrainingJob
 from tickdsl.training.loop import train
 from tickdsl.training.measured_choices import InMemoryChoices
 from tickdsl.training.recipes.recipe import Recipe
-from tickdsl.training.sparsifiers.evolving import Evolution, exchange, exchange_with_constant_fan_in
+from tickdsl.training.sparsifiers.evolving import (
+    Evolution,
+    exchange,
+    exchange_at_random,
+    exchange_with_constant_fan_in,
+)
 from tickdsl.training.sparsifiers.gradual import GradualPruning
 from tickdsl.training.sparsifiers.penalty import RisingPenalty
 from tickdsl.training.sparsifiers.protocol import SparseNetwork, Sparsifier
-from tickdsl.training.sparsifiers.selection import highest_among, lowest, lowest_of_all
+from tickdsl.training.sparsifiers.selection import lowest, lowest_of_all
 from tickdsl.training.sparsifiers.zeroing import SoftPruning
 from tickdsl.training.stacked.eligibility import stacking_obstacle
 from tickdsl.training.step.masks import Masks
@@ -76,16 +81,22 @@ def test_the_lowest_scores_are_those_that_a_prune_takes(data: st.DataObject) -> 
     assert np.array_equal(np.flatnonzero(lowest(scores[0], alone).numpy()), lowest_positions(scores[0], alone))
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.data())
-def test_the_highest_of_some_scores_need_no_change_of_the_others(data: st.DataObject) -> None:
-    """As if the others had been taken out; ties included, and weights that are 0 like those outside of the mask."""
-    magnitudes = data.draw(st.lists(st.integers(0, 3), min_size=1, max_size=20))
-    among = torch.tensor([data.draw(st.booleans()) for _ in magnitudes])
-    count = data.draw(st.integers(0, int(among.sum())))
-    scores = -torch.tensor(magnitudes, dtype=torch.float32) * among
-    expected = among.nonzero().flatten()[lowest_positions(-scores[among], count).copy()]
-    assert torch.equal(highest_among(scores, among, count).nonzero().flatten(), expected)
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 20_000), st.integers(1, 5_000), st.booleans())
+def test_the_lowest_of_many_scores_need_no_luck_with_the_sample(
+    seed: int, count: int, different: int, in_order: bool
+) -> None:
+    """Many scores are narrowed down by a sample, which says nothing of them if they tie, or are in order."""
+    scores = torch.from_numpy(np.random.default_rng(seed).integers(0, different, 20_000).astype(np.float32))
+    scores = scores.sort().values if in_order else scores
+    assert np.array_equal(np.flatnonzero(lowest(scores, count).numpy()), lowest_positions(scores, count))
+
+
+def test_a_sample_that_misses_the_lowest_scores_is_not_believed() -> None:
+    """The sample has every ninth score: here, none of the lowest."""
+    scores = torch.arange(20_000.0)
+    scores[::9] += 1e6
+    assert np.array_equal(np.flatnonzero(lowest(scores, 4_000).numpy()), lowest_positions(scores, 4_000))
 
 
 # -- SET, RigL, SNFS
@@ -111,6 +122,33 @@ def test_an_exchange_is_that_of_rigl(seed: int, rows: int, columns: int, share: 
     tensors = [torch.tensor(array) for array in (weight * kept, kept, growth)]
     after = exchange(tensors[0], tensors[1], tensors[2], count)
     assert np.array_equal(after.numpy(), _reference_exchange(weight, kept, growth, count))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.integers(2, 6), st.integers(2, 9), st.floats(0, 1))
+def test_random_weights_enter_for_the_smallest(seed: int, rows: int, columns: int, share: float) -> None:
+    stream = np.random.default_rng(seed)
+    kept = torch.tensor(stream.random((rows, columns)) < 0.5)
+    weight = torch.tensor(stream.normal(size=(rows, columns))) * kept
+    count = int(share * int(kept.sum()))
+    after = exchange_at_random(weight, kept, count, torch.Generator().manual_seed(seed))
+    stays = sorted(kept.flatten().nonzero().flatten().tolist(), key=lambda i: abs(float(weight.flatten()[i])))[count:]
+    assert int(after.sum()) == int(kept.sum())
+    assert after.flatten()[stays].all()
+
+
+def test_every_weight_is_as_likely_to_enter() -> None:
+    """12 of 40 places are taken by weights that stay; 9 of the 28 others are drawn 4,000 times."""
+    weight = torch.zeros(5, 8)
+    weight.flatten()[torch.arange(21) * 37 % 40] = torch.arange(1.0, 22)
+    entered = torch.zeros(5, 8)
+    stream = torch.Generator().manual_seed(1)
+    for _ in range(4_000):
+        entered += exchange_at_random(weight, weight > 0, 9, stream)
+    stays = weight > 9
+    assert (entered[stays] == 4_000).all()
+    expected = 4_000 * 9 / 28
+    assert float((entered[~stays] - expected).abs().max()) < 4 * (expected * 19 / 28) ** 0.5
 
 
 @settings(max_examples=40, deadline=None)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import attrs
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tickdsl.training.rng import generator
 from tickdsl.training.sparsifiers.protocol import ActiveSparsifier, SparseNetwork
-from tickdsl.training.sparsifiers.selection import UNREACHABLE, highest_among, is_above, lowest, number_of
+from tickdsl.training.sparsifiers.selection import UNREACHABLE, entries, is_above, lowest, number_of, positions
 from tickdsl.training.step.masks import as_numbers
 
 Growth = Literal["gradient", "random", "momentum"]
@@ -65,9 +65,8 @@ class _ActiveEvolution(ActiveSparsifier):
     def __init__(self, spec: Evolution, network: SparseNetwork) -> None:
         super().__init__(network)
         self._spec = spec
-        sizes = [network.parameters[name].numel() for name in network.masks.names if spec.grow == "random"]
-        #: Memory for the random numbers of any layer, since new pages take time at every change.
-        self._draws = torch.empty(max(sizes, default=0))
+        #: The masks after the last change, and the numbers of weights in them, which are read in every change.
+        self._kept: dict[str, tuple[Tensor, int]] = {}
 
     def replaces(self, step: int) -> bool:
         return self._spec.grow == "gradient" and self._spec.changes_at(step)
@@ -81,31 +80,43 @@ class _ActiveEvolution(ActiveSparsifier):
         masks: dict[str, Tensor] = {}
         left = 0
         for name in network.masks.names:
-            kept, weight = is_above(network.masks.factors(name), 0.5), network.parameters[name]
-            total = number_of(kept)
+            weight = network.parameters[name]
+            kept, total = self._kept.get(name) or self._mask(name)
             count = int(share * total)
             if not count or total == kept.numel():
                 continue
-            growth = self._growth(step, name, gradients)
             if self._spec.fan_in == "constant":
-                after = exchange_with_constant_fan_in(weight, kept, growth, count)
+                after = exchange_with_constant_fan_in(weight, kept, self._growth(step, name, gradients), count)
+            elif self._spec.grow == "random":
+                after = exchange_at_random(weight, kept, count, self._stream(step, name))
             else:
-                after = exchange(weight, kept, growth, count)
+                after = exchange(weight, kept, self._growth(step, name, gradients), count)
             entering = after & ~kept
             network.reset_state(name, entering)
             left += number_of(entering)
             masks[name] = after
+            self._kept[name] = after, total
         network.masks.replace(masks)
         self.changes.append((step, left, left))
+
+    def _mask(self, name: str) -> tuple[Tensor, int]:
+        """The mask of a parameter as it is now, bool, and the number of weights in it."""
+        kept = is_above(self.network.masks.factors(name), 0.5)
+        return kept, number_of(kept)
+
+    def _stream(self, step: int, name: str) -> torch.Generator:
+        return generator(self.network.seed, "evolve", step, name)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        self._kept.clear()
 
     def _growth(self, step: int, name: str, gradients: Mapping[str, Tensor] | None) -> Tensor:
         """The scores by which weights of a layer enter: the highest do."""
         weight = self.network.parameters[name]
         match self._spec.grow:
             case "random":
-                stream = generator(self.network.seed, "evolve", step, name)
-                draws = self._draws[: weight.numel()].view(weight.shape)
-                return torch.rand(weight.shape, generator=stream, out=draws).to(weight.device)
+                return torch.rand(weight.shape, generator=self._stream(step, name)).to(weight.device)
             case "momentum":
                 momentum = self.network.momentum(name)
                 return torch.zeros_like(weight) if momentum is None else momentum.abs()
@@ -123,6 +134,20 @@ def exchange(weight: Tensor, kept: Tensor, growth: Tensor, count: int) -> Tensor
     unranked = as_numbers(stays, growth.dtype)
     entering = lowest(growth.flatten().neg_().add_(unranked, alpha=UNREACHABLE), count)
     return stays.logical_or_(entering).view(weight.shape)
+
+
+def exchange_at_random(weight: Tensor, kept: Tensor, count: int, stream: torch.Generator) -> Tensor:
+    """Like `exchange`, but the weights that enter are drawn, all that may enter being as likely as the others.
+
+    stream: on the CPU, for any device. Positions are drawn until enough of them are new, which takes fewer numbers than
+    one for each weight of a sparse layer.
+    """
+    after = _staying(weight, kept, count)
+    total = number_of(kept)
+    while missing := total - number_of(after):
+        drawn = torch.randint(len(after), (missing,), generator=stream)
+        after.index_fill_(0, drawn.to(after.device), True)
+    return after.view(weight.shape)
 
 
 def exchange_with_constant_fan_in(weight: Tensor, kept: Tensor, growth: Tensor, count: int) -> Tensor:
@@ -153,4 +178,6 @@ def exchange_with_constant_fan_in(weight: Tensor, kept: Tensor, growth: Tensor, 
 def _staying(weight: Tensor, kept: Tensor, count: int) -> Tensor:
     """Where the weights of a mask are, without its `count` smallest ones: bool [N]."""
     inside = kept.flatten()
-    return inside & ~highest_among(weight.abs().neg_().flatten(), inside, count)
+    where = positions(inside)
+    leaving = lowest(entries(weight.flatten(), where).abs_(), count)
+    return inside.index_fill(0, entries(where, positions(leaving)), False)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tickdsl.training.rng import generator
 from tickdsl.training.sparsifiers.protocol import ActiveSparsifier, SparseNetwork
-from tickdsl.training.sparsifiers.selection import is_below, lowest, lowest_of_all, number_of, out_of_reach
+from tickdsl.training.sparsifiers.selection import entries, is_above, lowest, lowest_of_all, number_of, positions
 from tickdsl.training.step.gradient_terms import MovementScores
 
 #: Scores of weights by name, in the shapes of the parameters, from the network's state dict. The lowest leave.
@@ -63,28 +63,29 @@ class _ActiveGradualPruning(ActiveSparsifier):
 
     @torch.no_grad()
     def change(self, step: int, gradients: Mapping[str, Tensor] | None = None) -> None:
-        names, left = self._spec.names, self._spec.left[step]
-        outside = [1 - self.network.masks.factors(name).flatten() for name in names]
-        scores = [
-            out_of_reach(-score.flatten() if self._spec.highest else score.flatten(), gone)
-            for score, gone in zip(self._scores(step), outside, strict=True)
-        ]
-        sizes = [gone.numel() - number_of(gone) for gone in outside]
+        names, left, parameters = self._spec.names, self._spec.left[step], self.network.parameters
+        inside = [is_above(self.network.masks.factors(name), 0.5).flatten() for name in names]
+        where = [positions(now) for now in inside]
+        scores = [entries(score.flatten(), at) for score, at in zip(self._scores(step), where, strict=True)]
+        if self._spec.highest:
+            scores = [-score for score in scores]
+        sizes = [len(at) for at in where]
         if len(left) == 1 and len(names) > 1:
-            guarded = [_without_best(score, gone) for score, gone in zip(scores, outside, strict=True)]
-            leaving = lowest_of_all(guarded, sum(sizes) - left[0])
+            for score in (score for score in scores if len(score)):
+                score[score.argmax()] = torch.inf  # the best weight is out of reach: no parameter loses all of them
+            leaving = lowest_of_all(scores, sum(sizes) - left[0])
         else:
             leaving = [lowest(score, size - n) for score, size, n in zip(scores, sizes, left, strict=True)]
-        removed = sum(number_of(now) for now in leaving)
-        if removed:
+        counts = [number_of(now) for now in leaving]
+        if any(counts):
             self.network.masks.replace(
                 {
-                    name: (is_below(gone, 0.5) & ~now).view(self.network.parameters[name].shape)
-                    for name, gone, now in zip(names, outside, leaving, strict=True)
+                    name: before.index_fill(0, entries(at, positions(now)), False).view(parameters[name].shape)
+                    for name, before, at, now in zip(names, inside, where, leaving, strict=True)
                 }
             )
-        self.changes.append((step, removed, 0))
-        now_left = (size - number_of(now) for size, now in zip(sizes, leaving, strict=True))
+        self.changes.append((step, sum(counts), 0))
+        now_left = (size - count for size, count in zip(sizes, counts, strict=True))
         self.left.append((step, dict(zip(names, now_left, strict=True))))
 
     def _scores(self, step: int) -> list[Tensor]:
@@ -116,9 +117,3 @@ class _ActiveGradualPruning(ActiveSparsifier):
         if self._movement is not None:
             for score, saved in zip(self._movement.scores, state["movement"], strict=True):
                 score.copy_(saved)
-
-
-def _without_best(scores: Tensor, outside: Tensor) -> Tensor:
-    """The scores, with the best weight that is left out of reach, so that no parameter loses all of them."""
-    scores[torch.add(scores, outside, alpha=-torch.finfo(scores.dtype).max).argmax()] = torch.inf
-    return scores

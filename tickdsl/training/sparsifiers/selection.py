@@ -6,6 +6,7 @@ tensors that are ranked together lose equal shares of the scores that tie at the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,14 +18,8 @@ from tickdsl.equal_shares import equal_shares
 
 #: Above every score: what is out of reach.
 UNREACHABLE = 3e38
-
-
-def out_of_reach(scores: Tensor, outside: Tensor) -> Tensor:
-    """The scores, higher than all others where `outside` is 1 instead of 0; it has their dtype.
-
-    One pass without a branch: `masked_fill` takes ten times as long on a CPU.
-    """
-    return torch.add(scores, outside, alpha=UNREACHABLE)
+#: The scores from which on a sample of about so many tells where the lowest end.
+_MANY, _SAMPLE = 16_384, 2_048
 
 
 @torch.no_grad()
@@ -42,25 +37,6 @@ def lowest(scores: Tensor, count: int) -> Tensor:
 
 
 @torch.no_grad()
-def highest_among(scores: Tensor, among: Tensor, count: int) -> Tensor:
-    """Where the `count` highest of the scores in `among` are: bool [N]; among ties, lower positions come first.
-
-    scores: [N], outside of `among` no lower than in it, such as negative magnitudes of weights that are 0 there. among:
-    bool [N]. So the scores need no change for ranking some of them. (numpy partitions ties at the high end fast, and
-    such at the low end ten times as slowly.)
-    """
-    if not count:
-        return torch.zeros_like(among)
-    threshold = _nth_lowest(scores, number_of(among) - count + 1)
-    chosen = _where(scores, threshold, lambda values, bound: values >= bound).logical_and_(among)
-    more = number_of(chosen) - count
-    if more:  # of the scores that tie at the threshold, the last ones stay
-        ties = _where(scores, threshold, lambda values, bound: values == bound).logical_and_(among)
-        chosen.index_fill_(0, _positions(ties)[-more:], False)
-    return chosen
-
-
-@torch.no_grad()
 def lowest_of_all(scores: Sequence[Tensor], count: int) -> list[Tensor]:
     """Where the `count` lowest scores of all tensors together are: bool, by tensor. Scores are flat and not NaN.
 
@@ -70,20 +46,17 @@ def lowest_of_all(scores: Sequence[Tensor], count: int) -> list[Tensor]:
     if count <= 0 or count >= total:
         return [torch.full_like(score, count > 0, dtype=torch.bool) for score in scores]
     threshold = _nth_lowest(scores[0] if len(scores) == 1 else torch.cat(list(scores)), count)
-    chosen = [is_below(score, threshold) for score in scores]
-    missing = count - sum(number_of(below) for below in chosen)
-    ties = [_ties(score, threshold) for score in scores]
-    for below, tied, number in zip(chosen, ties, equal_shares([len(tied) for tied in ties], missing), strict=True):
-        below[tied[:number]] = True
+    chosen = [_where(score, threshold, lambda values, bound: values <= bound) for score in scores]
+    more = sum(number_of(taken) for taken in chosen) - count
+    if more:
+        ties = [positions(_where(score, threshold, lambda values, bound: values == bound)) for score in scores]
+        sizes = [len(tied) for tied in ties]
+        for taken, tied, number in zip(chosen, ties, equal_shares(sizes, sum(sizes) - more), strict=True):
+            taken[tied[number:]] = False  # the first of the scores that tie at the threshold are taken
     return chosen
 
 
 # On a CPU, numpy partitions and compares many times as fast as torch.
-
-
-def is_below(tensor: Tensor, bound: Any) -> Tensor:
-    """Where a tensor is below a bound: bool."""
-    return _where(tensor, bound, lambda values, limit: values < limit)
 
 
 def is_above(tensor: Tensor, bound: Any) -> Tensor:
@@ -110,18 +83,35 @@ def number_of(chosen: Tensor) -> int:
 def _nth_lowest(scores: Tensor, n: int) -> Any:
     """The nth lowest score, counted from 1."""
     if scores.device.type == "cpu":
-        return np.partition(scores.numpy(), n - 1)[n - 1]
+        values = _with_lowest(scores.numpy(), n)
+        return np.partition(values, n - 1)[n - 1]
     return scores.kthvalue(n).values  # a tensor, so that nothing waits for the device
 
 
-def _ties(scores: Tensor, threshold: Any) -> Tensor:
-    """The positions of the scores that equal the threshold."""
-    return _positions(_where(scores, threshold, lambda values, bound: values == bound))
+def _with_lowest(values: Any, n: int) -> Any:
+    """An array with the `n` lowest of many values and few others, if a sample tells where they end; else `values`.
+
+    Comparing all values with a bound takes a fifth of the time of partitioning them.
+    """
+    if len(values) < _MANY or n > len(values) // 4:
+        return values
+    sample = values[:: len(values) // _SAMPLE]
+    expected = n / len(values) * len(sample)
+    # Four standard deviations above the place where the nth lowest is expected in the sample.
+    place = int(expected + 4 * math.sqrt(expected)) + 1
+    low = values.take(np.flatnonzero(values <= np.partition(sample, place)[place]))
+    return low if len(low) >= n else values
 
 
-def _positions(chosen: Tensor) -> Tensor:
-    """The positions that are set in a bool tensor [N]."""
+def positions(chosen: Tensor) -> Tensor:
+    """The positions that are set in a bool tensor [N], in their order. Waits for the device."""
     if chosen.device.type == "cpu":
         return torch.from_numpy(np.flatnonzero(chosen.numpy()))
-    positions: Tensor = chosen.nonzero().flatten()
-    return positions
+    return chosen.nonzero().flatten()
+
+
+def entries(tensor: Tensor, where: Tensor) -> Tensor:
+    """A copy of the entries of a tensor [N] at some positions."""
+    if tensor.device.type == "cpu":
+        return torch.from_numpy(tensor.numpy().take(where.numpy()))
+    return tensor[where]
