@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tickdsl.records.events import RunStart
     from tickdsl.results.state import RunState
     from tickdsl.results.state_builder import StateBuilder
+    from tickdsl.tensorboard import TensorBoardWriter
 
 
 @attrs.frozen
@@ -49,8 +50,12 @@ def run_and_record(
     *,
     tensorboard: bool = True,
     trackers: Sequence[str] = (),
+    show: Callable[[RecordedRun], None] = lambda run: None,
 ) -> RecordedRun:
     """Run a plan; `text` is its source, `listen` receives every event when it is written.
+
+    `show` receives the run as soon as its results are written; what is left to write then, such as the curves of a run
+    in which nothing was trained, does not make anybody wait.
 
     `warn` receives a message for each kind of file that could not be written although the run is fine, and for each of
     the `trackers` that has failed.
@@ -79,13 +84,15 @@ def run_and_record(
             listeners.enter_context(_tracker_listener(name, options, builder, warn)) for name in dict.fromkeys(trackers)
         ]
         run = launch(plan, text, options, listen_to_all)
-        state = builder.state
         if options.worker is None:
-            write_results(state, run.paths)  # first of all: watchers read the results as soon as the run has ended
+            write_results(builder.state, run.paths)  # first: watchers read the results as soon as the run has ended
+            done = RecordedRun(run.paths, builder.state, run.exit)
+            show(done)
     if options.worker is not None:
-        state = _shared_state(run, tensorboard, warn)
+        done = RecordedRun(run.paths, _shared_state(run, tensorboard, warn), run.exit)
+        show(done)
     share_run(options.store, run.paths, warn)
-    return RecordedRun(run.paths, state, run.exit)
+    return done
 
 
 def _shared_state(run: FinishedRun, tensorboard: bool, warn: Callable[[str], None]) -> RunState:
@@ -114,25 +121,41 @@ def _shared_state(run: FinishedRun, tensorboard: bool, warn: Callable[[str], Non
 def _tensorboard_listener(
     wanted: bool, options: LaunchOptions, warn: Callable[[str], None]
 ) -> Iterator[Callable[[EventRecord], None]]:
-    """A listener that writes the events of a run for TensorBoard; if that fails, the run goes on with a warning."""
+    """A listener that writes the events of a run for TensorBoard; if that fails, the run goes on with a warning.
+
+    It waits until a step is run, since loading TensorBoard's writer takes longer than the answer of a stored study.
+    """
     if not wanted:
         yield lambda record: None
         return
-    from tickdsl.records.events import RunStart
-    from tickdsl.tensorboard import TensorBoardWriter
+    from tickdsl.records.events import RunStart, StepStart
 
     writer: TensorBoardWriter | None = None
+    waiting: list[EventRecord] = []
+    start: RunStart | None = None
+
+    def write_waiting() -> None:
+        nonlocal writer
+        if writer is None and start is not None:
+            from tickdsl.tensorboard import TensorBoardWriter
+
+            writer = TensorBoardWriter(RunPaths(_folder(options, start)).tensorboard)
+        if writer is not None:
+            for record in waiting:
+                writer.submit(record)
+            waiting.clear()
 
     def show(record: EventRecord) -> None:
-        nonlocal writer
-        if writer is None and isinstance(record.event, RunStart):
-            writer = TensorBoardWriter(RunPaths(_folder(options, record.event)).tensorboard)
-        if writer is not None:
-            writer.submit(record)
+        nonlocal start
+        start = record.event if start is None and isinstance(record.event, RunStart) else start
+        waiting.append(record)
+        if writer is not None or isinstance(record.event, StepStart):
+            write_waiting()
 
     try:
         yield show
     finally:
+        write_waiting()
         if writer is not None:
             writer.close()
             if writer.error is not None:

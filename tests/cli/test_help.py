@@ -36,6 +36,13 @@ def test_every_command_has_a_one_sentence_description(name: str) -> None:
     assert re.fullmatch(r"[A-Z][^.\n]{10,100}\.", description), description
 
 
+@pytest.mark.parametrize("name", sorted({name.split()[0] for name in COMMANDS} - {"completion"}))
+def test_a_command_is_the_same_without_the_others(name: str) -> None:
+    alone = _commands(build_parser(name))
+    assert name in alone and alone.keys() < COMMANDS.keys()
+    assert all(parser.format_help() == COMMANDS[command].format_help() for command, parser in alone.items())
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_two_examples(name: str) -> None:
     title, *examples = (COMMANDS[name].epilog or "").splitlines()

@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from event_files import steps_by_tag
 
+from tickdsl import tensorboard
+from tickdsl.cli import running
 from tickdsl.errors import TickdslError
 from tickdsl.training import device_choice
 
@@ -29,6 +32,23 @@ def test_a_stored_study_is_run_without_torch(harness: Any) -> None:
     assert again.returncode == 0, again.stderr
     assert "nothing to train" in again.stderr and "loading torch" not in again.stderr
     assert again.stdout == first.out
+
+
+def test_a_stored_study_is_answered_before_its_curves_are_written(
+    harness: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Loading TensorBoard's writer takes longer than the answer; nothing is missing from the files for that."""
+    harness.write(PLAN)
+    harness.run()
+    order: list[str] = []
+    shown, written = running.results_table, tensorboard.TensorBoardWriter
+    monkeypatch.setattr(running, "results_table", lambda state: (order.append("results"), shown(state))[1])
+    monkeypatch.setattr(tensorboard, "TensorBoardWriter", lambda folder: (order.append("curves"), written(folder))[1])
+    harness.run()
+    assert order == ["results", "curves"]
+    folders = (folder for folder in (harness.folder / "runs").iterdir() if not folder.is_symlink())
+    first, again = (steps_by_tag(folder / "tb") for folder in folders)
+    assert first and first == again
 
 
 def test_the_version_is_the_one_that_torch_says() -> None:

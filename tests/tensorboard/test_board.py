@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
 import attrs
+from event_files import steps_by_tag
 from hypothesis import given
 from hypothesis import strategies as st
-from tensorboardX.proto.event_pb2 import Event
 
 from tickdsl.records import EventRecord
 from tickdsl.records import events as e
@@ -46,17 +45,7 @@ def write(folder: Path, *events: e.Event) -> dict[str, dict[str, list[int]]]:
         board.submit(EventRecord(number, 1e9 + number, event))
     board.close()
     assert board.error is None
-    steps_by_tag: dict[str, dict[str, list[int]]] = {}
-    for path in (folder / "tb").rglob("events.*"):
-        series = steps_by_tag[path.parent.relative_to(folder / "tb").as_posix()] = defaultdict(list)
-        content = path.read_bytes()
-        while content:
-            length = int.from_bytes(content[:8], "little")
-            event = Event.FromString(content[12 : 12 + length])
-            for value in event.summary.value:
-                series[value.tag].append(event.step)
-            content = content[16 + length :]
-    return steps_by_tag
+    return steps_by_tag(folder / "tb")
 
 
 def progress(step: str, epochs: Iterable[int], of: int = 4) -> list[e.Event]:

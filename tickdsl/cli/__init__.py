@@ -13,60 +13,40 @@ if sys.argv[:1] == ["-m"] and not sys.flags.safe_path:
     del sys.path[0]
 
 import argparse
+import importlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from tickdsl import __version__
-from tickdsl.cli import (
-    check,
-    completion,
-    control,
-    evaluate,
-    explain,
-    export,
-    fmt,
-    graph,
-    init,
-    ls,
-    lsp,
-    path,
-    plan,
-    replay,
-    report,
-    run,
-    schema,
-    store,
-    watch,
-    worker,
-)
 from tickdsl.cli.arguments import HelpFormatter, Parser, format_examples, open_buckets
 from tickdsl.cli.output import OK, USAGE, accept_every_character, discard_broken_streams, echo, ignore_closed_output
 from tickdsl.errors import TickdslError, is_out_of_memory
 from tickdsl.records.files import disk_error
 
-_VERBS = (
-    init,
-    check,
-    explain,
-    fmt,
-    plan,
-    run,
-    worker,
-    watch,
-    replay,
-    ls,
-    control,
-    report,
-    export,
-    evaluate,
-    path,
-    graph,
-    store,
-    schema,
-    lsp,
-    completion,
-)
+#: The modules of the commands, in the order of the help, with the names of the commands that each adds.
+_MODULES = {
+    "init": ("init",),
+    "check": ("check",),
+    "explain": ("explain",),
+    "fmt": ("fmt",),
+    "plan": ("plan",),
+    "run": ("run",),
+    "worker": ("worker",),
+    "watch": ("watch",),
+    "replay": ("replay",),
+    "ls": ("ls",),
+    "control": ("pause", "resume", "stop"),
+    "report": ("report",),
+    "export": ("export",),
+    "evaluate": ("evaluate",),
+    "path": ("path",),
+    "graph": ("graph",),
+    "store": ("store",),
+    "schema": ("schema",),
+    "lsp": ("lsp",),
+    "completion": ("completion",),
+}
 _EXAMPLES = (
     ("tickdsl check plans/card.plan", "find errors in a plan"),
     ("tickdsl run plans/card.plan", "run it and print the results"),
@@ -77,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     accept_every_character()
     command_line = sys.argv[1:] if argv is None else argv
-    parser = build_parser()
+    parser = build_parser(*command_line[:1])
     arguments = parser.parse_args(command_line)
     arguments.argv = list(command_line)
     if getattr(arguments, "allow_code", False):
@@ -117,8 +97,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return USAGE
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The argument parser with all commands."""
+def build_parser(command: str | None = None) -> argparse.ArgumentParser:
+    """The argument parser with all commands; with the module of one only, if there is such a `command`.
+
+    Importing all of them takes longer than what many of them do. `completion` describes them all.
+    """
     top = Parser(
         prog="tickdsl",
         description="Check, run and report plans for pruning and lottery-ticket experiments.",
@@ -127,7 +110,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"tickdsl {__version__}", help="show the version and exit")
     verbs = top.add_subparsers(title="commands", metavar="COMMAND")
-    for module in _VERBS:
-        module.add(verbs)
+    known = [module for module, names in _MODULES.items() if command in names and command != "completion"]
+    for module in known or _MODULES:
+        importlib.import_module(f"tickdsl.cli.{module}").add(verbs)
     top.set_defaults(top_parser=top)  # which `completion` describes
     return top

@@ -13,7 +13,7 @@ from tickdsl.cli.engine import record_phase, user_arguments
 from tickdsl.cli.output import echo, ignore_closed_output
 from tickdsl.cli.plan_loading import CheckedPlan
 from tickdsl.engine.workers.ray_options import RayOptions, ray_options
-from tickdsl.recorded_run import run_and_record, write_final_report
+from tickdsl.recorded_run import RecordedRun, run_and_record, write_final_report
 from tickdsl.records.bucket_runs import share_run
 from tickdsl.records.event_decode import EventRecord
 from tickdsl.records.events import Phase
@@ -127,6 +127,13 @@ def run_in_process(arguments: argparse.Namespace, checked: CheckedPlan, worker: 
         with ignore_closed_output():
             echo(f"tickdsl: warning: {message}", file=sys.stderr)
 
+    def show(run: RecordedRun) -> None:
+        with ignore_closed_output(BrokenPipeError):
+            if arguments.json:
+                echo(run.paths.results_json.read_text(), end="")
+            else:
+                echo(results_table(run.state), end="", styled=True)
+
     run = run_and_record(
         checked.plan,
         checked.text,
@@ -135,12 +142,8 @@ def run_in_process(arguments: argparse.Namespace, checked: CheckedPlan, worker: 
         warn,
         tensorboard=not arguments.no_tensorboard,
         trackers=arguments.tracker,
+        show=show,
     )
-    with ignore_closed_output(BrokenPipeError):
-        if arguments.json:
-            echo(run.paths.results_json.read_text(), end="")
-        else:
-            echo(results_table(run.state), end="", styled=True)
     write_final_report(run, warn)  # last: drawing its figures takes a moment
     share_run(arguments.store, run.paths, warn)
     with ignore_closed_output():
