@@ -61,9 +61,12 @@ def started(start: Callable[[], Any]) -> Any:
 
 
 class Nodes:
-    """A cluster whose nodes can be killed. Nodes are added by the main thread only: Ray wants it so."""
+    """A cluster whose nodes can be killed. Nodes are added by the main thread only: Ray wants it so.
 
-    def __init__(self) -> None:
+    environment: by the number of a node, counted from 0, what its environment has besides that of this process.
+    """
+
+    def __init__(self, environment: Callable[[int], dict[str, str]] = lambda number: {}) -> None:
         from ray._private import services
         from ray.cluster_utils import Cluster
 
@@ -72,11 +75,14 @@ class Nodes:
         self._cluster = started(lambda: Cluster(initialize_head=True, head_node_args=head))
         self.address: str = self._cluster.address
         self.nodes: list[Any] = []
+        self._environment, self._added = environment, 0
         self.fill(3)
 
     def fill(self, count: int) -> None:
         while len(self.nodes) < count:
-            self.nodes.append(started(lambda: self._cluster.add_node(num_cpus=1)))
+            variables = self._environment(self._added)
+            self.nodes.append(started(lambda: self._cluster.add_node(num_cpus=1, env_vars=variables)))  # noqa: B023
+            self._added += 1
 
     def kill(self, number: int) -> None:
         self._cluster.remove_node(self.nodes.pop(number), allow_graceful=False)

@@ -129,8 +129,9 @@ def _launch(
     devices: Sequence[Device]
     TRANSFERS.take()  # of an earlier run in this process
     in_bucket = cached_bucket(options.store) is not None
-    if in_bucket:
-        _require_allowed_in_bucket(options)
+    if in_bucket and options.fresh:
+        name = store_name(options.store)
+        raise TickdslError("--fresh is not for a store in a bucket", f"use another prefix: --store {name}-2")
     if options.workers is None:
         devices = resolve_devices(options.device)
     else:
@@ -272,18 +273,6 @@ def _launch(
                 )
             )
     return FinishedRun(paths, exit_code, interpreter.failures)
-
-
-def _require_allowed_in_bucket(options: LaunchOptions) -> None:
-    """Raise TickdslError for what needs a store in a folder, before anybody connects to a cluster."""
-    name = store_name(options.store)
-    if options.fresh:
-        raise TickdslError("--fresh is not for a store in a bucket", f"use another prefix: --store {name}-2")
-    if options.workers is not None:
-        raise TickdslError(
-            "the nodes of a Ray cluster need a store in a folder that all of them see",
-            f"start `tickdsl worker --store {name}` on each node instead",
-        )
 
 
 def _undetermined_results(study: Study, store: Store) -> list[str]:

@@ -13,7 +13,7 @@ import torch
 from tickdsl.engine.prepare_study import prepare_study
 from tickdsl.engine.steps.surroundings import chip_name
 from tickdsl.engine.workers import node_check, ray_start
-from tickdsl.engine.workers.node_check import NodeNeeds, needs_of, problems_here, versions_here
+from tickdsl.engine.workers.node_check import NodeNeeds, StoreProof, needs_of, problems_here, versions_here
 from tickdsl.engine.workers.ray_options import RayOptions, parse_workers, ray_options
 from tickdsl.engine.workers.ray_start import cluster_device
 from tickdsl.errors import TickdslError
@@ -23,6 +23,8 @@ from tickdsl.lang.syntax import Source
 from tickdsl.plan.lower import lower
 from tickdsl.training.devices import RemoteDevice
 
+PROOF = StoreProof("store", ".shared")
+
 
 @pytest.fixture
 def needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[NodeNeeds]:
@@ -30,9 +32,9 @@ def needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[NodeNeeds
     folder = Path.cwd()
     (tmp_path / "images.npz").write_bytes(b"1234")
     (tmp_path / "data").mkdir()
-    proof = tmp_path / "store" / ".shared"
-    proof.parent.mkdir()
-    proof.touch()
+    proof = StoreProof(str(tmp_path / "store"), ".shared")
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / ".shared").touch()
     yield NodeNeeds(
         versions_here(),
         tmp_path,
@@ -58,10 +60,19 @@ def test_other_versions_are_named(needs: NodeNeeds) -> None:
     ]
 
 
+def test_a_working_folder_that_nothing_is_read_from_may_be_missing(needs: NodeNeeds, tmp_path: Path) -> None:
+    nowhere = tmp_path / "nowhere"
+    assert problems_here(attrs.evolve(needs, folder=nowhere)) == []
+    missing = attrs.evolve(needs, folder=nowhere, files={nowhere / "images.npz": 4})
+    assert f"it has no folder {nowhere}, where the run was started" in problems_here(missing)
+
+
 def test_what_is_missing_or_different_is_named(needs: NodeNeeds, tmp_path: Path) -> None:
-    missing = tmp_path / "missing.npz"
+    missing = tmp_path / "nowhere" / "missing.npz"
     files = {missing: 3, tmp_path / "images.npz": 5}
-    changed = attrs.evolve(needs, files=files, folder=tmp_path / "nowhere", proof=tmp_path / "other" / ".shared")
+    changed = attrs.evolve(
+        needs, files=files, folder=tmp_path / "nowhere", proof=StoreProof(str(tmp_path / "other"), ".shared")
+    )
     assert problems_here(changed) == [
         f"it has no folder {tmp_path / 'nowhere'}, where the run was started",
         f"it has no {missing}",
@@ -89,10 +100,10 @@ def test_what_the_steps_read_is_found_in_the_plan(tmp_path: Path, monkeypatch: p
     plan = resolve(load_source(Source("test.plan", text))).plan
     assert plan is not None
     study = lower(plan, fingerprint=lambda spec: "digest", rounds=lambda arm, prune: 1)
-    needs = needs_of(study, tmp_path, tmp_path / "proof", torch.device("cpu"), code_allowed=False)
+    needs = needs_of(study, tmp_path, PROOF, torch.device("cpu"), code_allowed=False)
     assert needs.files == {tmp_path: None, weights: 5}
     weights.write_bytes(b"1234567")  # before a second run of the same program
-    assert needs_of(study, tmp_path, tmp_path / "proof", torch.device("cpu"), code_allowed=False).files[weights] == 7
+    assert needs_of(study, tmp_path, PROOF, torch.device("cpu"), code_allowed=False).files[weights] == 7
 
 
 @pytest.mark.parametrize(
@@ -160,7 +171,7 @@ def test_keys_and_precision_follow_the_gpus_of_the_nodes(monkeypatch: pytest.Mon
     assert {step.args["recipe"]["precision"] for step in steps if step.operation == "train"} == {"bf16"}
     machines = [step.args["machine"] for step in steps if step.operation == "latency"]
     assert machines and all(each["chip"] == "H200" and each["host"] == "cluster" for each in machines)
-    needs = needs_of(study, Path("data"), Path("proof"), GPU, code_allowed=False)
+    needs = needs_of(study, Path("data"), PROOF, GPU, code_allowed=False)
     assert (needs.device, needs.precisions, needs.chip) == ("cuda", ("bf16", "fp32"), "H200")
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import attrs
 
+from tickdsl.records.bucket_location import CachedBucket
 from tickdsl.records.generations import Generation
 
 
@@ -15,6 +16,8 @@ class Settings:
 
     store: Path
     data: Path
+    #: The bucket that `store` caches, if workers on other machines are to open it there; None for those of this one.
+    bucket: CachedBucket | None = None
     device: str = "cpu"
     #: The devices that one network is trained on, this one first; empty or one: this device alone.
     group: tuple[str, ...] = ()

@@ -19,7 +19,20 @@ from tickdsl.patient_reads import VISIBILITY_SECONDS, appears
 from tickdsl.plan.plugin_code import named_plugins
 from tickdsl.plan.study import Study
 from tickdsl.plugins import allow_code, code_identity, is_plugin
+from tickdsl.records.bucket import Bucket
+from tickdsl.records.bucket_location import is_bucket, open_cache
 from tickdsl.training.devices import AnyDevice, RemoteDevice, autocast_type, has_fast_bf16, has_tf32
+
+
+@attrs.frozen
+class StoreProof:
+    """What was just written to the store of a run: whoever sees it shares the store.
+
+    store: a folder, or the URL of a bucket. name: of the file or object in it.
+    """
+
+    store: str
+    name: str
 
 
 @attrs.frozen
@@ -27,20 +40,25 @@ class NodeNeeds:
     """What a node needs to run the steps of a study as the machine of the run would.
 
     folder: the working folder, which relative paths start from. files: what steps read, by path, with the size in
-    bytes; None for a folder. code: the identities of plug-ins, by kind and name. proof: a file that was just written
-    in the store. device: `cpu` or `cuda`. precisions: what trainings compute in. chip: the GPU or processor that nodes
-    must have because the plan measures times or memory on it; "" for any.
+    bytes; None for a folder. code: the identities of plug-ins, by kind and name. proof: of sharing the store. device:
+    `cpu` or `cuda`. precisions: what trainings compute in. chip: the GPU or processor that nodes must have because the
+    plan measures times or memory on it; "" for any.
     """
 
     versions: Mapping[str, str]
     folder: Path
     files: Mapping[Path, int | None]
     code: Mapping[tuple[str, str], str]
-    proof: Path
+    proof: StoreProof
     device: str
     allow_code: bool
     precisions: tuple[str, ...] = ()
     chip: str = ""
+
+    @property
+    def uses_folder(self) -> bool:
+        """Whether steps read anything in the working folder."""
+        return bool(self.code) or any(path.is_relative_to(self.folder) for path in self.files)
 
 
 def versions_here() -> dict[str, str]:
@@ -49,8 +67,8 @@ def versions_here() -> dict[str, str]:
     return {"tickdsl": __version__, "torch": str(torch.__version__), "Python": python}
 
 
-def needs_of(study: Study, data: Path, proof: Path, device: AnyDevice, *, code_allowed: bool) -> NodeNeeds:
-    """What nodes need to run the steps of a study; `data` is the folder of data sets, `proof` a file in the store."""
+def needs_of(study: Study, data: Path, proof: StoreProof, device: AnyDevice, *, code_allowed: bool) -> NodeNeeds:
+    """What nodes need to run the steps of a study; `data` is the folder of data sets."""
     measures_machine = {"latency", "memory"}.intersection(study.plan.metrics)
     files: dict[Path, int | None] = {data.absolute(): None} if data.is_dir() else {}
     code: dict[tuple[str, str], str] = {}
@@ -85,21 +103,39 @@ def problems_here(needs: NodeNeeds) -> list[str]:
     try:
         os.chdir(needs.folder)
     except OSError:
-        problems.append(f"it has no folder {needs.folder}, where the run was started")
+        if needs.uses_folder:
+            problems.append(f"it has no folder {needs.folder}, where the run was started")
     for path, size in needs.files.items():
         if not _appears(path):
             problems.append(f"it has no {path}")
         elif size is not None and path.stat().st_size != size:
             problems.append(f"its {path} has {path.stat().st_size} bytes, that of the run has {size}")
-    if not _appears(needs.proof):
-        problems.append(f"it does not share the store {needs.proof.parent}")
-    elif not os.access(needs.proof.parent, os.W_OK):
-        problems.append(f"it may not write to the store {needs.proof.parent}")
+    problems += _bucket_problems(needs.proof) if is_bucket(needs.proof.store) else _store_problems(needs.proof)
     if needs.device.startswith("cuda") and not torch.cuda.is_available():
         problems.append("its torch finds no GPU")
     else:
         problems += _device_problems(needs, torch.device(needs.device))
     return problems + _code_problems(needs)
+
+
+def _store_problems(proof: StoreProof) -> Iterator[str]:
+    store = Path(proof.store)
+    if not _appears(store / proof.name):
+        yield f"it does not share the store {store}"
+    elif not os.access(store, os.W_OK):
+        yield f"it may not write to the store {store}"
+
+
+def _bucket_problems(proof: StoreProof) -> Iterator[str]:
+    try:
+        bucket = Bucket(proof.store)
+        if bucket.get(proof.name) is None:
+            yield f"its {proof.store} is another bucket than that of the run"
+        else:
+            bucket.put(proof.name, b"")
+            open_cache(proof.store)
+    except TickdslError as error:
+        yield str(error)
 
 
 def _device_problems(needs: NodeNeeds, device: torch.device) -> Iterator[str]:

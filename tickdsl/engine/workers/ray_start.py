@@ -10,12 +10,14 @@ from pathlib import Path
 import attrs
 
 from tickdsl.engine.steps.settings import Settings
-from tickdsl.engine.workers.node_check import device_here, needs_of
+from tickdsl.engine.workers.node_check import StoreProof, device_here, needs_of
 from tickdsl.engine.workers.ray_cluster import ask_for_gpu, connect
 from tickdsl.engine.workers.ray_options import RayOptions
 from tickdsl.engine.workers.ray_workers import RayWorkers
 from tickdsl.errors import TickdslError
 from tickdsl.plan.study import Study
+from tickdsl.records.bucket import Bucket
+from tickdsl.records.bucket_location import cached_bucket
 from tickdsl.training.devices import AnyDevice, RemoteDevice
 
 
@@ -59,18 +61,31 @@ def start_on_cluster(
 
     Raises TickdslError if there is no cluster, or if no node can.
     """
-    settings = attrs.evolve(settings, device=device.type, data=settings.data.absolute())
-    with _proof(settings.store) as proof:
+    bucket = cached_bucket(settings.store)
+    settings = attrs.evolve(settings, device=device.type, data=settings.data.absolute(), bucket=bucket)
+    with _proof(settings.store) if bucket is None else _proof_in(bucket.url) as proof:
         needs = needs_of(study, settings.data, proof, device, code_allowed=settings.allow_code)
         return RayWorkers(settings, options, needs, jobs, announce)
 
 
 @contextlib.contextmanager
-def _proof(store: Path) -> Iterator[Path]:
-    """A new file in the store: who sees it shares the store."""
+def _proof(store: Path) -> Iterator[StoreProof]:
+    """A new file in the store."""
     path = store / f".shared-{uuid.uuid4().hex}"
     path.touch()
     try:
-        yield path
+        yield StoreProof(str(store), path.name)
     finally:
         path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _proof_in(url: str) -> Iterator[StoreProof]:
+    """A new object in a bucket."""
+    bucket, name = Bucket(url), f"probes/shared-{uuid.uuid4().hex}"
+    bucket.put(name, b"")
+    try:
+        yield StoreProof(url, name)
+    finally:
+        with contextlib.suppress(TickdslError):  # `gc` deletes it
+            bucket.delete([name])

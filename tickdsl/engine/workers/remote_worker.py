@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import threading
@@ -9,9 +10,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import attrs
+
 from tickdsl.engine.messages import Message, Task
 from tickdsl.engine.steps.settings import Settings
 from tickdsl.engine.workers.worker import Worker
+from tickdsl.records.bucket_location import open_cache
 
 
 class RemoteWorker:
@@ -21,7 +25,8 @@ class RemoteWorker:
     """
 
     def __init__(self, settings: Settings, folder: Path) -> None:
-        os.chdir(folder)
+        with contextlib.suppress(FileNotFoundError):  # which the check of the node allows if nothing in it is used
+            os.chdir(folder)
         self._tasks: queue.SimpleQueue[Sequence[Task]] = queue.SimpleQueue()
         self._arrival = threading.Condition()
         self._messages: list[Message] = []
@@ -65,6 +70,9 @@ class RemoteWorker:
 
     def _run(self, settings: Settings) -> None:
         try:
+            if settings.bucket is not None:  # every machine has a cache of its own
+                store = open_cache(settings.bucket.url, limit=settings.bucket.limit)
+                settings = attrs.evolve(settings, store=store)
             # The worker is made where it runs: the number of threads that torch uses is a thread's own.
             self._worker = Worker(settings, self._send)
             if self._command is not None:
