@@ -12,6 +12,7 @@ from tickdsl.lang.expansion import expand
 from tickdsl.lang.meaning.resolve import resolve
 from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
+from tickdsl.plan.linked_seeds import linked, takes
 from tickdsl.plan.lower import lower
 from tickdsl.plan.model import Plan
 from tickdsl.plan.steps import Step
@@ -265,6 +266,54 @@ def test_mistakes_are_found(statements: str, code: str) -> None:
 def test_what_fits_is_accepted(statements: str) -> None:
     found = check(load_source(Source("test.plan", f"{HEAD}seeds 3\n{statements}")), network=False)
     assert [d for d in found.diagnostics if d.severity != "note"] == []
+
+
+@pytest.mark.parametrize(
+    ("statements", "taken"),
+    [
+        ("rewind weights", ""),
+        ("rewind mask of seed 9; rewind weights", "takes the mask of seed 9"),
+        (
+            "rewind mask of next seed align=dense; rewind weights",
+            "takes the mask of the next one (4 from 1, 1 from 9, 9 from 4), aligned by the weights of the dense "
+            "networks",
+        ),
+        (
+            "rewind mask of next seed align=current match=activations; rewind lr",
+            "takes the mask of the next one (4 from 1, 1 from 9, 9 from 4), aligned by the activations of the current "
+            "networks",
+        ),
+        (
+            "rewind mask of seed 7; rewind signs of seed 7; rewind magnitudes of seed 7 align=dense",
+            "takes the mask and the signs of seed 7 and the magnitudes of seed 7, aligned by the weights of the dense "
+            "networks",
+        ),
+    ],
+)
+def test_what_seeds_take_is_said_in_words(statements: str, taken: str) -> None:
+    found = plan(f"{HEAD}seeds [4, 1, 9]\nprune weights 20%; {statements}")
+    (arm,) = found.arms
+    assert takes(arm, found.seeds) == taken
+    assert linked(arm, found.seeds).startswith(f"the seeds of `ticket` are linked, for each {taken}: " if taken else "")
+    assert bool(linked(arm, found.seeds)) == bool(taken)
+
+
+def test_of_many_seeds_the_first_and_the_last_are_named() -> None:
+    found = plan(f"{HEAD}seeds 12\nprune weights 20%; rewind mask of next seed; rewind weights")
+    assert takes(found.arms[0], found.seeds) == "takes the mask of the next one (1 from 2, …, 12 from 1)"
+
+
+def test_steps_that_align_are_labelled_with_the_seed_they_take_from() -> None:
+    found = study(
+        HEAD + "seeds 2\nprune weights 20%; rewind mask of seed 7 align=dense; "
+        "rewind signs of next seed to 1ep align=dense match=activations"
+    )
+    labels = [node["label"] for _, node in found.graph.nodes(data=True) if node["step"].operation == "align"]
+    # The mask is seed 7's for both, in the order of each; whose steps they are, their parents say.
+    assert sorted(labels) == [
+        "align mask of seed 7 by weights", "align mask of seed 7 by weights",
+        "align weights of seed 1 by activations", "align weights of seed 2 by activations",
+    ]  # fmt: skip
 
 
 def test_linked_seeds_are_said_in_the_check() -> None:

@@ -138,7 +138,7 @@ def _check_seeds(plan: Plan, arm: Arm, taking: list[FromSeed]) -> Iterator[Diagn
                 help=f"leave seed {tail.of} out of `seeds`, or use `of next seed`",
             )
             break
-    sentence = linked(arm)
+    sentence = linked(arm, plan.seeds)
     if sentence and len(plan.seeds) >= MIN_SEEDS:
         place = next(tail.span for tail in arm.tails if _takes(tail))
         yield Diagnostic("TD549", sentence, place, help="read its intervals with that in mind, and add `# ok TD549`")

@@ -49,7 +49,8 @@ class ArmInfo:
 
     `target` maps `flops`, `params` or `latency` to the share of the dense network's that is to be gone after the last
     round, if the arm prunes to such a target. `units` are those that its prunes remove; events of earlier versions have
-    none.
+    none. `linked` is what each of its seeds takes from another network, in words (`takes the mask of seed 9`), which
+    makes them dependent; "" if they take nothing, and in events of earlier versions.
     """
 
     id: str
@@ -58,6 +59,7 @@ class ArmInfo:
     levels: int
     target: Mapping[str, Any] = attrs.field(factory=dict)
     units: tuple[str, ...] = ()
+    linked: str = ""
 
 
 @attrs.frozen(kw_only=True, field_transformer=_printable_fields)

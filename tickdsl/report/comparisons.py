@@ -11,6 +11,7 @@ from tickdsl.report.source import ReportSource
 from tickdsl.results import formatting
 from tickdsl.results.answers import answer
 from tickdsl.results.arm_differences import ArmDifference, MatchedLevels, arm_differences
+from tickdsl.results.conclusions import dependences
 from tickdsl.results.run_differences import run_differences
 from tickdsl.results.scores import ACCURACY, heading, of_difference
 from tickdsl.results.scores import difference as score_difference
@@ -28,9 +29,13 @@ def comparison_section(sources: Sequence[ReportSource]) -> Iterator[Section]:
     """A table for every two arms that are compared, within the runs and between them; nothing if there are none."""
     parts: list[Part] = []
     tables: list[tuple[str, Table]] = []  # with a summary
+    linked: list[str] = []
     for source in sources:
         prefix = f"{source.name}: " if len(sources) > 1 else ""
-        tables += _tables(arm_differences(source.state), prefix)
+        found = arm_differences(source.state)
+        tables += _tables(found, prefix)
+        if found:
+            linked += [f"{prefix}{', '.join(arms)}: {clause}." for clause, arms in dependences(source.state).items()]
     between = run_differences({source.name: source.state for source in sources})
     tables += _tables(between.differences, "")
     if len(tables) <= _MAX_OPEN_TABLES:
@@ -40,7 +45,7 @@ def comparison_section(sources: Sequence[ReportSource]) -> Iterator[Section]:
         if (rest := len(tables) - _MAX_TABLES) > 0:
             tables_are = f"{plural(rest, 'more table')} {agreeing(rest, 'is')}"
             parts.append(Text(f"{tables_are} left out; results.json has all of one run.", "note"))
-    parts += [Text(note, "note") for note in between.notes]
+    parts += [Text(note, "note") for note in (*linked, *between.notes)]
     if parts:
         yield Section("comparison", "Arms against each other", tuple(parts))
 

@@ -34,10 +34,12 @@ _OPERATION_STYLES = {  # Okabe and Ito colour, letter
     "elastic": ("#8c6d31", "S"),
 }
 _GREY = "#8c959f"
-#: Letters of steps that measure metrics other than accuracy.
-_MEASURE_LETTERS = {
+#: Letters of the other steps: capitals for those that measure metrics other than accuracy.
+_GREY_LETTERS = {
     "robustness": "A", "latency": "L", "memory": "M", "barrier": "B", "pruned": "D", "fid": "F", "similarity": "S",
-    "ensemble": "N",
+    "ensemble": "N", "metric": "Q",
+    "align": "a", "candidate": "c", "features": "f", "mask": "k", "mix": "m", "perturb": "p", "recalibrate": "r",
+    "ticket": "t", "transfer": "v",
 }  # fmt: skip
 _CHIP, _BOX, _LANE, _LABEL, _GAP, _TOP = 40, 28, 44, 210, 26, 30
 
@@ -187,7 +189,7 @@ def _box(x: int, y: int, box: _Box) -> Iterator[str]:
 
 
 def _chip(x: int, y: int, kind: str) -> str:
-    colour, letter = _OPERATION_STYLES.get(kind, (_GREY, _MEASURE_LETTERS.get(kind, "?")))
+    colour, letter = _OPERATION_STYLES.get(kind, (_GREY, _GREY_LETTERS.get(kind, "?")))
     ink = "#ffffff" if kind == "train" else "#000000"
     return (
         f'<rect x="{x}" y="{y}" width="16" height="16" rx="3" fill="{colour}"/>'

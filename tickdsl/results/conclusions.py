@@ -18,7 +18,7 @@ from tickdsl.results.state import RunState
 
 
 def conclusions(state: RunState) -> dict[str, str]:
-    """Map each arm id to a sentence about its smallest winning ticket and its controls."""
+    """Map each arm id to a sentence about its smallest winning ticket, its controls, and seeds that are linked."""
     standings = compute_standings(state)
     return {arm.id: _conclusion(arm, standings, state) for arm in state.arms}
 
@@ -38,7 +38,22 @@ def _conclusion(arm: ArmInfo, standings: Mapping[tuple[str, str, int], Standing]
         if control not in ("ticket", "dense") and levels:
             at_winner = standings.get((arm.id, control, winner.level)) if winner else None
             controls.append(_control_clause(control, levels, at_winner))
-    return "; ".join([f"{arm.id}: {sentence}", *controls])
+    dependence = [_dependence(arm)] if arm.linked and len(state.seeds) > 1 else []
+    return "; ".join([f"{arm.id}: {sentence}", *controls, *dependence])
+
+
+def dependences(state: RunState) -> dict[str, list[str]]:
+    """Map clauses that say how seeds depend on each other to the names of the arms that they are true of."""
+    names: dict[str, list[str]] = {}
+    for arm in state.arms:
+        if arm.linked and len(state.seeds) > 1:
+            found = names.setdefault(_dependence(arm), [])
+            found += [] if arm.name in found else [arm.name]
+    return names
+
+
+def _dependence(arm: ArmInfo) -> str:
+    return f"the seeds are not independent, for each {arm.linked}"
 
 
 def _levels(standings: Mapping[tuple[str, str, int], Standing], arm: str, contestant: str) -> list[Standing]:

@@ -12,6 +12,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from tickdsl.results.answers import answers
+from tickdsl.results.conclusions import dependences
 from tickdsl.results.extra_metrics import estimation_note
 from tickdsl.results.scores import margins
 
@@ -82,14 +83,18 @@ class CompareView(View):
     _answered: object = None
 
     def _show_answers(self, snapshot: Snapshot) -> None:
-        """Answer which of two arms is better, a sentence for each pair that the plan compares."""
+        """Answer which of two arms is better, for each pair that the plan compares; then say whose seeds are linked."""
         if self._answered is snapshot.standings:
             return
         self._answered = snapshot.standings
-        sentences = answers(snapshot.state)
+        found = answers(snapshot.state)
+        linked = dependences(snapshot.state) if snapshot.standings else {}
+        sentences = [*found, *(f"{', '.join(arms)}: {clause}" for clause, arms in linked.items())]
         panel = self.query_one("#answers-panel")
         panel.display = bool(sentences)
-        panel.border_title = "Arm against arm"
+        panel.border_title = "Arm against arm" if found else "Seeds"
+        names = ", ".join(name for arms in linked.values() for name in arms)
+        panel.border_subtitle = Content(f"seeds are not independent: {names}" if linked else "")
         self.query_one("#answers", Static).update("\n".join(f" {sentence}" for sentence in sentences))
 
     def take_focus(self) -> None:

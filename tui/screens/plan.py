@@ -15,7 +15,7 @@ from ..views.glyphs import arm_marker
 from ..views.highlight import highlight_plan
 from ..views.plan import PlanLine, plan_lines
 from ..views.snapshot import Snapshot
-from ..views.text_cells import styled_line
+from ..views.text_cells import fit, styled_line
 from ..widgets.rows import Rows
 from .detail import Detail
 from .view import View
@@ -42,7 +42,9 @@ class PlanView(View):
                 id="source",
             )
         with Vertical(classes="panel", id="notes-panel"):
-            yield Rows(lambda row, width: styled_line((f" {row}"[:width], "")), placeholder_text="no notes", id="notes")
+            yield Rows(
+                lambda row, width: styled_line((fit(f" {row}", width), "")), placeholder_text="no notes", id="notes"
+            )
 
     def on_mount(self) -> None:
         self.query_one("#notes-panel").border_title = "Notes: defaults and caveats"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 
@@ -19,8 +19,9 @@ class StepOutline:
 
     `contestants` maps each measured step to its contestant.
 
-    A step without a seed inherits the seed of its first parent that has one, else 0. A step belongs to the first round
-    whose measurement depends on it, else to the last round.
+    A step without a seed inherits the seed of its first parent that has one, else 0; one that aligns something to the
+    network of a seed belongs to that seed. A step belongs to the first round whose measurement depends on it, else to
+    the last round.
     """
 
     arms: Mapping[str, Mapping[int, Mapping[int, tuple[str, ...]]]]
@@ -58,7 +59,7 @@ def build_outline(state: RunState) -> StepOutline:
     """Build the outline of all steps in `state`."""
     seeds: dict[str, int] = {}
     for name, step in state.steps.items():
-        inherited = (seeds[parent] for parent in step.info.parents if parent in seeds)
+        inherited = (seeds[parent] for parent in _inheriting_order(step.info) if parent in seeds)
         seeds[name] = step.info.seed if step.info.seed is not None else next(inherited, 0)
     levels: dict[str, int] = {}
     contestants: dict[str, str] = {}
@@ -87,3 +88,9 @@ def build_outline(state: RunState) -> StepOutline:
         levels,
         contestants,
     )
+
+
+def _inheriting_order(info: StepInfo) -> Sequence[str]:
+    """The parents of a step, first the network of its own seed, if it has one of another seed's beside it."""
+    own = [parent for parent, role in zip(info.parents, info.roles, strict=False) if role == "own"]
+    return (*own, *info.parents)

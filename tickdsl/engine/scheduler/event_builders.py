@@ -12,7 +12,7 @@ from tickdsl.engine.scheduler.known_tasks import known_task
 from tickdsl.lang.vocabulary import is_test_result
 from tickdsl.lang.writing.unparse import condition as condition_text
 from tickdsl.metrics.training_metrics import TRAINING_METRICS, training_figures
-from tickdsl.plan.linked_seeds import linked
+from tickdsl.plan.linked_seeds import linked, takes
 from tickdsl.plan.model import Arm, MeasurementOptions, ToCost
 from tickdsl.plan.step_builder import DEFAULT_TASK
 from tickdsl.plan.steps import Step, changes_masks
@@ -74,6 +74,7 @@ def plan_resolved_event(
                 levels=last_level[arm.id],
                 target=_target(arm),
                 units=tuple(dict.fromkeys(group.prune.unit for group in arm.rounds)),
+                linked=takes(arm, study.plan.seeds),
             )
             for arm in study.plan.arms
         ),
@@ -82,7 +83,7 @@ def plan_resolved_event(
         steps=tuple(steps),
         measurements=tuple(_measurement_info(m, names) for m in study.measurements if not m.report_metric),
         asked=tuple(_measurement_info(m, names) for m in study.measurements if m.report_metric),
-        notes=(*notes, *filter(None, map(linked, study.plan.arms))),
+        notes=(*notes, *filter(None, (linked(arm, study.plan.seeds) for arm in study.plan.arms))),
         open_ended=bool(study.plan.stops) or any(level.ends is not None for level in study.levels),
         within=float(study.plan.within),
         matched_by=study.plan.matched_by,

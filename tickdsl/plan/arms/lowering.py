@@ -19,6 +19,7 @@ from tickdsl.plan.arms.measured_networks import start_of_level, train_level
 from tickdsl.plan.arms.prunes import prune_states
 from tickdsl.plan.arms.state import DENSE, TICKET, ArmResults, State
 from tickdsl.plan.arms.tails import apply_tail, mixed
+from tickdsl.plan.linked_seeds import matched_by
 from tickdsl.plan.model import Arm, Condition, FromSeed, MaskOf, Matching, Options, Prune, Rewind, Rounds, Tail
 from tickdsl.plan.step_builder import StepBuilder, TrainingSpec, step_parents
 from tickdsl.plan.study import Level, LoweringError, Measurement
@@ -186,7 +187,9 @@ class ArmLowering:
         args = self._steps.own.network_args(None)
         if tail.images:
             args |= {"by": "activations", "images": tail.images}
-        return self._steps.own.add("align", args, roles, "align", seeded=bool(tail.images))
+        donor = self._plan.donor(tail.of, self._seed)
+        label = f"align {'mask' if weights is None else 'weights'} of seed {donor} by {matched_by(tail)}"
+        return self._steps.own.add("align", args, roles, label, seeded=bool(tail.images))
 
     # -- levels
 
