@@ -97,11 +97,13 @@ def test_barriers_join_tickets_of_equal_seeds_and_of_neighbours(folder: Path) ->
         assert behind(found, m.step, "weights").key != behind(found, m.step, "other").key
 
 
-def test_permuted_masks_are_those_of_the_next_seed_in_another_order(folder: Path) -> None:
+@pytest.mark.parametrize("match", ["weights", "activations"])
+def test_permuted_masks_are_those_of_the_next_seed_in_another_order(folder: Path, match: str) -> None:
     found = study(folder / "permuted-masks.plan")
-    for naive, permuted in zip(last_levels(found, "naive"), last_levels(found, "permuted"), strict=True):
+    for naive, permuted in zip(last_levels(found, "naive"), last_levels(found, f"by-{match}"), strict=True):
         align = found.step(permuted.structure)
         assert align.operation == "align" and align.parents["structure"] == naive.structure
+        assert align.args.get("by", "weights") == match
         donor = found.plan.donor("next", permuted.seed)
         assert (found.step(align.parents["own"]).seed, found.step(align.parents["other"]).seed) == (
             permuted.seed, donor,
