@@ -18,7 +18,7 @@ from tickdsl.engine.prepare_study import prepare_study
 from tickdsl.errors import TickdslError
 from tickdsl.lang.reading.include import load_source
 from tickdsl.lang.syntax import Source
-from tickdsl.plan.model import Plan
+from tickdsl.plan.model import Grow, Plan
 from tickdsl.results import StateBuilder
 from tickdsl.results.export import results_dict
 from tickdsl.training.devices import resolve_device
@@ -37,14 +37,23 @@ def accepted(text: str) -> Plan | None:
 
 
 def run_to_its_end(text: str, plan: Plan) -> None:
-    """Run a plan: every step succeeds, and every round removes something, but those of cycles without a prune."""
+    """Run a plan: every step succeeds, and every round removes something.
+
+    Rounds of cycles have no prune, and `grow weights all` puts back what the round has removed.
+    """
     with tempfile.TemporaryDirectory() as folder:
         store, out = Path(folder, "store"), Path(folder, "runs")
         builder = StateBuilder()
         finished = launch(plan, text, LaunchOptions(store, out, jobs=1, stack=1), builder.add)
         assert not finished.failures, f"{text}\n{finished.failures}"
         assert finished.exit == 0, text
-    with_cycles = {arm.id for arm in plan.arms if arm.cycles or any(group.cycles for group in arm.rounds)}
+    may_keep_all = {
+        arm.id
+        for arm in plan.arms
+        if arm.cycles
+        or any(group.cycles for group in arm.rounds)
+        or any(isinstance(tail, Grow) and tail.amount is None for tail in arm.tails)
+    }
     for arm in results_dict(builder.state)["arms"]:
         removed: dict[int, list[float]] = {}
         for level in arm["levels"]:
@@ -53,8 +62,19 @@ def run_to_its_end(text: str, plan: Plan) -> None:
         assert removed, text
         for shares in removed.values():
             steps = [later - earlier for earlier, later in itertools.pairwise(shares)]
-            least = 0 if arm["id"] in with_cycles else 1e-12
+            least = 0 if arm["id"] in may_keep_all else 1e-12
             assert min(steps) >= least, f"{text}\n{shares}"
+
+
+@pytest.mark.parametrize("amount", ["all", "20%"])
+def test_weights_that_grow_back_are_not_missed(amount: str) -> None:
+    text = (
+        "model small-cnn width=0.25\ndata digits\ntrain 8it lr=0.02 batch=128\n"
+        f"prune weights 40% x 2; rewind lr; grow weights {amount}; rewind lr\n"
+    )
+    plan = accepted(text)
+    assert plan is not None
+    run_to_its_end(text, plan)
 
 
 SETTINGS = settings(
