@@ -34,6 +34,18 @@ def test_a_stored_study_is_run_without_torch(harness: Any) -> None:
     assert again.stdout == first.out
 
 
+@pytest.mark.parametrize("training", ["train 1ep batch=32", "train 1ep batch=32 opt=adam lr=0.001"])
+def test_a_run_loads_no_compiler(harness: Any, training: str) -> None:
+    """torch imports Dynamo for optimisers and for modes that see operators, which takes as long as importing torch."""
+    harness.write(training + PLAN, head="plan 1\nmodel small-cnn width=0.5\ndata synthetic size=8 train=64 test=32\n")
+    code = "import sys; from tickdsl.cli import main; main(sys.argv[1:]); print(*sys.modules, sep='\\n')"
+    command = [sys.executable, "-c", code, "run", harness.plan, *harness.location_flags, "--jobs", 1, "--plain"]
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    loaded = set(done.stdout.splitlines())
+    assert "torch" in loaded and not loaded & {"torch._dynamo", "torch._inductor", "scipy.optimize"}
+
+
 def test_a_stored_study_is_answered_before_its_curves_are_written(
     harness: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from tickdsl.dispatch_mode import DispatchMode
 from tickdsl.training.named_tensors import run_network, tensors_of, zeros_like_batch
 from tickdsl.training.recipes.recipe import Recipe
 from tickdsl.training.step import optimisers
@@ -110,7 +110,7 @@ def _peak_bytes(work: Callable[[], None], device: torch.device) -> int:
     return peak
 
 
-class _LiveStorageCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _LiveStorageCounter(DispatchMode):
     """Counts the bytes of the storages that operators allocate, until they are freed."""
 
     def __init__(self) -> None:

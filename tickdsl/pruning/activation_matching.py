@@ -14,7 +14,6 @@ from typing import Any
 import attrs
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from tickdsl.graph.arrays import IntArray
@@ -147,6 +146,8 @@ def _layer_inputs(network: nn.Module, paths: Collection[str], inputs: Any) -> Ma
 
 def _assignment(gains: np.ndarray) -> IntArray:
     """For each row the column that it is assigned: the identity, unless another assignment gains more."""
+    from scipy.optimize import linear_sum_assignment  # here, since loading it takes a third of a second
+
     rows, columns = linear_sum_assignment(gains, maximize=True)
     identity = np.arange(len(gains))
     return columns if gains[rows, columns].sum() > gains[identity, identity].sum() else identity

@@ -13,7 +13,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 import attrs
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from tickdsl.graph.arrays import IntArray, readonly_ints
@@ -60,6 +59,8 @@ def match_units(graph: ModelGraph, own: State, other: State, groups: Collection[
     Both are state dicts of the dense network. Coordinate ascent on the inner product of all parameters: each group in
     turn is assigned optimally, given the others, until no group changes the product.
     """
+    from scipy.optimize import linear_sum_assignment  # here, since loading it takes a third of a second
+
     chosen = [graph.group(name) for name in groups]
     permutations = {group.name: np.arange(group.size) for group in chosen}
     for _ in range(_MAX_SWEEPS):

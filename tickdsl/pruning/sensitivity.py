@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
-from scipy.optimize import isotonic_regression
 
 from tickdsl.graph.arrays import FloatArray
 
@@ -22,6 +21,8 @@ def marginal_rises(measured: Mapping[int, float], size: int, grid: FloatArray) -
     measured: the rises of the loss (>= 0 is not required) by the number of removed entries, at least one. Between the
     measurements, the slopes of the closest increasing convex curve are interpolated: removing more never costs less.
     """
+    from scipy.optimize import isotonic_regression  # here, since loading it takes a third of a second
+
     counts = np.array([0, *sorted(measured)], dtype=float)
     rises = np.maximum.accumulate(np.array([0.0, *(measured[count] for count in sorted(measured))]))
     widths = np.diff(counts)

@@ -13,8 +13,8 @@ from typing import Any
 import attrs
 import numpy as np
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from tickdsl.dispatch_mode import DispatchMode
 from tickdsl.graph.arrays import BoolArray, IntArray, from_runs
 from tickdsl.graph.costs import layout_mask, layout_size
 from tickdsl.graph.coupling.selected_positions import kept_positions, selected_positions
@@ -122,7 +122,7 @@ def _expected_run(graph: ModelGraph, kept_masks: Mapping[str, BoolArray], remove
     return Run(graph.inputs, train, queues["operator"], queues["constant"])
 
 
-class _OperatorChecker(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _OperatorChecker(DispatchMode):
     """Compares the operators that run with the expected ones, up to the first mismatch."""
 
     def __init__(self, run: Run, trusted: Collection[str]) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from tickdsl.dispatch_mode import DispatchMode
 from tickdsl.graph.tracing.known_values import keep_known_values, known_values
 from tickdsl.graph.tracing.module_copy import deepcopy_model
 from tickdsl.graph.tracing.shape_functions import SHAPE_FUNCTIONS
@@ -71,7 +71,7 @@ def _run_on_meta(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) ->
     return func(*args, **kwargs)
 
 
-class MetaRun(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class MetaRun(DispatchMode):  # type: ignore[no-untyped-call]
     """Runs a network on the meta device without recording it."""
 
     def __torch_dispatch__(

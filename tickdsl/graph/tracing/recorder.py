@@ -13,8 +13,8 @@ from typing import Any
 import attrs
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from tickdsl.dispatch_mode import DispatchMode
 from tickdsl.graph.arrays import IntArray
 from tickdsl.graph.coupling.analysis import Analysis, OperatorCall
 from tickdsl.graph.coupling.atom_constraints import OUTPUT
@@ -30,7 +30,7 @@ from tickdsl.graph.tracing.example_inputs import TraceError
 from tickdsl.graph.tracing.meta import operator_name, run_operator
 
 
-class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class Recorder(DispatchMode):
     """Applies the rules and records operators and module calls while the network runs."""
 
     def __init__(self, analysis: Analysis, recording: Recording, name_prefix: str) -> None:

@@ -16,8 +16,9 @@ from typing import Any, Literal
 import attrs
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from tickdsl.dispatch_mode import DispatchMode
 
 #: Initialisers of `torch.nn.init` that need nothing but the shape: called again, they fit the new one.
 _FITS_SHAPE = frozenset(
@@ -64,7 +65,7 @@ class Origin:
 _GIVEN, _DRAWN = Origin("given"), Origin("drawn")
 
 
-class InitialisationRecorder(TorchDispatchMode):
+class InitialisationRecorder(DispatchMode):
     """Records the origin of every tensor that is created within the context.
 
     Tensors are told apart by their storages, since initialisers write to views (`weight.data.normal_()`).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -12,7 +13,18 @@ from tickdsl.training.step import own_optimisers
 from tickdsl.training.step.own_optimisers import OwnOptimiser
 
 
-class FusedSGD(torch.optim.SGD):
+class _WithoutDynamo(torch.optim.Optimizer):
+    """An optimiser of torch that is never compiled.
+
+    torch keeps Dynamo out of these methods, for which it imports Dynamo, and that takes as long as importing torch.
+    """
+
+    add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
+    state_dict = inspect.unwrap(torch.optim.Optimizer.state_dict)
+    load_state_dict = inspect.unwrap(torch.optim.Optimizer.load_state_dict)
+
+
+class FusedSGD(_WithoutDynamo, torch.optim.SGD):
     """torch's fused SGD with an `update` that skips torch's hooks, profiling and sorting of parameters.
 
     These take 5% of the time of a small network's step (benchmarks/loop.py).
@@ -31,15 +43,40 @@ class FusedSGD(torch.optim.SGD):
         parameters, momentum = group["params"], group["momentum"]
         gradients = [parameter.grad for parameter in parameters]
         buffers = [self.state[parameter].get("momentum_buffer") for parameter in parameters] if momentum else []
-        # The first step creates the buffers; a captured step has its rate in a tensor, and no overhead to skip.
-        if not self._uniform or isinstance(group["lr"], Tensor) or _any_missing(gradients) or _any_missing(buffers):
+        # A captured step has its rate in a tensor, and no overhead to skip.
+        if not self._uniform or isinstance(group["lr"], Tensor) or _any_missing(gradients):
+            self.step()
+            return
+        is_first_step = bool(buffers) and all(buffer is None for buffer in buffers)
+        if is_first_step:
+            buffers = [torch.empty_like(gradient) for gradient in gradients]
+            for parameter, buffer in zip(parameters, buffers, strict=True):
+                self.state[parameter]["momentum_buffer"] = buffer
+        elif _any_missing(buffers):
             self.step()
             return
         torch._fused_sgd_(
             parameters, gradients, buffers,
             weight_decay=group["weight_decay"], momentum=momentum, lr=group["lr"], dampening=group["dampening"],
-            nesterov=group["nesterov"], maximize=group["maximize"], is_first_step=False,
+            nesterov=group["nesterov"], maximize=group["maximize"],
+            is_first_step=is_first_step,
         )  # fmt: skip
+
+
+class FusedAdam(_WithoutDynamo, torch.optim.Adam):
+    """torch's fused Adam with an `update` that skips torch's hooks, profiling and Dynamo."""
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take the same step as `step`, with bit-identical results."""
+        _take_adam_step(self)
+
+
+class FusedAdamW(FusedAdam, torch.optim.AdamW):
+    """The same with decoupled weight decay."""
+
+
+_take_adam_step = inspect.unwrap(torch.optim.Adam.step)
 
 
 def _any_missing(tensors: list[Any]) -> bool:
@@ -57,9 +94,9 @@ def build(parameters: list[nn.Parameter], recipe: Recipe) -> torch.optim.Optimiz
         case "sgd":
             return FusedSGD(parameters, recipe)
         case "adam":
-            return torch.optim.Adam(parameters, recipe.lr, _betas(recipe), weight_decay=recipe.decay, fused=True)
+            return FusedAdam(parameters, recipe.lr, _betas(recipe), weight_decay=recipe.decay, fused=True)
         case _:
-            return torch.optim.AdamW(parameters, recipe.lr, _betas(recipe), weight_decay=recipe.decay, fused=True)
+            return FusedAdamW(parameters, recipe.lr, _betas(recipe), weight_decay=recipe.decay, fused=True)
 
 
 def _betas(recipe: Recipe) -> tuple[float, float]:
@@ -76,8 +113,8 @@ def set_rate(optimizer: Any, lr: float | Tensor) -> None:
 
 
 def update(optimizer: torch.optim.Optimizer | OwnOptimiser) -> None:
-    """Take an optimiser step, with `FusedSGD.update` if possible."""
-    if isinstance(optimizer, FusedSGD):
+    """Take an optimiser step, without what torch does around it if possible."""
+    if isinstance(optimizer, FusedSGD | FusedAdam):
         optimizer.update()
     else:
         optimizer.step()
