@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tickdsl.graph.tracing.meta import copy_to_meta, on_meta_device, operator_name, run_operator
+from tickdsl.graph.tracing.meta import MetaRun, copy_to_meta, on_meta_device, operator_name, run_operator
 from tickdsl.graph.tracing.shape_functions import SHAPE_FUNCTIONS
 from tickdsl.training.torchvision_import import import_torchvision
 
@@ -71,6 +71,16 @@ def test_torchvision_networks(name: str) -> None:
     for memory_format in (torch.contiguous_format, torch.channels_last):
         inputs = torch.empty(2, 3, 224, 224, device="meta").to(memory_format=memory_format)
         assert _compare(model, inputs) & {"convolution", "addmm"}
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_matrices_that_do_not_fit_are_refused_in_the_words_of_torch(bias: bool) -> None:
+    layer, inputs = nn.Linear(6, 4, bias=bias), torch.ones(3, 5)
+    with pytest.raises(RuntimeError) as expected:
+        layer(inputs)
+    with pytest.raises(RuntimeError) as actual, on_meta_device(), MetaRun():
+        copy_to_meta(layer)(inputs.to("meta"))
+    assert str(actual.value) == str(expected.value)
 
 
 TYPES = st.sampled_from([torch.float32, torch.float64])

@@ -163,10 +163,17 @@ def _mean(data: Any, dims: Any = None, keepdim: bool = False, **options: Any) ->
 
 
 def _product(left: Any, right: Any) -> Tensor | None:
-    """`mm` and `bmm`: equal batches and inner sizes."""
+    """`mm` and `bmm`: equal batches and inner sizes.
+
+    Raises RuntimeError, in torch's words, for matrices that do not fit: torch imports sympy before it does, and networks
+    are often run at sizes that may not fit.
+    """
     rank = left.dim()
     if rank != right.dim() or left.dtype != right.dtype or not left.is_floating_point():
         return None
+    if rank == 2 and left.shape[1] != right.shape[0]:
+        (rows, inner), (other, columns) = left.shape, right.shape
+        raise RuntimeError(f"mat1 and mat2 shapes cannot be multiplied ({rows}x{inner} and {other}x{columns})")
     if left.shape[:-2] != right.shape[:-2] or left.shape[-1] != right.shape[-2]:
         return None
     return _empty_meta(left, [*left.shape[:-1], right.shape[-1]])
