@@ -165,8 +165,8 @@ def _mean(data: Any, dims: Any = None, keepdim: bool = False, **options: Any) ->
 def _product(left: Any, right: Any) -> Tensor | None:
     """`mm` and `bmm`: equal batches and inner sizes.
 
-    Raises RuntimeError, in torch's words, for matrices that do not fit: torch imports sympy before it does, and networks
-    are often run at sizes that may not fit.
+    Raises RuntimeError, in torch's words, for matrices that do not fit: torch imports sympy before it does so, and
+    networks are often run at sizes that may not fit.
     """
     rank = left.dim()
     if rank != right.dim() or left.dtype != right.dtype or not left.is_floating_point():
