@@ -62,8 +62,11 @@ class Used:
 
 
 def run(commands: Sequence[Sequence[str]], folder: Path, more: Mapping[str, str] | None = None) -> Used:
-    """Run commands at the same time, in a folder, with one thread each. Exits with the errors of one that fails."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", **(more or {})}
+    """Run commands at the same time, in a folder, with one thread each. Exits with the errors of one that fails.
+
+    Python keeps its bytecode, as it does for whoever has installed a tool, whatever this process was started with.
+    """
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "", **(more or {})}
     adopt_orphans()
     start, before, printed = time.monotonic(), children_seconds(), ""
     with tempfile.TemporaryDirectory() as logs, ExitStack() as files:
@@ -220,13 +223,12 @@ def stored(rounds: int) -> None:
         "running.echo, sys.argv = told, sys.argv[1:]\n"
         "from tickdsl.cli import main; sys.exit(main(sys.argv[1:]))"
     )
-    compiled = {"PYTHONDONTWRITEBYTECODE": ""}  # as for whoever has installed tickdsl
     with tempfile.TemporaryDirectory() as scratch:
         command = ["run", str(SMALL_PLAN), "--plain", "--jobs", "1"]
-        run([tickdsl(*command)], Path(scratch), compiled)
+        run([tickdsl(*command)], Path(scratch))
         for what, name in (("table", "until the results are printed"), ("all", "with the report")):
             program = [sys.executable, "-c", code, what, *command]
-            used = [run([program], Path(scratch), compiled) for _ in range(rounds)]
+            used = [run([program], Path(scratch)) for _ in range(rounds)]
             torch = {"True": ", torch loaded", "False": ", torch not loaded"}
             told = re.findall(r"^TORCH (\w+)$", used[-1].output, re.MULTILINE)
             seconds = sorted(one.cpu for one in used)
