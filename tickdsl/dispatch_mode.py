@@ -6,9 +6,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 
 class DispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Like TorchDispatchMode, for modes under which nothing is compiled.
+    """Like TorchDispatchMode, for modes that need not be kept from Dynamo.
 
-    torch keeps Dynamo out of the others, for which it imports Dynamo at the first operator: two seconds of CPU time.
+    To keep it out of the others, torch imports Dynamo at their first operator, which takes as long as importing torch.
     """
 
     @classmethod

@@ -77,25 +77,31 @@ def run_and_record(
             tell(record)
         listen(record)
 
-    with ExitStack() as listeners:
-        live = tensorboard and options.worker is None  # workers would write the same curves
-        write_tensorboard = listeners.enter_context(_tensorboard_listener(live, options, warn))
-        tellers = [
-            listeners.enter_context(_tracker_listener(name, options, builder, warn)) for name in dict.fromkeys(trackers)
-        ]
-        run = launch(plan, text, options, listen_to_all)
-        if options.worker is None:
-            write_results(builder.state, run.paths)  # first: watchers read the results as soon as the run has ended
-            done = RecordedRun(run.paths, builder.state, run.exit)
+    done: RecordedRun | None = None
+    try:
+        with ExitStack() as listeners:
+            live = tensorboard and options.worker is None  # workers would write the same curves
+            write_tensorboard = listeners.enter_context(_tensorboard_listener(live, options, warn))
+            tellers = [
+                listeners.enter_context(_tracker_listener(name, options, builder, warn))
+                for name in dict.fromkeys(trackers)
+            ]
+            run = launch(plan, text, options, listen_to_all)
+            if options.worker is None:
+                write_results(builder.state, run.paths)  # first: watchers read the results as soon as the run has ended
+                done = RecordedRun(run.paths, builder.state, run.exit)
+                show(done)
+        if options.worker is not None:
+            done = RecordedRun(run.paths, _shared_state(run, options, tensorboard, warn), run.exit)
             show(done)
-    if options.worker is not None:
-        done = RecordedRun(run.paths, _shared_state(run, tensorboard, warn), run.exit)
-        show(done)
-    share_run(options.store, run.paths, warn)
+    finally:
+        if done is not None:  # also if its results could not be shown
+            share_run(options.store, done.paths, warn)
+    assert done is not None  # else something was raised
     return done
 
 
-def _shared_state(run: FinishedRun, tensorboard: bool, warn: Callable[[str], None]) -> RunState:
+def _shared_state(run: FinishedRun, options: LaunchOptions, tensorboard: bool, warn: Callable[[str], None]) -> RunState:
     """The state of a run that several workers share, and its results, once a worker has found nothing left to do."""
     from tickdsl.records.run_events import read_run_events
     from tickdsl.results.export import write_results
@@ -105,61 +111,72 @@ def _shared_state(run: FinishedRun, tensorboard: bool, warn: Callable[[str], Non
     state = build_state(records)
     if run.exit == 0:
         write_results(state, run.paths)
-        if tensorboard and not run.paths.tensorboard.exists():
-            from tickdsl.tensorboard import TensorBoardWriter
-
-            writer = TensorBoardWriter(run.paths.tensorboard)
+        with _tensorboard_listener(tensorboard and not run.paths.tensorboard.exists(), options, warn) as write:
             for record in records:
-                writer.submit(record)
-            writer.close()
-            if writer.error is not None:
-                warn(f"stopped writing for TensorBoard: {writer.error}")
+                write(record)
     return state
+
+
+class _Curves:
+    """Writes the events of a run for TensorBoard, from the first step that is run, or else when it is closed.
+
+    Loading TensorBoard's writer takes longer than the answer of a stored study. What fails is kept in `error`.
+    """
+
+    def __init__(self, folder: Callable[[RunStart], Path]) -> None:
+        self.error: Exception | None = None
+        self._folder = folder
+        self._start: RunStart | None = None
+        self._waiting: list[EventRecord] = []
+        self._writer: TensorBoardWriter | None = None
+
+    def submit(self, record: EventRecord) -> None:
+        from tickdsl.records.events import RunStart, StepProgress, StepStart
+
+        if self.error is not None:
+            return
+        if self._start is None and isinstance(record.event, RunStart):
+            self._start = record.event
+        self._waiting.append(record)
+        if self._writer is not None or isinstance(record.event, StepStart | StepProgress):
+            self._write()
+
+    def close(self) -> None:
+        self._write()
+        if self._writer is not None:
+            self._writer.close()
+            self.error = self.error or self._writer.error
+
+    def _write(self) -> None:
+        if self._start is None:
+            return
+        try:
+            if self._writer is None:
+                from tickdsl.tensorboard import TensorBoardWriter
+
+                self._writer = TensorBoardWriter(RunPaths(self._folder(self._start)).tensorboard)
+            for record in self._waiting:
+                self._writer.submit(record)
+        except Exception as error:  # the run goes on
+            self.error = error
+        self._waiting.clear()
 
 
 @contextmanager
 def _tensorboard_listener(
     wanted: bool, options: LaunchOptions, warn: Callable[[str], None]
 ) -> Iterator[Callable[[EventRecord], None]]:
-    """A listener that writes the events of a run for TensorBoard; if that fails, the run goes on with a warning.
-
-    It waits until a step is run, since loading TensorBoard's writer takes longer than the answer of a stored study.
-    """
+    """A listener that writes the events of a run for TensorBoard; if that fails, the run goes on with a warning."""
     if not wanted:
         yield lambda record: None
         return
-    from tickdsl.records.events import RunStart, StepStart
-
-    writer: TensorBoardWriter | None = None
-    waiting: list[EventRecord] = []
-    start: RunStart | None = None
-
-    def write_waiting() -> None:
-        nonlocal writer
-        if writer is None and start is not None:
-            from tickdsl.tensorboard import TensorBoardWriter
-
-            writer = TensorBoardWriter(RunPaths(_folder(options, start)).tensorboard)
-        if writer is not None:
-            for record in waiting:
-                writer.submit(record)
-            waiting.clear()
-
-    def show(record: EventRecord) -> None:
-        nonlocal start
-        start = record.event if start is None and isinstance(record.event, RunStart) else start
-        waiting.append(record)
-        if writer is not None or isinstance(record.event, StepStart):
-            write_waiting()
-
+    curves = _Curves(lambda start: _folder(options, start))
     try:
-        yield show
+        yield curves.submit
     finally:
-        write_waiting()
-        if writer is not None:
-            writer.close()
-            if writer.error is not None:
-                warn(f"stopped writing for TensorBoard: {writer.error}")
+        curves.close()
+        if curves.error is not None:
+            warn(f"stopped writing for TensorBoard: {curves.error}")
 
 
 @contextmanager

@@ -104,3 +104,31 @@ def test_a_build_for_gpus_is_told_from_the_file_of_its_version(
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "torch")
     assert device_choice._torch_build.__wrapped__() == ("2.13.0+x", gpus)
+
+
+def test_curves_that_cannot_be_written_are_a_warning(harness: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever keeps TensorBoard's writer from being loaded: the run goes on."""
+
+    def broken(folder: object) -> None:
+        raise TypeError("Descriptors cannot be created directly")
+
+    harness.write(PLAN)
+    monkeypatch.setattr(tensorboard, "TensorBoardWriter", broken)
+    done = harness.run()
+    assert done.exit == 0 and "random-init" in done.out
+    assert done.err.count("stopped writing for TensorBoard: Descriptors cannot be created directly") == 1
+    assert harness.results["status"] == "ok"
+
+
+def test_a_run_whose_results_cannot_be_printed_is_shared(harness: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    harness.write(PLAN)
+    harness.run()
+    shared: list[object] = []
+    monkeypatch.setattr("tickdsl.records.bucket_runs.share_run", lambda store, paths, warn: shared.append(paths))
+
+    def disk_full(state: object) -> str:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(running, "results_table", disk_full)
+    assert harness.run().exit == 2
+    assert len(shared) == 1

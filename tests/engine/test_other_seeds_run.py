@@ -194,4 +194,4 @@ def test_a_barrier_between_two_arms_has_the_name_of_its_line(tmp_path: Path) -> 
 def test_the_run_says_that_seeds_are_linked(tmp_path: Path) -> None:
     found = step_runner(tmp_path, "seeds 3\nprune weights 50%; rewind mask of next seed; rewind signs of seed 9")
     (note,) = plan_resolved_event(found.study, lambda key: False).notes
-    assert "takes the mask of the next one (1 from 2, 2 from 3, 3 from 1) and the signs of seed 9" in note
+    assert "takes the mask of the next seed (1 from 2, 2 from 3, 3 from 1) and the signs of seed 9" in note

@@ -24,12 +24,12 @@ arm by-activations {
 }
 compare all, dense within=1%
 """
-IN_TURN = "takes the mask of the next one (1 from 2, 2 from 3, 3 from 1)"
+IN_TURN = "takes the mask of the next seed (1 from 2, 2 from 3, 3 from 1"
 #: What the seeds of each arm take.
 TAKEN = {
-    "naive": IN_TURN,
-    "by-weights": f"{IN_TURN}, aligned by the weights of the dense networks",
-    "by-activations": f"{IN_TURN}, aligned by the activations of the dense networks",
+    "naive": f"{IN_TURN})",
+    "by-weights": f"{IN_TURN}; aligned by the weights of the dense networks)",
+    "by-activations": f"{IN_TURN}; aligned by the activations of the dense networks)",
 }
 
 

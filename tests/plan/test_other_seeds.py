@@ -275,18 +275,23 @@ def test_what_fits_is_accepted(statements: str) -> None:
         ("rewind mask of seed 9; rewind weights", "takes the mask of seed 9"),
         (
             "rewind mask of next seed align=dense; rewind weights",
-            "takes the mask of the next one (4 from 1, 1 from 9, 9 from 4), aligned by the weights of the dense "
-            "networks",
+            "takes the mask of the next seed (4 from 1, 1 from 9, 9 from 4; aligned by the weights of the dense "
+            "networks)",
         ),
         (
             "rewind mask of next seed align=current match=activations; rewind lr",
-            "takes the mask of the next one (4 from 1, 1 from 9, 9 from 4), aligned by the activations of the current "
-            "networks",
+            "takes the mask of the next seed (4 from 1, 1 from 9, 9 from 4; aligned by the activations of the current "
+            "networks)",
         ),
         (
             "rewind mask of seed 7; rewind signs of seed 7; rewind magnitudes of seed 7 align=dense",
-            "takes the mask and the signs of seed 7 and the magnitudes of seed 7, aligned by the weights of the dense "
-            "networks",
+            "takes the mask and the signs of seed 7 and the magnitudes of seed 7 (aligned by the weights of the dense "
+            "networks)",
+        ),
+        (
+            "rewind mask of next seed align=dense; rewind signs of next seed; rewind magnitudes of seed 7",
+            "takes the mask of the next seed (4 from 1, 1 from 9, 9 from 4; aligned by the weights of the dense "
+            "networks) and the signs of the next seed and the magnitudes of seed 7",
         ),
     ],
 )
@@ -294,13 +299,13 @@ def test_what_seeds_take_is_said_in_words(statements: str, taken: str) -> None:
     found = plan(f"{HEAD}seeds [4, 1, 9]\nprune weights 20%; {statements}")
     (arm,) = found.arms
     assert takes(arm, found.seeds) == taken
-    assert linked(arm, found.seeds).startswith(f"the seeds of `ticket` are linked, for each {taken}: " if taken else "")
+    assert linked(arm, found.seeds).startswith(f"the seeds of `ticket` are linked: each {taken}; " if taken else "")
     assert bool(linked(arm, found.seeds)) == bool(taken)
 
 
 def test_of_many_seeds_the_first_and_the_last_are_named() -> None:
     found = plan(f"{HEAD}seeds 12\nprune weights 20%; rewind mask of next seed; rewind weights")
-    assert takes(found.arms[0], found.seeds) == "takes the mask of the next one (1 from 2, …, 12 from 1)"
+    assert takes(found.arms[0], found.seeds) == "takes the mask of the next seed (1 from 2, …, 12 from 1)"
 
 
 def test_steps_that_align_are_labelled_with_the_seed_they_take_from() -> None:

@@ -36,19 +36,19 @@ def test_the_verdict_on_an_arm_says_whose_masks_its_seeds_have(paths: RunPaths) 
     verdicts = dict(re.findall(r"^- ([\w-]+): (.*)$", answer, flags=re.MULTILINE))
     assert verdicts.keys() == {"own", *TAKEN}
     for arm, taken in TAKEN.items():
-        assert verdicts[arm].endswith(f"; the seeds are not independent, for each {taken}")
+        assert verdicts[arm].endswith(f"; the seeds are not independent: each {taken}")
     assert "independent" not in verdicts["own"]
 
 
 def test_below_the_comparison_of_arms_it_is_said_again(paths: RunPaths) -> None:
     lines = sections(markdown(paths))["Arms against each other"].rstrip().split("\n\n")
-    assert lines[-3:] == [f"{arm}: the seeds are not independent, for each {taken}." for arm, taken in TAKEN.items()]
+    assert lines[-3:] == [f"{arm}: the seeds are not independent: each {taken}." for arm, taken in TAKEN.items()]
 
 
 def test_with_two_runs_the_sentences_start_with_the_name_of_the_run(tmp_path: Path) -> None:
     sources = [read_source(write_linked_run(tmp_path, name)) for name in ("ab", "ba")]
     text = sections(render_report("md", sources).decode())["Arms against each other"]
-    found = re.findall(r"^(.*): (.*): the seeds are not independent, for each (.*)\.$", text, flags=re.MULTILINE)
+    found = re.findall(r"^(.*): (.*): the seeds are not independent: each (.*)\.$", text, flags=re.MULTILINE)
     assert [(arm, taken) for _, arm, taken in found] == [*TAKEN.items()] * 2
     assert [run[0] for run, _, _ in found] == ["a"] * 3 + ["b"] * 3
 
@@ -56,7 +56,7 @@ def test_with_two_runs_the_sentences_start_with_the_name_of_the_run(tmp_path: Pa
 def test_the_page_shows_what_the_markdown_does(paths: RunPaths) -> None:
     page = html.unescape(re.sub(r"<[^>]+>", "", render_report("html", [read_source(paths)]).decode()))
     for taken in TAKEN.values():
-        assert page.count(f"the seeds are not independent, for each {taken}") >= 2
+        assert page.count(f"the seeds are not independent: each {taken}") >= 2
         assert f"are linked, for each {taken}: intervals and verdicts treat them as independent" in page
 
 

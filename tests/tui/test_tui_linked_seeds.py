@@ -86,7 +86,7 @@ def test_the_end_of_a_run_says_which_seeds_are_not_independent(tmp_path: Path) -
         text = str(app.query_one("#ending-text", Static).content)
         sentences = {line.split(":")[0].removeprefix("• "): line for line in text.splitlines()}
         for arm, taken in TAKEN.items():
-            assert sentences[arm].endswith(f"; the seeds are not independent, for each {taken}")
+            assert sentences[arm].endswith(f"; the seeds are not independent: each {taken}")
         assert "independent" not in sentences["own"]
         assert f"for each {TAKEN['naive']}" in screen(app)
 
@@ -98,7 +98,7 @@ def test_the_comparison_says_which_seeds_are_not_independent(tmp_path: Path) -> 
         await pilot.press("3")
         await pilot.pause()
         lines = str(app.query_one("#answers", Static).content).splitlines()
-        expected = [f" {arm}: the seeds are not independent, for each {taken}" for arm, taken in TAKEN.items()]
+        expected = [f" {arm}: the seeds are not independent: each {taken}" for arm, taken in TAKEN.items()]
         assert lines[-3:] == expected
         assert lines[3].startswith(" no significant difference between naive and by-weights ")
         assert "seeds are not independent: naive, by-weights, by-activations" in screen(app)

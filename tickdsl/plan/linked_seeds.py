@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from tickdsl.plan.model import NEXT_SEED, Arm, MaskOf, Rewind, Tail
 
-_NEXT = "the next one"
+_NEXT = "the next seed"
 #: Of more seeds, only the first and the last are named with the one that they take from.
 _MAX_NAMED = 5
 
@@ -22,7 +22,7 @@ def linked(arm: Arm, seeds: Sequence[int]) -> str:
         if _NEXT in donors
         else "intervals and verdicts hold for that network alone"
     )
-    return f"the seeds of `{arm.name}` are linked, for each {takes(arm, seeds)}: {meaning}"
+    return f"the seeds of `{arm.name}` are linked: each {takes(arm, seeds)}; {meaning}"
 
 
 def takes(arm: Arm, seeds: Sequence[int]) -> str:
@@ -31,8 +31,13 @@ def takes(arm: Arm, seeds: Sequence[int]) -> str:
     for donor, aligned, what in _taken(arm):
         names = found.setdefault((donor, aligned), [])
         names += [] if what in names else [what]
-    named = {donor: f"{donor}{_in_turn(seeds)}" if donor == _NEXT else donor for donor, _ in found}
-    clauses = (f"the {' and the '.join(names)} of {named[donor]}{aligned}" for (donor, aligned), names in found.items())
+    clauses = []
+    turns = _in_turn(seeds)
+    for (donor, aligned), names in found.items():
+        said = [turns, aligned] if donor == _NEXT else [aligned]
+        turns = "" if donor == _NEXT else turns  # once
+        brackets = "; ".join(text for text in said if text)
+        clauses.append(f"the {' and the '.join(names)} of {donor}" + (f" ({brackets})" if brackets else ""))
     return f"takes {' and '.join(clauses)}" if found else ""
 
 
@@ -59,7 +64,7 @@ def _aligned(tail: Tail) -> str:
     """By what the units of the other network are put in the order of this one's."""
     if not isinstance(tail, Rewind | MaskOf) or not tail.align:
         return ""
-    return f", aligned by the {matched_by(tail)} of the {tail.align} networks"
+    return f"aligned by the {matched_by(tail)} of the {tail.align} networks"
 
 
 def matched_by(tail: Rewind | MaskOf) -> str:
@@ -68,9 +73,9 @@ def matched_by(tail: Rewind | MaskOf) -> str:
 
 
 def _in_turn(seeds: Sequence[int]) -> str:
-    """Which seed is the next one of each: ` (1 from 2, 2 from 3, 3 from 1)`; empty if there is only one."""
+    """Which seed is the next one of each: `1 from 2, 2 from 3, 3 from 1`; empty if there is only one."""
     if len(seeds) < 2:
         return ""
     pairs = [f"{seed} from {donor}" for seed, donor in itertools.pairwise([*seeds, seeds[0]])]
     shown = pairs if len(pairs) <= _MAX_NAMED else [pairs[0], "…", pairs[-1]]
-    return f" ({', '.join(shown)})"
+    return ", ".join(shown)

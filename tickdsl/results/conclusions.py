@@ -53,7 +53,7 @@ def dependences(state: RunState) -> dict[str, list[str]]:
 
 
 def _dependence(arm: ArmInfo) -> str:
-    return f"the seeds are not independent, for each {arm.linked}"
+    return f"the seeds are not independent: each {arm.linked}"
 
 
 def _levels(standings: Mapping[tuple[str, str, int], Standing], arm: str, contestant: str) -> list[Standing]:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from live_runs import weight_bytes
@@ -88,6 +89,27 @@ def test_training_goes_on_elsewhere_when_a_node_is_lost(tmp_path: Path, cluster:
     assert resumed and max(resumed) > 1.5  # from a checkpoint, not from the start
     assert run(LONG, tmp_path / "alone", None)[0] == 0
     assert weight_bytes(tmp_path / "cluster" / "store") == weight_bytes(tmp_path / "alone" / "store")
+
+
+def test_a_node_that_joins_later_is_asked_and_used(tmp_path: Path, cluster: Nodes) -> None:
+    cluster.fill(3)
+    seen: list[Any] = []
+    running = threading.Event()
+
+    def listen(record: EventRecord) -> None:
+        seen.append(record.event)
+        if isinstance(record.event, StepProgress):
+            running.set()
+
+    text = LONG.replace("train 40ep", "train 1000ep").replace("seeds 2", "seeds 6")
+    thread = threading.Thread(target=run, args=(text, tmp_path, cluster.address, listen))
+    thread.start()
+    assert running.wait(120)
+    cluster.fill(4)
+    thread.join()
+    assert not [event.message for event in seen if isinstance(event, Warn)]
+    assert len({event.worker for event in seen if isinstance(event, StepStart)}) == 4
+    cluster.kill(-1)
 
 
 def test_a_paused_run_trains_nothing_and_goes_on(tmp_path: Path, cluster: Nodes) -> None:

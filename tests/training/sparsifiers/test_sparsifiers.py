@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import attrs
 import numpy as np
@@ -149,6 +150,18 @@ def test_every_weight_is_as_likely_to_enter() -> None:
     assert (entered[stays] == 4_000).all()
     expected = 4_000 * 9 / 28
     assert float((entered[~stays] - expected).abs().max()) < 4 * (expected * 19 / 28) ** 0.5
+
+
+@pytest.mark.parametrize("pruned", [0, 1, 40])
+def test_random_weights_enter_an_almost_dense_layer(pruned: int) -> None:
+    """Where hardly a place is free, drawing until one is found would take millions of draws."""
+    weight = torch.arange(1.0, 100_001)
+    weight[:pruned] = 0
+    drawn = mock.Mock(wraps=torch.randint)
+    with mock.patch("torch.randint", drawn):
+        after = exchange_at_random(weight, weight > 0, 3, torch.Generator().manual_seed(1))
+    assert int(after.sum()) == 100_000 - pruned and after[pruned + 3 :].all()
+    assert drawn.call_count == 0
 
 
 @settings(max_examples=40, deadline=None)

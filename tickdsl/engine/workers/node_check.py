@@ -135,7 +135,7 @@ def _bucket_problems(proof: StoreProof) -> Iterator[str]:
             bucket.put(proof.name, b"")
             open_cache(proof.store)
     except TickdslError as error:
-        yield str(error)
+        yield f"{error.message} ({error.hint})" if error.hint else error.message
 
 
 def _device_problems(needs: NodeNeeds, device: torch.device) -> Iterator[str]:

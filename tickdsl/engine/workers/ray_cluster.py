@@ -184,6 +184,11 @@ class Nodes:
         self._head_silent_since = None
         return True
 
+    def refuse(self, node_id: str) -> None:
+        """Use a node no more."""
+        self.usable.pop(node_id, None)
+        self._refused.add(node_id)
+
     def is_alive(self, node_id: str) -> bool:
         """Whether the cluster still counts a node in."""
         return any(node["NodeID"] == node_id and node["Alive"] for node in self._ray.nodes())

@@ -63,9 +63,14 @@ def start_on_cluster(
     """
     bucket = cached_bucket(settings.store)
     settings = attrs.evolve(settings, device=device.type, data=settings.data.absolute(), bucket=bucket)
-    with _proof(settings.store) if bucket is None else _proof_in(bucket.url) as proof:
+    kept = contextlib.ExitStack()  # until the workers are closed: nodes that join later are asked, too
+    try:
+        proof = kept.enter_context(_proof(settings.store) if bucket is None else _proof_in(bucket.url))
         needs = needs_of(study, settings.data, proof, device, code_allowed=settings.allow_code)
-        return RayWorkers(settings, options, needs, jobs, announce)
+        return RayWorkers(settings, options, needs, jobs, announce, kept.close)
+    except BaseException:
+        kept.close()
+        raise
 
 
 @contextlib.contextmanager

@@ -22,6 +22,8 @@ from tickdsl.engine.workers.remote_worker import RemoteWorker
 
 #: How long the cluster may take to notice that a node is gone, after the workers on it have died.
 _PATIENCE_SECONDS = 15.0
+#: After so many workers that died before they answered, a node is not used any more.
+_MAX_STILLBORN = 3
 #: How long a worker waits for a message before it answers that there is none.
 _MAIL_SECONDS = 10.0
 
@@ -44,7 +46,7 @@ class _Actor:
 class RayWorkers:
     """Up to `jobs` workers on the nodes of a cluster, as many as fit; see `WorkerGroup` for the methods.
 
-    `announce` is called with what is done before the first step.
+    `announce` is called with what is done before the first step, `release` when the workers are closed.
     """
 
     def __init__(
@@ -54,8 +56,10 @@ class RayWorkers:
         needs: NodeNeeds,
         jobs: int,
         announce: Callable[[str], None] = lambda doing: None,
+        release: Callable[[], None] = lambda: None,
     ) -> None:
         announce("connecting to the Ray cluster")
+        self._release = release
         self._disconnect = connect(options)
         self._ray = import_ray()
         self._folder = needs.folder
@@ -63,6 +67,7 @@ class RayWorkers:
         self._command = RUN
         self._actors: list[_Actor] = []
         self._started: Counter[str] = Counter()  # workers, by node
+        self._stillborn: Counter[str] = Counter()  # those that died before they answered
         self._last_look = time.monotonic()
         self._head_answers = True
         self._alone = False  # whether no node was left at the last look
@@ -129,6 +134,7 @@ class RayWorkers:
         for actor in self._actors if self._head_answers else ():
             self._ray.kill(actor.handle)
         self._actors.clear()
+        self._release()
         self._disconnect()
 
     def _idle(self, alone: bool = False) -> _Actor | None:
@@ -219,7 +225,18 @@ class RayWorkers:
         if node_lost:
             self._nodes.usable.pop(actor.node.id, None)
             return [NodeLost(key, actor.node.name) for key in sorted(actor.keys)]
+        if not actor.greeted:
+            return [StepWarning("", self._could_not_start(actor))]
         return [WorkerLost(key, f"its worker on {actor.node.name} {actor.reason}") for key in sorted(actor.keys)]
+
+    def _could_not_start(self, actor: _Actor) -> str:
+        """What to say of a worker that has died before it answered; a node where this goes on is not used any more."""
+        self._stillborn[actor.node.id] += 1
+        told = f"a worker on {actor.node.name} could not start: it {actor.reason}"
+        if self._stillborn[actor.node.id] < _MAX_STILLBORN:
+            return told
+        self._nodes.refuse(actor.node.id)
+        return f"{told}; the node is not used any more"
 
 
 def _reason(error: Exception) -> str:

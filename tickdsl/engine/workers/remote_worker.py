@@ -16,6 +16,7 @@ from tickdsl.engine.messages import Message, Task
 from tickdsl.engine.steps.settings import Settings
 from tickdsl.engine.workers.worker import Worker
 from tickdsl.records.bucket_location import open_cache
+from tickdsl.records.bucket_store import open_store
 
 
 class RemoteWorker:
@@ -25,7 +26,7 @@ class RemoteWorker:
     """
 
     def __init__(self, settings: Settings, folder: Path) -> None:
-        with contextlib.suppress(FileNotFoundError):  # which the check of the node allows if nothing in it is used
+        with contextlib.suppress(OSError):  # the check of the node has told if anything in it is needed
             os.chdir(folder)
         self._tasks: queue.SimpleQueue[Sequence[Task]] = queue.SimpleQueue()
         self._arrival = threading.Condition()
@@ -73,6 +74,7 @@ class RemoteWorker:
             if settings.bucket is not None:  # every machine has a cache of its own
                 store = open_cache(settings.bucket.url, limit=settings.bucket.limit)
                 settings = attrs.evolve(settings, store=store)
+                open_store(store).prepare_writing()  # sends what an earlier worker here could not
             # The worker is made where it runs: the number of threads that torch uses is a thread's own.
             self._worker = Worker(settings, self._send)
             if self._command is not None:

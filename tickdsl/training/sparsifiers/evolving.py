@@ -95,7 +95,7 @@ class _ActiveEvolution(ActiveSparsifier):
             network.reset_state(name, entering)
             left += number_of(entering)
             masks[name] = after
-            self._kept[name] = after, total
+            self._kept[name] = after, number_of(after)
         network.masks.replace(masks)
         self.changes.append((step, left, left))
 
@@ -139,13 +139,17 @@ def exchange(weight: Tensor, kept: Tensor, growth: Tensor, count: int) -> Tensor
 def exchange_at_random(weight: Tensor, kept: Tensor, count: int, stream: torch.Generator) -> Tensor:
     """Like `exchange`, but the weights that enter are drawn, all that may enter being as likely as the others.
 
-    stream: on the CPU, for any device. Positions are drawn until enough of them are new, which takes fewer numbers than
-    one for each weight of a sparse layer.
+    stream: on the CPU, for any device. In a sparse layer, positions are drawn until enough of them are new, which takes
+    fewer numbers than one for each weight.
     """
     after = _staying(weight, kept, count)
-    total = number_of(kept)
+    total, size = number_of(kept), len(after)
+    if 4 * (size - total) < size:  # few places stay free: most draws would be in vain
+        free = positions(~after)
+        drawn = torch.randperm(len(free), generator=stream)[: total - number_of(after)].to(after.device)
+        after.index_fill_(0, entries(free, drawn), True)
     while missing := total - number_of(after):
-        drawn = torch.randint(len(after), (missing,), generator=stream)
+        drawn = torch.randint(size, (missing,), generator=stream)
         after.index_fill_(0, drawn.to(after.device), True)
     return after.view(weight.shape)
 

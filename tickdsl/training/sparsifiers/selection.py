@@ -18,7 +18,7 @@ from tickdsl.equal_shares import equal_shares
 
 #: Above every score: what is out of reach.
 UNREACHABLE = 3e38
-#: The scores from which on a sample of about so many tells where the lowest end.
+#: From so many scores on, a sample of about `_SAMPLE` of them bounds the lowest.
 _MANY, _SAMPLE = 16_384, 2_048
 
 
