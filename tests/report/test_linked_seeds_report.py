@@ -57,7 +57,7 @@ def test_the_page_shows_what_the_markdown_does(paths: RunPaths) -> None:
     page = html.unescape(re.sub(r"<[^>]+>", "", render_report("html", [read_source(paths)]).decode()))
     for taken in TAKEN.values():
         assert page.count(f"the seeds are not independent: each {taken}") >= 2
-        assert f"are linked, for each {taken}: intervals and verdicts treat them as independent" in page
+        assert f"are linked: each {taken}; intervals and verdicts treat them as independent" in page
 
 
 def test_results_have_the_sentences_and_the_notes(paths: RunPaths) -> None:

@@ -88,7 +88,7 @@ def test_the_end_of_a_run_says_which_seeds_are_not_independent(tmp_path: Path) -
         for arm, taken in TAKEN.items():
             assert sentences[arm].endswith(f"; the seeds are not independent: each {taken}")
         assert "independent" not in sentences["own"]
-        assert f"for each {TAKEN['naive']}" in screen(app)
+        assert f"each {TAKEN['naive']}" in screen(app)
 
     drive(tmp_path, test)
 
@@ -113,7 +113,7 @@ def test_the_plan_has_a_note_on_each_arm_whose_seeds_are_linked(tmp_path: Path) 
         notes = app.query_one("#notes", Rows).rows
         linked = [note for note in notes if "are linked" in note]
         assert linked == [
-            f"the seeds of `{arm}` are linked, for each {taken}: intervals and verdicts treat them as independent"
+            f"the seeds of `{arm}` are linked: each {taken}; intervals and verdicts treat them as independent"
             for arm, taken in TAKEN.items()
         ]
         assert linked[0] in screen(app) and "aligned by the activations of the dense networks" in screen(app)
