@@ -22,18 +22,9 @@ UNREACHABLE = 3e38
 _MANY, _SAMPLE = 16_384, 2_048
 
 
-@torch.no_grad()
 def lowest(scores: Tensor, count: int) -> Tensor:
     """Where the `count` lowest of some scores [N] are: bool [N]."""
-    if scores.device.type != "cpu" or not 0 < count < len(scores):
-        return lowest_of_all([scores], count)[0]
-    values = scores.numpy()
-    threshold = _nth_lowest(scores, count)
-    chosen = values <= threshold
-    more = int(np.count_nonzero(chosen)) - count
-    if more:  # of the scores that tie at the threshold, the last ones stay
-        chosen[np.flatnonzero(values == threshold)[-more:]] = False
-    return torch.from_numpy(chosen)
+    return lowest_of_all([scores], count)[0]
 
 
 @torch.no_grad()
